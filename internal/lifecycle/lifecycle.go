@@ -1,0 +1,33 @@
+package lifecycle
+
+import (
+	"net/http"
+
+	"github.com/anywhere-ecs/anywhere/internal/engine"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/preflight"
+	"github.com/anywhere-ecs/anywhere/internal/secret"
+)
+
+// Deps is what every verb works with.
+type Deps struct {
+	Host     host.Host
+	HTTP     *http.Client // for artifacts and checks; the SDK's own clients are made from it
+	Redactor *secret.Redactor
+	Listen   func(engine.Event)
+	RunID    string
+	Version  string // of the program
+}
+
+// Report is what a verb gives back, with or without an error.
+type Report struct {
+	Changed    bool
+	Steps      []engine.StepReport
+	Warnings   []string
+	Checks     []preflight.Result // of the preflight that ran, if one did
+	Result     any                // the verb's own result, as the JSON document shows it; never nil
+	RolledBack bool
+	Kept       []string
+	Message    string // one sentence: what is so now
+	Exit       int    // 0, 10, 11 or 14 when there is no error
+}
