@@ -1,0 +1,138 @@
+package emulator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Options says what the emulated account looks like. The zero value is a commercial Region with AWS's own time spans.
+type Options struct {
+	Account   string           // twelve digits; empty means 123456789012
+	Region    string           // empty means us-east-1
+	Now       func() time.Time // the service's clock; nil means time.Now
+	TokenLife time.Duration    // how long a node's credentials live; 0 means one hour
+	Heartbeat time.Duration    // between heartbeats on the agents' sockets; 0 means 30 s
+	Slow      time.Duration    // how long the fault "slow" holds an answer back; 0 means 5 s
+	// OnlineFor is how long after its last ping a node is Online. AWS does not publish the span; 0 means ten minutes,
+	// twice the agent's ping period.
+	OnlineFor time.Duration
+	// Artifacts is what the buckets hold; the first folder is the bucket, "amazon-ecs-agent-us-east-1/…". nil is empty.
+	Artifacts fs.FS
+}
+
+// Emulator is the services. It is safe for concurrent use; its state is in memory.
+type Emulator struct {
+	opts Options
+
+	mu          sync.Mutex
+	clusters    map[string]*cluster    // by name
+	activations map[string]*activation // by id
+	nodes       map[string]*node       // by mi- id
+	keys        map[string]*key        // by access key id
+	armed       map[string]int         // faults: calls left, or forever
+	requests    []Request
+	nodeOrder   []string
+
+	server *http.Server
+	url    string
+}
+
+// New returns an Emulator with no clusters, activations or keys.
+func New(opts Options) *Emulator {
+	if opts.Account == "" {
+		opts.Account = "123456789012"
+	}
+	if opts.Region == "" {
+		opts.Region = "us-east-1"
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	for _, d := range []struct {
+		value *time.Duration
+		def   time.Duration
+	}{
+		{&opts.TokenLife, time.Hour}, {&opts.Heartbeat, 30 * time.Second}, {&opts.Slow, 5 * time.Second},
+		{&opts.OnlineFor, 10 * time.Minute},
+	} {
+		if *d.value == 0 {
+			*d.value = d.def
+		}
+	}
+	return &Emulator{
+		opts: opts, clusters: map[string]*cluster{}, activations: map[string]*activation{}, nodes: map[string]*node{},
+		keys: map[string]*key{}, armed: map[string]int{},
+	}
+}
+
+// Start listens on addr ("127.0.0.1:0" for any free port) and serves until Close.
+func (e *Emulator) Start(addr string) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("starting the emulator: %w", err)
+	}
+	e.url = "http://" + l.Addr().String()
+	e.server = &http.Server{Handler: e, ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = e.server.Serve(l) }() // it ends with ErrServerClosed at Close
+	return nil
+}
+
+// URL is where a started emulator answers, without a slash at the end.
+func (e *Emulator) URL() string { return e.url }
+
+// Close ends a started emulator and cuts every connection, the agents' sockets too.
+func (e *Emulator) Close() error {
+	e.mu.Lock()
+	for _, c := range e.clusters {
+		for _, i := range c.instances {
+			i.hangUp()
+		}
+	}
+	e.mu.Unlock()
+	if e.server == nil {
+		return nil
+	}
+	if err := e.server.Close(); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("closing the emulator: %w", err)
+	}
+	return nil
+}
+
+// Request is one line of the log of what was asked.
+type Request struct {
+	At        time.Time
+	Operation string // "ssm:RegisterManagedInstance", "ecs:Poll", "s3:GetObject amazon-ssm-us-east-1/latest/VERSION"
+	KeyID     string // the access key or managed instance that signed; empty for anonymous calls
+	Status    int    // HTTP
+	Error     string // AWS's error code, empty on success
+}
+
+// Requests returns the log, oldest first.
+func (e *Emulator) Requests() []Request {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]Request(nil), e.requests...)
+}
+
+func (e *Emulator) record(operation, keyID string, status int, code string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.requests = append(e.requests, Request{e.opts.Now(), operation, keyID, status, code})
+}
+
+// hold is the fault "slow".
+func (e *Emulator) hold(ctx context.Context) {
+	if !e.faulty(FaultSlow) {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(e.opts.Slow):
+	}
+}
