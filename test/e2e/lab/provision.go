@@ -1,0 +1,238 @@
+package lab
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// cacheDir is kept between runs. It must not be on an overlay: hosts' disks are overlays on what is here.
+const cacheDir = "/var/cache/anywhere-lab"
+
+// What the machine needs (a program of it, and the Debian package it comes in) and what the hosts are made of.
+var (
+	machineNeeds = [][2]string{
+		{"systemd-nspawn", "systemd-container"},
+		{"mmdebstrap", "mmdebstrap"},
+		{"dpkg-scanpackages", "dpkg-dev"},
+		{"ip", "iproute2"},
+		{"nsenter", "util-linux"},
+		{"/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"},
+	}
+	suite        = "bookworm"
+	hostPackages = []string{
+		"systemd", "systemd-sysv", "dbus", "ca-certificates", "iproute2", "procps", "openssh-server", "strace",
+	}
+	dockerPackages = []string{"docker.io", "iptables"}
+)
+
+// recipe counts changes to the way the root is made that the lists above don't show.
+const recipe = "1"
+
+// Root is the file system that hosts are made from, in layers.
+type Root struct {
+	Base   string // Debian with systemd, without Docker
+	Docker string // what installing Docker adds: an overlay layer to lay on Base
+	Apt    string // a package repository with Docker and what it depends on
+}
+
+// currentRoot is where the root for the lists above lies, or will.
+func currentRoot() (Root, error) {
+	list := fmt.Sprint(recipe, suite, hostPackages, dockerPackages)
+	sum := sha256.Sum256([]byte(list))
+	dir := filepath.Join(cacheDir, "root-"+hex.EncodeToString(sum[:6]))
+	return Root{
+		Base:   filepath.Join(dir, "base"),
+		Docker: filepath.Join(dir, "docker"),
+		Apt:    filepath.Join(dir, "apt"),
+	}, nil
+}
+
+// Provision makes the machine ready for hosts: installs tools that are missing and builds the root unless it is in
+// cacheDir already (about a minute the first time). It needs Debian's package archive only if something is missing.
+func Provision() (Root, error) {
+	if err := installTools(); err != nil {
+		return Root{}, err
+	}
+	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
+		return Root{}, err
+	}
+	unlock, err := lockCache()
+	if err != nil {
+		return Root{}, err
+	}
+	defer unlock()
+	root, err := currentRoot()
+	if err != nil {
+		return Root{}, err
+	}
+	if _, err := os.Stat(root.Base); err == nil {
+		return root, nil
+	}
+	fmt.Fprintln(os.Stderr, "lab: building the hosts' root file system, about a minute; later runs use it again")
+	final := filepath.Dir(root.Base)
+	part := final + ".part"
+	if err := os.RemoveAll(part); err != nil {
+		return Root{}, err
+	}
+	if err := buildRoot(part); err != nil {
+		return Root{}, fmt.Errorf("build the root in %s: %w", part, err)
+	}
+	return root, os.Rename(part, final)
+}
+
+func installTools() error {
+	var missing []string
+	for _, need := range machineNeeds {
+		found := false
+		if filepath.IsAbs(need[0]) {
+			_, err := os.Stat(need[0])
+			found = err == nil
+		} else {
+			_, err := exec.LookPath(need[0])
+			found = err == nil
+		}
+		if !found {
+			missing = append(missing, need[1])
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	fmt.Fprintln(os.Stderr, "lab: installing", strings.Join(missing, " "))
+	if err := apt("", "update"); err != nil {
+		return err
+	}
+	return apt("", append([]string{"install"}, missing...)...)
+}
+
+// apt runs apt-get on the machine, or in the root file system that lies below chroot.
+func apt(chroot string, args ...string) error {
+	all := append([]string{"-qq", "-y", "--no-install-recommends"}, args...)
+	cmd := exec.Command("apt-get", all...)
+	if chroot != "" {
+		cmd = exec.Command("chroot", append([]string{chroot, "apt-get"}, all...)...)
+	}
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", cmd, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// lockCache lets one process at a time build; another waits and then finds the work done.
+func lockCache() (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(cacheDir, "lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// buildRoot makes the three layers below dir.
+func buildRoot(dir string) error {
+	base, docker, pool := filepath.Join(dir, "base"), filepath.Join(dir, "docker"), filepath.Join(dir, "apt")
+	for _, d := range []string{base, docker, pool} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+	}
+	err := command("mmdebstrap", "--quiet", "--variant=minbase", "--include="+strings.Join(hostPackages, ","), suite, base)
+	if err != nil {
+		return err
+	}
+	if err := addDocker(base, docker, pool, dir); err != nil {
+		return err
+	}
+	// From here on the root has no network: one repository on its own disk, and no name server to wait for.
+	for path, text := range map[string]string{
+		"etc/apt/sources.list": "deb [trusted=yes] file:/srv/apt ./\n",
+		"etc/resolv.conf":      "",
+		"etc/machine-id":       "", // each host makes its own at its first boot
+	} {
+		_ = os.Remove(filepath.Join(base, path))
+		if err := os.WriteFile(filepath.Join(base, path), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	for _, layer := range []string{base, docker} {
+		lists, err := filepath.Glob(filepath.Join(layer, "var/lib/apt/lists/*_*"))
+		if err != nil {
+			return err
+		}
+		if err := command("rm", append([]string{"-f"}, lists...)...); err != nil {
+			return err
+		}
+	}
+	return os.MkdirAll(filepath.Join(base, "srv/apt"), 0o755)
+}
+
+// addDocker installs Docker into a layer over base, and keeps the packages that took as a repository.
+func addDocker(base, layer, pool, dir string) (err error) {
+	work, merged := filepath.Join(dir, "work"), filepath.Join(dir, "merged")
+	for _, d := range []string{work, merged} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			return err
+		}
+	}
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", base, layer, work)
+	if err := unix.Mount("overlay", merged, "overlay", 0, options); err != nil {
+		return fmt.Errorf("mount an overlay on %s: %w", merged, err)
+	}
+	defer func() {
+		err = errors.Join(err, unix.Unmount(merged, unix.MNT_DETACH), os.RemoveAll(work), os.Remove(merged))
+	}()
+	resolv, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(merged, "etc/resolv.conf"), resolv, 0o644); err != nil {
+		return err
+	}
+	// No daemon may start in the chroot.
+	noStart := filepath.Join(merged, "usr/sbin/policy-rc.d")
+	if err := os.WriteFile(noStart, []byte("#!/bin/sh\nexit 101\n"), 0o755); err != nil {
+		return err
+	}
+	if err := apt(merged, "update"); err != nil {
+		return err
+	}
+	if err := apt(merged, append([]string{"install", "--download-only"}, dockerPackages...)...); err != nil {
+		return err
+	}
+	debs, err := filepath.Glob(filepath.Join(merged, "var/cache/apt/archives/*.deb"))
+	if err != nil {
+		return err
+	}
+	if err := command("cp", append(debs, pool)...); err != nil {
+		return err
+	}
+	if err := apt(merged, append([]string{"install"}, dockerPackages...)...); err != nil {
+		return err
+	}
+	if err := apt(merged, "clean"); err != nil {
+		return err
+	}
+	for _, path := range []string{noStart, filepath.Join(merged, "etc/resolv.conf")} {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	scan := exec.Command("dpkg-scanpackages", "-m", ".")
+	scan.Dir = pool
+	index, err := scan.Output()
+	if err != nil {
+		return fmt.Errorf("%s: %w", scan, err)
+	}
+	return os.WriteFile(filepath.Join(pool, "Packages"), index, 0o644)
+}
