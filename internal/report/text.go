@@ -1,0 +1,173 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/mattn/go-runewidth"
+
+	"github.com/anywhere-ecs/anywhere/internal/engine"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
+	"github.com/anywhere-ecs/anywhere/internal/preflight"
+)
+
+// Failure is what people see of a failure.
+type Failure struct {
+	Err        *failure.Error
+	RolledBack bool
+	Kept       []string
+	LogFile    string
+	RunID      string
+}
+
+// Write tells a failure: what, how it shows, what to do next, what is so now, where to read more.
+func (f Failure) Write(w io.Writer, s Style) {
+	line := func(label, text string) {
+		if text != "" {
+			fmt.Fprintf(w, "  %s %s\n", s.dim.Render(label+":"), indented(text))
+		}
+	}
+	fmt.Fprintf(w, "%s %s\n", s.bad.Render("error:"), indented(f.Err.Message))
+	line("evidence", f.Err.Evidence)
+	line("try", f.Err.Advice())
+	if f.RolledBack {
+		line("undone", "the host is as it was before this run")
+	}
+	for _, kept := range f.Kept {
+		line("kept", kept)
+	}
+	if f.LogFile != "" {
+		line("log", f.LogFile+" (run "+f.RunID+")")
+	}
+}
+
+// indented keeps the further lines of a text under its first one.
+func indented(text string) string {
+	return strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    ")
+}
+
+// Registration writes what a register has come to.
+func Registration(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.RegisterResult, dryRun bool) {
+	if dryRun {
+		Plan(w, s, rep.Steps)
+		fmt.Fprintln(w, s.emphasis.Render(rep.Message))
+		return
+	}
+	fmt.Fprintln(w, s.emphasis.Render(rep.Message))
+	fields(w, s, [][2]string{
+		{"cluster", r.Cluster},
+		{"region", r.Region},
+		{"account", r.Account},
+		{"container instance", r.ContainerInstanceARN},
+		{"managed node", r.ManagedInstanceID},
+		{"ECS agent", r.ECSAgentVersion},
+		{"SSM agent", r.SSMAgentVersion},
+		{"Docker", r.DockerVersion},
+		{"verified", proof[r.Verified]},
+	})
+	if r.RebootNeeded {
+		fmt.Fprintln(w, s.warn.Render("a reboot is needed; then run the same command again"))
+	}
+	if len(r.Owed) > 0 {
+		fmt.Fprintln(w, "\nAWS calls still to be made:")
+		for _, call := range r.Owed {
+			fmt.Fprintln(w, "  "+call)
+		}
+	}
+	if r.ContainerInstanceARN == "" || r.RebootNeeded {
+		return
+	}
+	fmt.Fprintln(w, "\nNext:")
+	fmt.Fprintf(w, "  aws ecs run-task --launch-type EXTERNAL --region %s --cluster %s --task-definition NAME\n", r.Region, r.Cluster)
+	fmt.Fprintf(w, "  aws ecs describe-container-instances --region %s --cluster %s --container-instances %s\n",
+		r.Region, r.Cluster, r.ContainerInstanceARN)
+}
+
+// proof says who vouches for a registration, in words.
+var proof = map[lifecycle.Verified]string{
+	lifecycle.VerifiedNone:  "no: the agents were not started",
+	lifecycle.VerifiedLocal: "by the ECS agent on this host (local)",
+	lifecycle.VerifiedAWS:   "by the ECS agent on this host, by ECS and by Systems Manager (aws)",
+}
+
+// Plan writes steps as they stand: what a dry run would do.
+func Plan(w io.Writer, s Style, steps []engine.StepReport) {
+	width := 0
+	for _, step := range steps {
+		width = max(width, runewidth.StringWidth(step.Title))
+	}
+	for _, step := range steps {
+		row := fmt.Sprintf("  %s %s  %s", s.word(step.Status, fmt.Sprintf("%-9s", step.Status)),
+			runewidth.FillRight(step.Title, width), s.dim.Render(step.Detail))
+		fmt.Fprintln(w, strings.TrimRight(row, " "))
+	}
+}
+
+// fields writes names and values in two columns; empty values are left out.
+func fields(w io.Writer, s Style, rows [][2]string) {
+	width := 0
+	for _, row := range rows {
+		width = max(width, len(row[0]))
+	}
+	for _, row := range rows {
+		if row[1] != "" {
+			fmt.Fprintf(w, "  %s  %s\n", s.dim.Render(fmt.Sprintf("%-*s", width, row[0])), row[1])
+		}
+	}
+}
+
+// Checks writes what a preflight found: a row a check, and below it what to do.
+func Checks(w io.Writer, s Style, checks []preflight.Result) {
+	width := 0
+	for _, c := range checks {
+		width = max(width, len(c.ID))
+	}
+	count := map[preflight.Status]int{}
+	for _, c := range checks {
+		status := c.Status
+		note := ""
+		if c.Ignored {
+			note = " (ignored)"
+		}
+		count[status]++
+		fmt.Fprintf(w, "%s %s  %-*s  %s%s\n", s.mark(string(status)), s.word(string(status), fmt.Sprintf("%-4s", status)),
+			width, c.ID, indented(c.Detail), note)
+		if status == preflight.Pass || status == preflight.Skip {
+			continue
+		}
+		if c.Remedy != "" {
+			fmt.Fprintf(w, "    %s %s\n", s.dim.Render("try:"), indented(c.Remedy))
+		}
+		if c.Docs != "" {
+			fmt.Fprintf(w, "    %s %s\n", s.dim.Render("see:"), c.Docs)
+		}
+	}
+	fmt.Fprintf(w, "\n%d passed, %d warnings, %d failed, %d skipped\n",
+		count[preflight.Pass], count[preflight.Warn], count[preflight.Fail], count[preflight.Skip])
+}
+
+// Check is one finding of a preflight in the document.
+type Check struct {
+	ID         string         `json:"id"`
+	Title      string         `json:"title"`
+	Status     string         `json:"status"` // pass, warn, fail or skip
+	Ignored    bool           `json:"ignored"`
+	Detail     string         `json:"detail"`
+	Remedy     string         `json:"remedy"`
+	Docs       string         `json:"docs"`
+	Evidence   map[string]any `json:"evidence"`
+	DurationMs int64          `json:"durationMs"`
+}
+
+// NewChecks puts findings into the document's form.
+func NewChecks(results []preflight.Result) []Check {
+	checks := make([]Check, 0, len(results))
+	for _, r := range results {
+		checks = append(checks, Check{
+			r.ID, r.Title, string(r.Status), r.Ignored, r.Detail, r.Remedy, r.Docs, r.Evidence, r.Duration.Milliseconds(),
+		})
+	}
+	return checks
+}
