@@ -7,6 +7,15 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/preflight"
 	"github.com/anywhere-ecs/anywhere/internal/secret"
+	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
+)
+
+// Where anywhere keeps its own things on a host.
+const (
+	DataDir    = "/var/lib/anywhere"
+	PackageDir = DataDir + "/packages"
+	BackupDir  = DataDir + "/backup"
+	LockPath   = "/run/lock/anywhere.lock"
 )
 
 // Deps is what every verb works with.
@@ -17,6 +26,17 @@ type Deps struct {
 	Listen   func(engine.Event)
 	RunID    string
 	Version  string // of the program
+}
+
+// engine returns the engine with every kind of effect that a journal of ours can hold.
+func (d Deps) engine() *engine.Engine {
+	return &engine.Engine{
+		Host: d.Host, Dir: DataDir, RunID: d.RunID, Version: d.Version, Listen: d.Listen,
+		Kinds: map[string]engine.Kind{
+			ssmagent.RegisterKind: ssmagent.Kind(),
+			repairKind:            repair(),
+		},
+	}
 }
 
 // Report is what a verb gives back, with or without an error.

@@ -1,9 +1,16 @@
 package lifecycle
 
 import (
+	"context"
+	"fmt"
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/control"
+	"github.com/anywhere-ecs/anywhere/internal/docker"
+	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
+	"github.com/anywhere-ecs/anywhere/internal/engine"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
 // RegisterRequest is what "anywhere register" was asked for. Empty fields mean "as it is, else the default".
@@ -14,7 +21,7 @@ type RegisterRequest struct {
 	Region     string // --region; must agree with the token's
 	Cluster    string // --cluster, a name or an ARN; must agree with the token's
 
-	ECSAgentVersion string // like 1.105.1 or 1.105.1-1; "latest" and "" are different: "" keeps an installed version
+	ECSAgentVersion string // like 1.105.1 or 1.105.1-1; "" keeps an installed version, else takes the latest
 	SSMAgentVersion string
 	Tags            []Pair // ECS_CONTAINER_INSTANCE_TAGS
 	Attributes      []Pair // ECS_INSTANCE_ATTRIBUTES, of the first registration only
@@ -64,3 +71,123 @@ const (
 	VerifiedLocal Verified = "local" // the ECS agent itself reports its instance in the wanted cluster, account and Region
 	VerifiedAWS   Verified = "aws"   // and ECS and SSM agree
 )
+
+// Register makes this host a verified external instance, doing only what is missing.
+func Register(ctx context.Context, d Deps, req RegisterRequest) (Report, error) {
+	r := &registration{deps: d, req: req, engine: d.engine()}
+	if err := r.gates(ctx); err != nil {
+		return r.report(ctx, engine.Outcome{}), err
+	}
+	if !req.DryRun {
+		release, err := engine.Lock(ctx, d.Host, LockPath, d.RunID, req.LockTimeout)
+		if err != nil {
+			return r.report(ctx, engine.Outcome{}), err
+		}
+		defer release()
+	}
+	if err := r.settle(ctx); err != nil {
+		return r.report(ctx, engine.Outcome{}), err
+	}
+	if req.DryRun {
+		return r.dryRun(ctx)
+	}
+	outcome, err := r.engine.Apply(ctx, r.plan(), engine.Options{NoRollback: req.NoRollback})
+	report := r.report(ctx, outcome)
+	if err != nil {
+		return report, r.explain(err, outcome)
+	}
+	report.Message = r.success(report)
+	return report, nil
+}
+
+// dryRun observes with the same steps that would apply, and runs the checks that would stop it.
+func (r *registration) dryRun(ctx context.Context) (Report, error) {
+	steps, err := r.engine.Observe(ctx, r.plan())
+	report := r.report(ctx, engine.Outcome{Steps: steps})
+	if err != nil {
+		return report, err
+	}
+	pending := 0
+	for _, s := range steps {
+		if s.Status == "planned" {
+			pending++
+		}
+	}
+	if pending == 0 {
+		report.Message = "nothing to do: " + r.success(report)
+		return report, nil
+	}
+	err = r.check(ctx)
+	report.Checks, report.Warnings = r.checks, r.warnings
+	if err != nil {
+		return report, err
+	}
+	report.Message = fmt.Sprintf("%d of %d steps would be done; nothing was changed", pending, len(steps))
+	if r.req.DetailedExitcode {
+		report.Exit = failure.ExitPending
+	}
+	return report, nil
+}
+
+// report tells what is so now, from the host and not from what was meant to be.
+func (r *registration) report(ctx context.Context, o engine.Outcome) Report {
+	if ctx.Err() != nil { // the report of an interrupted run is told all the same
+		ctx = context.WithoutCancel(ctx)
+	}
+	reader := r.deps.Host.Reader
+	result := RegisterResult{Cluster: r.cluster, Region: r.region, Account: r.account, Verified: VerifiedNone, Owed: []string{}}
+	if identity, err := ssmagent.ReadIdentity(reader); err == nil && identity.Registered() {
+		result.ManagedInstanceID = identity.InstanceID
+	}
+	if p, err := reader.Packages.Package(ecsagent.Package); err == nil && p.Installed {
+		result.ECSAgentVersion = p.Version
+	}
+	if p, err := reader.Packages.Package(ssmagent.Package); err == nil && p.Installed {
+		result.SSMAgentVersion = p.Version
+	}
+	if info, err := docker.Inspect(ctx, reader); err == nil {
+		result.DockerVersion = info.Version
+	}
+	if r.settled {
+		if seen, err := r.verified(ctx, reader); err == nil && seen.State == engine.OK {
+			result.Verified, result.ContainerInstanceARN, result.Account = VerifiedLocal, r.arnText, r.arn.Account
+		}
+	}
+	report := Report{
+		Changed: o.Changed, Steps: o.Steps, Warnings: r.warnings, Checks: r.checks, Result: result,
+		RolledBack: o.RolledBack, Kept: o.Kept,
+	}
+	return report
+}
+
+// success is the sentence for a host that is as it was wanted.
+func (r *registration) success(report Report) string {
+	result := report.Result.(RegisterResult)
+	switch {
+	case result.Verified == VerifiedNone && result.ManagedInstanceID != "":
+		return fmt.Sprintf("managed node %s is set up for cluster %s in %s; the agents were not started", result.ManagedInstanceID, result.Cluster, result.Region)
+	case result.Verified == VerifiedNone:
+		return fmt.Sprintf("this host is set up for cluster %s in %s; the agents were not started", result.Cluster, result.Region)
+	}
+	what := "registered"
+	if !report.Changed {
+		what = "already registered"
+	}
+	return fmt.Sprintf("%s: managed node %s is container instance %s in cluster %s, %s",
+		what, result.ManagedInstanceID, r.arn.ID, result.Cluster, result.Region)
+}
+
+// explain adds to a failure what only the verb knows: how to go on after what was kept.
+func (r *registration) explain(err error, o engine.Outcome) error {
+	f := failure.Of(err)
+	if len(o.Kept) == 0 {
+		return err
+	}
+	out := *f
+	out.Remedy = "run the same command again, no token needed; it goes on where this one stopped"
+	if advice := f.Advice(); advice != "" && f.Code != failure.ConnectTimeout {
+		out.Remedy = advice + "; then run the same command again, no token needed"
+	}
+	out.Err = err
+	return &out
+}

@@ -1,6 +1,16 @@
 package preflight
 
-import "time"
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+)
 
 // Status of a check.
 type Status string
@@ -24,4 +34,172 @@ type Result struct {
 	Docs     string // URL
 	Evidence map[string]any
 	Duration time.Duration
+	Code     failure.Code // of a failure: what a verb that is stopped by it reports
+}
+
+// Subject is what the checks look at.
+type Subject struct {
+	Host     host.Reader
+	Mutating bool   // a verb that will change the host asks, not "anywhere preflight"
+	Resuming bool   // the verb goes on with its own unfinished operation
+	Profile  string // the credentials profile that SSM Agent is to write; empty is default
+}
+
+// Check is one thing to look at. Checks are values; All lists them.
+type Check struct {
+	ID, Title string
+	Docs      string
+	Root      bool // cannot be told without root, and is skipped then
+	Run       func(ctx context.Context, s Subject) Result
+}
+
+// Options of Run.
+type Options struct {
+	Only    []string
+	Ignore  []string
+	Timeout time.Duration // bound on all checks together
+}
+
+// never are the checks that --ignore cannot overrule: nothing that follows could work.
+var never = []string{"os.arch"}
+
+// Validate refuses unknown ids, and ids that cannot be ignored, naming the flag.
+func (o Options) Validate() error {
+	for flag, ids := range map[string][]string{"--only": o.Only, "--ignore": o.Ignore} {
+		for _, id := range ids {
+			if !slices.ContainsFunc(All(), func(c Check) bool { return c.ID == id }) {
+				return failure.New(failure.Usage, "%s: there is no check %q", flag, id).
+					WithRemedy("anywhere preflight lists the ids")
+			}
+			if flag == "--ignore" && slices.Contains(never, id) {
+				return failure.New(failure.Usage, "--ignore: %s cannot be ignored", id)
+			}
+		}
+	}
+	return nil
+}
+
+// Run runs the checks concurrently and returns their results in the order of checks. A check that has no answer when the
+// time is over is a warning: what is not known is not called a failure.
+func Run(ctx context.Context, checks []Check, s Subject, o Options) []Result {
+	if o.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.Timeout)
+		defer cancel()
+	}
+	selected := slices.Clone(checks)
+	if len(o.Only) > 0 {
+		selected = slices.DeleteFunc(selected, func(c Check) bool { return !slices.Contains(o.Only, c.ID) })
+	}
+	results := make([]Result, len(selected))
+	var wait sync.WaitGroup
+	for i, check := range selected {
+		wait.Go(func() { results[i] = run(ctx, check, s, o) })
+	}
+	wait.Wait()
+	return results
+}
+
+func run(ctx context.Context, check Check, s Subject, o Options) Result {
+	begun := time.Now()
+	done := make(chan Result, 1)
+	var r Result
+	if check.Root && s.Host.Self.EUID != 0 {
+		r = skip("needs root")
+	} else {
+		go func() { done <- check.Run(ctx, s) }()
+		select {
+		case r = <-done:
+		case <-ctx.Done():
+			r = warn("no answer within the time for all checks", "")
+		}
+	}
+	r.ID, r.Title, r.Docs, r.Duration = check.ID, check.Title, check.Docs, time.Since(begun)
+	if r.Status == Fail && slices.Contains(o.Ignore, check.ID) {
+		r.Ignored = true
+	}
+	if r.Evidence == nil {
+		r.Evidence = map[string]any{}
+	}
+	return r
+}
+
+// Verdict is the failure that results amount to, or nil. Ignored failures do not count; with strict, warnings do.
+func Verdict(results []Result, strict bool) error {
+	var bad []Result
+	for _, r := range results {
+		if r.Status == Fail && !r.Ignored || strict && (r.Status == Warn || r.Ignored) {
+			bad = append(bad, r)
+		}
+	}
+	switch len(bad) {
+	case 0:
+		return nil
+	case 1:
+		return bad[0].failure()
+	}
+	// The one that cannot be mended decides the exit status: a machine of the wrong kind stays one.
+	for _, r := range bad {
+		if f := r.failure(); f.Entry().Exit == failure.ExitUnsupported {
+			return f
+		}
+	}
+	var lines []string
+	for _, r := range bad {
+		lines = append(lines, r.ID+": "+r.Detail)
+	}
+	f := bad[0].failure()
+	return failure.New(failure.PreflightFailed, "%d checks failed: %s", len(bad), strings.Join(lines, "; ")).WithRemedy("%s", f.Advice())
+}
+
+// Warnings are the results that stop nothing and should be known: warnings, and failures that are ignored.
+func Warnings(results []Result) []string {
+	var lines []string
+	for _, r := range results {
+		if r.Status == Warn || r.Ignored {
+			lines = append(lines, r.ID+": "+r.Detail)
+		}
+	}
+	return lines
+}
+
+func (r Result) failure() *failure.Error {
+	code := r.Code
+	if code == "" {
+		code = failure.PreflightFailed
+	}
+	f := failure.New(code, "%s: %s", r.ID, r.Detail)
+	f.Remedy = r.Remedy
+	return f
+}
+
+func pass(format string, args ...any) Result {
+	return Result{Status: Pass, Detail: fmt.Sprintf(format, args...)}
+}
+
+func skip(format string, args ...any) Result {
+	return Result{Status: Skip, Detail: fmt.Sprintf(format, args...)}
+}
+
+func warn(detail, remedy string) Result {
+	return Result{Status: Warn, Detail: detail, Remedy: remedy}
+}
+
+func fail(code failure.Code, detail, remedy string) Result {
+	return Result{Status: Fail, Code: code, Detail: detail, Remedy: remedy}
+}
+
+// broken is the result of a check that could not look: the error's own code and words.
+func broken(err error) Result {
+	f := failure.Of(err)
+	return Result{Status: Fail, Code: f.Code, Detail: f.Message, Remedy: f.Advice()}
+}
+
+// with returns r with one more piece of evidence.
+func (r Result) with(key string, value any) Result {
+	if r.Evidence == nil {
+		r.Evidence = map[string]any{}
+	}
+	r.Evidence[key] = value
+	return r
 }

@@ -1,0 +1,107 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/anywhere-ecs/anywhere/internal/engine"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+)
+
+// OperationResult is the "result" of "operation show", "operation abandon" and rollback.
+type OperationResult struct {
+	Unfinished bool   `json:"unfinished"`
+	Verb       string `json:"verb"`
+	RunID      string `json:"runId"`
+	StartedAt  string `json:"startedAt"` // RFC 3339, UTC
+	Changes    int    `json:"changes"`   // recorded so far
+	LastStep   string `json:"lastStep"`
+	Undoable   bool   `json:"undoable"`
+	Journal    string `json:"journal"` // where it is
+}
+
+func operationResult(op *engine.Operation) OperationResult {
+	if op == nil {
+		return OperationResult{}
+	}
+	return OperationResult{
+		Unfinished: true, Verb: op.Verb, RunID: op.RunID, StartedAt: op.Started.UTC().Format(time.RFC3339),
+		Changes: op.Changes, LastStep: op.LastStep, Undoable: !op.Committed, Journal: op.Path,
+	}
+}
+
+// Rollback undoes the unfinished operation from its journal.
+func Rollback(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, error) {
+	report := Report{Result: OperationResult{}}
+	release, err := engine.Lock(ctx, d.Host, LockPath, d.RunID, lockTimeout)
+	if err != nil {
+		return report, err
+	}
+	defer release()
+	e := d.engine()
+	op, err := e.Open()
+	if err != nil {
+		return report, err
+	}
+	report.Result = operationResult(op)
+	if op == nil {
+		return report, failure.New(failure.NothingToRollBack, "there is no unfinished operation on this host")
+	}
+	outcome, err := e.Rollback(ctx)
+	report.Steps, report.Changed, report.RolledBack, report.Kept = outcome.Steps, outcome.Changed, outcome.RolledBack, outcome.Kept
+	if err != nil {
+		return report, err
+	}
+	if !outcome.RolledBack {
+		return report, failure.New(failure.NothingToRollBack, "%s is past its point of no return and was left as it is", op.Verb).
+			WithRemedy("run %s again; it goes on where it stopped", op.Verb)
+	}
+	report.RolledBack = false // undoing is what was asked for, not what went wrong
+	report.Message = fmt.Sprintf("undid the unfinished %s of %s", op.Verb, op.Started.UTC().Format(time.RFC3339))
+	return report, nil
+}
+
+// ShowOperation says what an unfinished operation has done.
+func ShowOperation(_ context.Context, d Deps) (Report, error) {
+	op, err := d.engine().Open()
+	if err != nil {
+		return Report{Result: OperationResult{}}, err
+	}
+	report := Report{Result: operationResult(op), Message: "no operation is unfinished"}
+	if op != nil {
+		report.Message = fmt.Sprintf("%s, begun at %s, is unfinished after %s; run it again to finish it", op.Verb, op.Started.UTC().Format(time.RFC3339), op.LastStep)
+		if !op.Committed {
+			report.Message += ", or anywhere rollback to undo it"
+		}
+	}
+	return report, nil
+}
+
+// AbandonOperation moves the journal aside and leaves the host as it is. It works with a journal that cannot be read.
+func AbandonOperation(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, error) {
+	report := Report{Result: OperationResult{}}
+	release, err := engine.Lock(ctx, d.Host, LockPath, d.RunID, lockTimeout)
+	if err != nil {
+		return report, err
+	}
+	defer release()
+	e := d.engine()
+	op, err := e.Open()
+	if err != nil && !failure.Is(err, failure.JournalUnreadable) {
+		return report, err
+	}
+	if err == nil && op == nil {
+		report.Message = "no operation is unfinished"
+		return report, nil
+	}
+	result := operationResult(op)
+	result.Journal, err = e.Abandon()
+	if err != nil {
+		return report, err
+	}
+	result.Unfinished = false
+	report.Result = result
+	report.Message = "moved the journal to " + result.Journal + "; the host is as it was"
+	return report, nil
+}

@@ -1,0 +1,60 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/anywhere-ecs/anywhere/internal/preflight"
+)
+
+// PreflightRequest is what "anywhere preflight" was asked for.
+type PreflightRequest struct {
+	Only, Ignore []string
+	Strict       bool // warnings fail
+}
+
+// PreflightResult is the "result" of preflight's document.
+type PreflightResult struct {
+	Checks []PreflightCheck `json:"checks"`
+}
+
+// PreflightCheck is one finding of it.
+type PreflightCheck struct {
+	ID         string         `json:"id"`
+	Title      string         `json:"title"`
+	Status     string         `json:"status"` // pass, warn, fail, skip
+	Ignored    bool           `json:"ignored"`
+	Detail     string         `json:"detail"`
+	Remedy     string         `json:"remedy"`
+	Docs       string         `json:"docs"`
+	Evidence   map[string]any `json:"evidence"`
+	DurationMs int64          `json:"durationMs"`
+}
+
+// Preflight runs the checks and changes nothing.
+func Preflight(ctx context.Context, d Deps, req PreflightRequest) (Report, error) {
+	options := preflight.Options{Only: req.Only, Ignore: req.Ignore, Timeout: checkTime}
+	report := Report{Result: PreflightResult{Checks: []PreflightCheck{}}}
+	if err := options.Validate(); err != nil {
+		return report, err
+	}
+	report.Checks = preflight.Run(ctx, preflight.All(), preflight.Subject{Host: d.Host.Reader}, options)
+	result := PreflightResult{Checks: []PreflightCheck{}}
+	count := map[preflight.Status]int{}
+	for _, c := range report.Checks {
+		if c.Ignored {
+			count[preflight.Warn]++
+		} else {
+			count[c.Status]++
+		}
+		result.Checks = append(result.Checks, PreflightCheck{
+			c.ID, c.Title, string(c.Status), c.Ignored, c.Detail, c.Remedy, c.Docs, c.Evidence, int64(c.Duration / time.Millisecond),
+		})
+	}
+	report.Result = result
+	report.Warnings = preflight.Warnings(report.Checks)
+	report.Message = fmt.Sprintf("%d passed, %d warnings, %d failed, %d skipped",
+		count[preflight.Pass], count[preflight.Warn], count[preflight.Fail], count[preflight.Skip])
+	return report, preflight.Verdict(report.Checks, req.Strict)
+}

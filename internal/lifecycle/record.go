@@ -1,0 +1,85 @@
+package lifecycle
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+
+	"github.com/anywhere-ecs/anywhere/internal/engine"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+)
+
+// recordPath is where this host's record is.
+const recordPath = DataDir + "/record.json"
+
+// recordSchema grows when an older program could no longer read the record rightly.
+const recordSchema = 1
+
+// Record says what on this host is anywhere's own. It claims a thing before the thing is made, so that no interruption
+// leaves something behind that nobody owns; an undo takes the claim back.
+type Record struct {
+	Schema   int                     `json:"schema"`
+	Program  string                  `json:"program"` // the version that wrote it last
+	Packages map[string]OwnedPackage `json:"packages"`
+	Files    []string                `json:"files"` // made by anywhere, to be removed with the registration
+	// Registration is the managed node and its cluster; nil while anywhere has not registered the host.
+	Registration *OwnedRegistration `json:"registration,omitempty"`
+	// Started has, for each unit, the digest of what it read when it was last started (see inputs).
+	Started map[string]string `json:"started"`
+}
+
+// OwnedPackage is a package that anywhere installed.
+type OwnedPackage struct {
+	Version string `json:"version"`
+	SHA256  string `json:"sha256"`
+	Key     string `json:"key"` // fingerprint that signed it
+}
+
+// OwnedRegistration is a registration that anywhere made.
+type OwnedRegistration struct {
+	ManagedInstanceID string `json:"managedInstanceId"`
+	ActivationID      string `json:"activationId"`
+	Region            string `json:"region"`
+	Account           string `json:"account"`
+	Cluster           string `json:"cluster"`
+}
+
+// readRecord returns an empty record when there is none.
+func readRecord(r host.Reader) (Record, error) {
+	empty := Record{Schema: recordSchema, Packages: map[string]OwnedPackage{}, Files: []string{}, Started: map[string]string{}}
+	text, err := r.Files.ReadFile(recordPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return empty, nil
+	}
+	if err != nil {
+		return empty, failure.Wrap(failure.ReadOnly, err, "could not read the record")
+	}
+	var head struct{ Schema int }
+	if err := json.Unmarshal(text, &head); err == nil && head.Schema > recordSchema {
+		return empty, failure.New(failure.NewerRecord, "%s has schema %d; this anywhere knows %d", recordPath, head.Schema, recordSchema)
+	}
+	record := empty
+	if err := json.Unmarshal(text, &record); err != nil {
+		return empty, failure.New(failure.JournalUnreadable, "%s is not readable: %v", recordPath, err).
+			WithRemedy("move it aside; anywhere adopt writes a new one from what is on the host")
+	}
+	return record, nil
+}
+
+// updateRecord changes the record through tx. The same record again writes nothing.
+func updateRecord(ctx context.Context, tx *engine.Tx, program string, change func(*Record)) error {
+	record, err := readRecord(tx.Reader())
+	if err != nil {
+		return err
+	}
+	change(&record)
+	record.Program = program
+	text, err := json.MarshalIndent(record, "", "  ")
+	if err != nil {
+		return err
+	}
+	return tx.WriteFile(ctx, recordPath, bytes.NewReader(append(text, '\n')), 0o600)
+}

@@ -1,0 +1,375 @@
+package lifecycle
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
+	"github.com/anywhere-ecs/anywhere/internal/engine"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
+)
+
+// ssmIdentity registers the managed node. It is the point of no return: the activation's slot is spent, and the node is
+// AWS's to know from then on.
+func (r *registration) ssmIdentity() engine.Step {
+	return engine.Step{
+		ID: "ssm.identity", Title: "Register the managed node",
+		Observe: func(ctx context.Context, reader host.Reader) (engine.Obs, error) {
+			identity, verdict, why, err := assess(ctx, reader)
+			switch {
+			case err != nil:
+				return engine.Obs{}, err
+			case !identity.Registered():
+				return engine.Obs{State: engine.Pending, Detail: "register with Systems Manager in " + r.region}, nil
+			case verdict == ssmagent.Sound, verdict == ssmagent.Unknown:
+				return engine.Obs{State: engine.OK, Detail: identity.InstanceID}, nil
+			case r.replaces(identity):
+				return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("replace %s: %s", identity.InstanceID, why)}, nil
+			}
+			return engine.Obs{}, refuseIdentity(identity, verdict, why)
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			token := r.req.Activation
+			if err := r.saveCredentials(ctx, tx); err != nil {
+				return err
+			}
+			id, err := ssmagent.Register(ctx, tx, ssmagent.Registration{ActivationID: token.ActivationID, Code: token.Code, Region: r.region})
+			if err != nil {
+				return err
+			}
+			return r.own(ctx, tx, func(record *Record) {
+				record.Registration = &OwnedRegistration{
+					ManagedInstanceID: id, ActivationID: token.ActivationID, Region: r.region, Account: r.account, Cluster: r.cluster,
+				}
+			})
+		},
+	}
+}
+
+// assess reads the identity and judges it.
+func assess(ctx context.Context, reader host.Reader) (ssmagent.Identity, ssmagent.Verdict, string, error) {
+	identity, err := ssmagent.ReadIdentity(reader)
+	if err != nil {
+		return identity, "", "", err
+	}
+	machine, err := reader.Files.ReadFile(ssmagent.MachineIDPath)
+	if err != nil && !missing(err) {
+		return identity, "", "", err
+	}
+	unit, err := reader.Units.Unit(ctx, ssmagent.UnitName)
+	if err != nil {
+		return identity, "", "", err
+	}
+	recent, err := ssmagent.ReadRecent(reader)
+	if err != nil {
+		return identity, "", "", err
+	}
+	verdict, why := ssmagent.Assess(identity, string(machine), unit, recent, reader.Now())
+	return identity, verdict, why, nil
+}
+
+// replaces reports whether this run may give up an identity that does not work any more: the operator said so, there is
+// an activation for a new one, and the new one is not made yet.
+func (r *registration) replaces(identity ssmagent.Identity) bool {
+	if !r.accepts("replace-identity") || r.req.Activation == nil {
+		return false
+	}
+	record, err := readRecord(r.deps.Host.Reader)
+	made := err == nil && record.Registration != nil && record.Registration.ManagedInstanceID == identity.InstanceID &&
+		record.Registration.ActivationID == r.req.Activation.ActivationID
+	return !made
+}
+
+func refuseIdentity(identity ssmagent.Identity, verdict ssmagent.Verdict, why string) error {
+	code := map[ssmagent.Verdict]failure.Code{
+		ssmagent.Deregistered: failure.NodeUnknown, ssmagent.Clone: failure.FingerprintChanged,
+	}[verdict]
+	if code == "" {
+		code = failure.IdentityUnknown
+	}
+	return failure.New(code, "this host's registration as %s does not work any more: %s", identity.InstanceID, why).
+		WithRemedy("give it up and register anew: the same command with a new activation and --accept-risk replace-identity")
+}
+
+// needActivation refuses to begin what could not be ended: a host without an identity needs an activation that is good.
+func (r *registration) needActivation(ctx context.Context) error {
+	identity, verdict, _, err := assess(ctx, r.deps.Host.Reader)
+	if err != nil {
+		return err
+	}
+	whole := identity.Registered() && (verdict == ssmagent.Sound || verdict == ssmagent.Unknown)
+	token := r.req.Activation
+	switch {
+	case whole:
+		return nil
+	case token == nil:
+		return failure.New(failure.Usage, "this host is not registered with Systems Manager, and no activation was given").
+			WithRemedy("give one: --token -, or --activation-id ID with --activation-code-file FILE")
+	case !token.Expires.IsZero() && r.deps.Host.Now().After(token.Expires):
+		return failure.New(failure.ActivationExpired, "the token's activation expired at %s", token.Expires.Format(time.RFC3339)).
+			WithEvidence("this machine's clock says %s", r.deps.Host.Now().UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// saveCredentials keeps a copy of a credentials file for good: SSM Agent is going to write into it.
+func (r *registration) saveCredentials(ctx context.Context, tx *engine.Tx) error {
+	text, err := tx.Reader().Files.ReadFile(ssmagent.CredentialsPath)
+	if missing(err) || err == nil && len(bytes.TrimSpace(text)) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return tx.WriteFile(ctx, BackupDir+"/root-aws-credentials-"+r.deps.RunID, bytes.NewReader(text), 0o600)
+}
+
+// ssmStart starts the SSM agent as the managed node and waits until it has written credentials: the ECS agent lives on
+// them.
+func (r *registration) ssmStart() engine.Step {
+	return engine.Step{
+		ID: "ssm.start", Title: "Start the SSM agent",
+		Observe: func(ctx context.Context, reader host.Reader) (engine.Obs, error) {
+			seen, err := r.started(ctx, reader, ssmagent.UnitName, r.ssmInputs)
+			if err != nil || seen.State != engine.OK {
+				return seen, err
+			}
+			identity, err := ssmagent.ReadIdentity(reader)
+			if err != nil {
+				return engine.Obs{}, err
+			}
+			if ready, what := ssmagent.CredentialsReady(reader, identity, time.Time{}); !ready {
+				return engine.Obs{State: engine.Pending, Detail: what}, nil
+			}
+			return seen, nil
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			begun := tx.Reader().Now()
+			if err := r.start(ctx, tx, ssmagent.UnitName, r.ssmInputs); err != nil {
+				return err
+			}
+			identity, err := ssmagent.ReadIdentity(tx.Reader())
+			if err != nil {
+				return err
+			}
+			return r.wait(ctx, tx, waiting{
+				code: failure.ConnectTimeout, what: "the SSM agent to get credentials for " + identity.InstanceID, since: begun,
+				done: func(context.Context) (bool, string, error) {
+					ready, what := ssmagent.CredentialsReady(tx.Reader(), identity, time.Time{})
+					return ready, what, nil
+				},
+			})
+		},
+	}
+}
+
+// ecsStart starts the ECS agent. systemd calls it active long before it is registered: verify waits for that.
+func (r *registration) ecsStart() engine.Step {
+	return engine.Step{
+		ID: "ecs.start", Title: "Start the ECS agent",
+		Observe: func(ctx context.Context, reader host.Reader) (engine.Obs, error) {
+			return r.started(ctx, reader, r.ecsUnit(), r.ecsInputs)
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			r.ecsSince = tx.Reader().Now()
+			return r.start(ctx, tx, r.ecsUnit(), r.ecsInputs)
+		},
+	}
+}
+
+// verify waits until the ECS agent itself says that it is registered where it should be.
+func (r *registration) verify() engine.Step {
+	return engine.Step{
+		ID: "verify", Title: "Verify the registration",
+		Observe: r.verified,
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			since := r.ecsSince
+			if since.IsZero() { // started by an earlier run
+				unit, err := tx.Reader().Units.Unit(ctx, r.ecsUnit())
+				if err != nil {
+					return err
+				}
+				since = unit.ActiveSince
+			}
+			return r.wait(ctx, tx, waiting{
+				code: failure.ConnectTimeout, what: "the ECS agent to register in cluster " + r.cluster, since: since, ecs: true,
+				done: func(ctx context.Context) (bool, string, error) {
+					seen, err := r.verified(ctx, tx.Reader())
+					return seen.State == engine.OK, seen.Detail, err
+				},
+			})
+		},
+	}
+}
+
+// verified asks the ECS agent. Its answer counts only with the wanted cluster, account and Region, and only while its log
+// does not say that ECS has deregistered it since: the port keeps answering then.
+func (r *registration) verified(ctx context.Context, reader host.Reader) (engine.Obs, error) {
+	meta, err := ecsagent.Introspect(ctx, reader)
+	if errors.Is(err, ecsagent.ErrClosed) {
+		return engine.Obs{State: engine.Pending, Detail: "the ECS agent has not registered yet"}, nil
+	}
+	if err != nil {
+		return engine.Obs{State: engine.Pending, Detail: "the ECS agent does not answer: " + err.Error()}, nil //nolint:nilerr // waiting may help
+	}
+	arn, err := ecsagent.ParseInstanceARN(meta.ContainerInstanceARN)
+	if err != nil {
+		return engine.Obs{State: engine.Pending, Detail: "the ECS agent has no container instance yet"}, nil //nolint:nilerr // waiting may help
+	}
+	if !ecsagent.SameCluster(meta.Cluster, first(r.account, arn.Account), r.region, r.cluster) || arn.Region != r.region ||
+		r.account != "" && arn.Account != r.account || arn.Cluster != "" && arn.Cluster != r.cluster {
+		return engine.Obs{}, failure.New(failure.RegisteredElsewere, "the ECS agent is registered as %s, not in cluster %s of %s %s",
+			meta.ContainerInstanceARN, r.cluster, first(r.account, "this account"), r.region).
+			WithRemedy("anywhere move --cluster %s, or deregister it first", r.cluster)
+	}
+	unit, err := reader.Units.Unit(ctx, r.ecsUnit())
+	if err != nil {
+		return engine.Obs{}, err
+	}
+	findings, err := ecsagent.ReadLog(reader, unit.ActiveSince)
+	if err != nil {
+		return engine.Obs{}, err
+	}
+	for _, f := range findings {
+		if f.Code == failure.InstanceInactive {
+			return engine.Obs{}, failure.New(f.Code, "ECS has deregistered %s", meta.ContainerInstanceARN).
+				WithEvidence("%s: %s", f.File, f.Line).WithRemedy("%s", f.Remedy)
+		}
+	}
+	r.arn, r.arnText = arn, meta.ContainerInstanceARN
+	return engine.Obs{State: engine.OK, Detail: meta.ContainerInstanceARN}, nil
+}
+
+// start enables and restarts a unit, and records what it read when it started.
+func (r *registration) start(ctx context.Context, tx *engine.Tx, unit string, inputs func(host.Reader) (string, error)) error {
+	digest, err := inputs(tx.Reader())
+	if err != nil {
+		return err
+	}
+	if err := tx.Unit(ctx, unit, engine.UnitWant{Enable: true, Restart: true}); err != nil {
+		return err
+	}
+	return r.own(ctx, tx, func(record *Record) { record.Started[unit] = digest })
+}
+
+// started observes that a unit runs, comes up at boot, and has read what is on the disk now. Where nobody recorded what
+// it read at its start, because anywhere did not start it, the times of the files tell.
+func (r *registration) started(ctx context.Context, reader host.Reader, name string, inputs func(host.Reader) (string, error)) (engine.Obs, error) {
+	unit, err := reader.Units.Unit(ctx, name)
+	if err != nil {
+		return engine.Obs{}, err
+	}
+	pending := func(format string, args ...any) (engine.Obs, error) {
+		return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf(format, args...)}, nil
+	}
+	switch {
+	case !unit.Loaded:
+		return engine.Obs{State: engine.Unknown, Detail: "start " + name}, nil
+	case !unit.Running():
+		return pending("%s is %s", name, strings.TrimSpace(unit.Active+" "+unit.Sub))
+	case !unit.IsEnabled():
+		return pending("%s does not start at boot", name)
+	}
+	record, err := readRecord(reader)
+	if err != nil {
+		return engine.Obs{}, err
+	}
+	digest, err := inputs(reader)
+	if err != nil {
+		return engine.Obs{}, err
+	}
+	if recorded, known := record.Started[name]; known {
+		if recorded != digest {
+			return pending("%s was started before its configuration changed", name)
+		}
+	} else if newest, path := newestOf(reader, inputFiles(name)); newest.After(unit.ActiveSince) {
+		return pending("%s was started before %s changed", name, path)
+	}
+	return engine.Obs{State: engine.OK, Detail: name + " runs"}, nil
+}
+
+// inputFiles are what a unit reads at its start.
+func inputFiles(unit string) []string {
+	if unit == ssmagent.UnitName {
+		return []string{ssmagent.ConfigPath, ssmagent.KeyPath}
+	}
+	return []string{ecsagent.ConfigPath, ecsagent.InstanceConfigPath, ecsagent.JSONConfigPath, ecsagent.DropInPath}
+}
+
+func newestOf(reader host.Reader, paths []string) (newest time.Time, which string) {
+	for _, p := range paths {
+		if info, err := reader.Files.Stat(p); err == nil && info.ModTime().After(newest) {
+			newest, which = info.ModTime(), p
+		}
+	}
+	return newest, which
+}
+
+// ssmInputs digests what the SSM agent reads at its start: configuration, identity (it caches the id) and version.
+func (r *registration) ssmInputs(reader host.Reader) (string, error) {
+	identity, err := ssmagent.ReadIdentity(reader)
+	if err != nil {
+		return "", err
+	}
+	return digest(reader, []string{ssmagent.ConfigPath}, ssmagent.Package, identity.InstanceID+identity.Region)
+}
+
+// ecsInputs digests what ecs-init and the agent read at their start: configuration, version, identity (credentials of
+// another node are another caller) and the versions of ECS Exec.
+func (r *registration) ecsInputs(reader host.Reader) (string, error) {
+	identity, err := ssmagent.ReadIdentity(reader)
+	if err != nil {
+		return "", err
+	}
+	exec, err := ecsagent.ReadExec(reader)
+	if err != nil {
+		return "", err
+	}
+	return digest(reader, inputFiles(r.ecsUnit()), ecsagent.Package, identity.InstanceID+strings.Join(exec.Complete, ","))
+}
+
+func digest(reader host.Reader, files []string, pkg, more string) (string, error) {
+	sum := sha256.New()
+	for _, path := range files {
+		text, err := reader.Files.ReadFile(path)
+		if err != nil && !missing(err) {
+			return "", err
+		}
+		_, _ = fmt.Fprintf(sum, "%s %d\n", path, len(text))
+		_, _ = sum.Write(text)
+	}
+	installed, err := reader.Packages.Package(pkg)
+	if err != nil {
+		return "", err
+	}
+	_, _ = io.WriteString(sum, installed.Version+"\n"+more)
+	return hex.EncodeToString(sum.Sum(nil)[:12]), nil
+}
+
+// jsonObject is a map as the agent's settings have it: on one line, in the order that was given.
+func jsonObject(pairs []Pair) string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i, p := range pairs {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		k, _ := json.Marshal(p.Key) // strings always marshal
+		v, _ := json.Marshal(p.Value)
+		b.Write(k)
+		b.WriteByte(':')
+		b.Write(v)
+	}
+	b.WriteByte('}')
+	return b.String()
+}

@@ -1,0 +1,445 @@
+package lifecycle
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/anywhere-ecs/anywhere/internal/artifact"
+	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
+	"github.com/anywhere-ecs/anywhere/internal/engine"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
+)
+
+// plan is the runbook of a registration. The activation's slot is spent as late as can be: what can fail without it has
+// been done by then. What comes behind it only goes forward.
+func (r *registration) plan() engine.Plan {
+	steps := []engine.Step{
+		r.repairPackages(),
+		r.ssmConfig(),
+		r.ssmPackage(),
+		r.ecsPackage(),
+		r.ssmIdentity(),
+		r.ecsExec(),
+		r.ecsConfig(),
+		r.ecsDropIn(),
+	}
+	if r.req.NoExec {
+		steps = without(steps, "ecs.exec")
+	}
+	if !r.req.NoStart {
+		steps = append(steps, r.ssmStart(), r.ecsStart(), r.verify())
+	}
+	return engine.Plan{
+		Verb: verbRegister, Key: r.key(), Pins: r.pins, Resolve: r.resolve, Steps: steps,
+		Gate: "ssm.config", Commit: "ssm.identity",
+	}
+}
+
+func without(steps []engine.Step, id string) []engine.Step {
+	var kept []engine.Step
+	for _, s := range steps {
+		if s.ID != id {
+			kept = append(kept, s)
+		}
+	}
+	return kept
+}
+
+// resolve runs when something is pending, and pays for what only a change needs: the checks, and which versions are the
+// latest.
+func (r *registration) resolve(ctx context.Context, pins map[string]string) error {
+	if err := r.check(ctx); err != nil {
+		return err
+	}
+	if err := r.needActivation(ctx); err != nil {
+		return err
+	}
+	for _, p := range []struct {
+		pin, name, asked string
+		product          artifact.Product
+		bad              func(string) (string, bool)
+	}{
+		{pinSSM, ssmagent.Package, r.req.SSMAgentVersion, artifact.SSMAgent, ssmagent.KnownBad},
+		{pinECS, ecsagent.Package, r.req.ECSAgentVersion, artifact.ECSInit, ecsagent.KnownBad},
+	} {
+		if pins[p.pin] != "" {
+			continue
+		}
+		version, err := r.version(ctx, p.product, p.name, p.asked, p.bad)
+		if err != nil {
+			return err
+		}
+		pins[p.pin] = version
+	}
+	pins[pinExec] = first(pins[pinExec], strings.TrimSuffix(pins[pinSSM], "-1"))
+	return nil
+}
+
+// version decides which version of a package this run works with: what is asked for, else what is installed unless it is
+// known to be bad, else the latest.
+func (r *registration) version(ctx context.Context, product artifact.Product, name, asked string, bad func(string) (string, bool)) (string, error) {
+	if asked != "" && asked != artifact.Latest {
+		return asked, nil
+	}
+	installed, err := r.deps.Host.Packages.Package(name)
+	if err != nil {
+		return "", err
+	}
+	if _, isBad := bad(installed.Version); installed.Installed && !isBad {
+		return installed.Version, nil
+	}
+	latest, err := r.source.Resolve(ctx, r.ref(product, artifact.Latest))
+	if err != nil {
+		return "", err
+	}
+	if why, isBad := bad(latest); isBad {
+		return "", failure.New(failure.KnownBadVersion, "the latest %s is %s: %s", name, latest, why)
+	}
+	return latest, nil
+}
+
+func (r *registration) ref(product artifact.Product, version string) artifact.Ref {
+	return artifact.Ref{Product: product, Version: version, Family: string(r.row.Family), Arch: r.deps.Host.Self.GOARCH, Region: r.region}
+}
+
+// fetch is one package on its way; two steps may need the same one.
+type fetch struct {
+	done chan struct{}
+	pkg  artifact.Package
+	err  error
+}
+
+// fetchOnce downloads and verifies a package, once in a run.
+func (r *registration) fetchOnce(ctx context.Context, ref artifact.Ref) (artifact.Package, error) {
+	r.fetching.Lock()
+	f, begun := r.fetched[ref]
+	if !begun {
+		f = &fetch{done: make(chan struct{})}
+		r.fetched[ref] = f
+	}
+	r.fetching.Unlock()
+	if !begun {
+		ctx := artifact.WithProgress(ctx, func(done, total int64) { engine.Progress(ctx, done, total) })
+		f.pkg, f.err = r.source.Fetch(ctx, ref)
+		close(f.done)
+	}
+	<-f.done
+	return f.pkg, f.err
+}
+
+// ssmConfig keeps the SSM agent from taking the host for an EC2 instance, from its very first start on: its package
+// starts it at once, unregistered. A registered host's file is left alone unless endpoints are asked for.
+func (r *registration) ssmConfig() engine.Step {
+	settings := ssmagent.Settings{SSMEndpoint: r.endpoint.SSM, MDSEndpoint: r.endpoint.EC2Messages, MGSEndpoint: r.endpoint.SSMMessages}
+	wanted := func(reader host.Reader) (old, text []byte, err error) {
+		old, err = reader.Files.ReadFile(ssmagent.ConfigPath)
+		if err != nil && !missing(err) {
+			return nil, nil, err
+		}
+		identity, err := ssmagent.ReadIdentity(reader)
+		if err != nil {
+			return nil, nil, err
+		}
+		if identity.Registered() && settings == (ssmagent.Settings{}) {
+			return old, old, nil
+		}
+		text, err = ssmagent.SetConfig(old, settings)
+		return old, text, err
+	}
+	return engine.Step{
+		ID: "ssm.config", Title: "Configure the SSM agent",
+		Observe: func(_ context.Context, reader host.Reader) (engine.Obs, error) {
+			old, text, err := wanted(reader)
+			switch {
+			case err != nil:
+				return engine.Obs{}, err
+			case bytes.Equal(old, text):
+				return engine.Obs{State: engine.OK, Detail: ssmagent.ConfigPath}, nil
+			}
+			return engine.Obs{State: engine.Pending, Detail: "write " + ssmagent.ConfigPath}, nil
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			if err := tx.Claim(ctx, "/etc/amazon", "/etc/amazon/ssm"); err != nil {
+				return err
+			}
+			_, text, err := wanted(tx.Reader())
+			if err != nil {
+				return err
+			}
+			if err := r.own(ctx, tx, func(record *Record) { record.addFile(ssmagent.ConfigPath, tx.Reader()) }); err != nil {
+				return err
+			}
+			return tx.WriteFile(ctx, ssmagent.ConfigPath, bytes.NewReader(text), 0o600)
+		},
+	}
+}
+
+func (r *registration) ssmPackage() engine.Step {
+	return r.packageStep(packageStep{
+		id: "ssm.package", title: "Install the SSM agent", name: ssmagent.Package, pin: pinSSM, product: artifact.SSMAgent,
+		asked: r.req.SSMAgentVersion, bad: ssmagent.KnownBad, units: []string{ssmagent.UnitName},
+		claims: []string{"/var/lib/amazon", ssmagent.DataDir, "/var/log/amazon", ssmagent.LogDir, "/etc/amazon", "/etc/amazon/ssm"},
+	})
+}
+
+func (r *registration) ecsPackage() engine.Step {
+	return r.packageStep(packageStep{
+		id: "ecs.package", title: "Install the ECS agent", name: ecsagent.Package, pin: pinECS, product: artifact.ECSInit,
+		asked: r.req.ECSAgentVersion, bad: ecsagent.KnownBad, units: []string{r.ecsUnit()},
+		claims: []string{"/etc/ecs", "/var/lib/ecs", ecsagent.DataDir, ecsagent.LogDir, ecsagent.CacheDir},
+	})
+}
+
+func (r *registration) ecsUnit() string { return first(r.row.ECSUnit, ecsagent.Unit) }
+
+// packageStep is what the two packages differ in.
+type packageStep struct {
+	id, title, name, pin, asked string
+	product                     artifact.Product
+	bad                         func(string) (string, bool)
+	units, claims               []string
+}
+
+func (r *registration) packageStep(p packageStep) engine.Step {
+	return engine.Step{
+		ID: p.id, Title: p.title,
+		Observe: func(_ context.Context, reader host.Reader) (engine.Obs, error) {
+			installed, err := reader.Packages.Package(p.name)
+			if err != nil {
+				return engine.Obs{}, err
+			}
+			why, isBad := p.bad(installed.Version)
+			wanted := first(r.pins[p.pin], p.asked, artifact.Latest)
+			switch {
+			case installed.Partial:
+				return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("%s %s is half installed", p.name, installed.Version)}, nil
+			case !installed.Installed:
+				return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("install %s %s", p.name, wanted)}, nil
+			case wanted != artifact.Latest && !sameVersion(installed.Version, wanted):
+				return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("replace %s %s by %s", p.name, installed.Version, wanted)}, nil
+			case isBad:
+				return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("replace %s %s: %s", p.name, installed.Version, why)}, nil
+			}
+			return engine.Obs{State: engine.OK, Detail: p.name + " " + installed.Version}, nil
+		},
+		Fetch: func(ctx context.Context) error {
+			_, err := r.fetchOnce(ctx, r.ref(p.product, r.pins[p.pin]))
+			return err
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			pkg, err := r.fetchOnce(ctx, r.ref(p.product, r.pins[p.pin])) // fetched before the gate; verified again on a resume
+			if err != nil {
+				return err
+			}
+			before, err := tx.Reader().Packages.Package(p.name)
+			if err != nil {
+				return err
+			}
+			if err := r.own(ctx, tx, func(record *Record) {
+				if _, ours := record.Packages[p.name]; ours || !before.Installed {
+					record.Packages[p.name] = OwnedPackage{Version: pkg.Version, SHA256: pkg.SHA256, Key: pkg.KeyFingerprint}
+				}
+			}); err != nil {
+				return err
+			}
+			if err := tx.Claim(ctx, p.claims...); err != nil {
+				return err
+			}
+			return tx.Install(ctx, p.name, pkg.Path, r.former(ctx, p.product, before), p.units...)
+		},
+	}
+}
+
+// former is the cached file of the version that is installed now, which an undo would go back to; "" when there is none.
+func (r *registration) former(ctx context.Context, product artifact.Product, before host.Package) string {
+	if !before.Installed {
+		return ""
+	}
+	pkg, ok := r.source.Cached(ctx, r.ref(product, before.Version))
+	if !ok {
+		return ""
+	}
+	return pkg.Path
+}
+
+// ecsExec puts ECS Exec's programs where the agent looks for them: the three of the verified SSM package.
+func (r *registration) ecsExec() engine.Step {
+	ref := func() artifact.Ref { return r.ref(artifact.SSMAgent, r.pins[pinExec]) }
+	return engine.Step{
+		ID: "ecs.exec", Title: "Install ECS Exec's files",
+		Observe: func(_ context.Context, reader host.Reader) (engine.Obs, error) {
+			exec, err := ecsagent.ReadExec(reader)
+			if err != nil {
+				return engine.Obs{}, err
+			}
+			switch {
+			case len(exec.Incomplete) > 0:
+				return engine.Obs{State: engine.Pending, Detail: "complete " + strings.Join(exec.Incomplete, ", ")}, nil
+			case len(exec.Complete) == 0 || !exec.Certs || !exec.ConfigDir:
+				return engine.Obs{State: engine.Pending, Detail: "install below " + ecsagent.ExecDir}, nil
+			}
+			return engine.Obs{State: engine.OK, Detail: "version " + exec.Complete[len(exec.Complete)-1]}, nil
+		},
+		Fetch: func(ctx context.Context) error {
+			_, err := r.fetchOnce(ctx, ref())
+			return err
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			pkg, err := r.fetchOnce(ctx, ref())
+			if err != nil {
+				return err
+			}
+			if err := r.own(ctx, tx, func(record *Record) { record.addFile(ecsagent.ExecDir, tx.Reader()) }); err != nil {
+				return err
+			}
+			return ecsagent.InstallExec(ctx, tx, pkg, tx.Reader().Files)
+		},
+	}
+}
+
+// ecsConfig writes the agent's settings, in place, where they win in both parsers and with every package.
+func (r *registration) ecsConfig() engine.Step {
+	wanted := func(reader host.Reader) (old, text []byte, err error) {
+		config, err := ecsagent.ReadConfig(reader)
+		if err != nil {
+			return nil, nil, err
+		}
+		old = config.User.Bytes()
+		for _, s := range r.settings(config) {
+			if config.Agent(s.Key) == s.Value && config.Init(s.Key) == s.Value {
+				continue // it is so already, in whichever file
+			}
+			if err := config.User.Set(s.Key, s.Value); err != nil {
+				return nil, nil, err
+			}
+		}
+		return old, config.User.Bytes(), nil
+	}
+	return engine.Step{
+		ID: "ecs.config", Title: "Configure the ECS agent",
+		Observe: func(_ context.Context, reader host.Reader) (engine.Obs, error) {
+			old, text, err := wanted(reader)
+			switch {
+			case err != nil:
+				return engine.Obs{}, err
+			case bytes.Equal(old, text):
+				return engine.Obs{State: engine.OK, Detail: ecsagent.ConfigPath}, nil
+			}
+			return engine.Obs{State: engine.Pending, Detail: "write " + ecsagent.ConfigPath}, nil
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			_, text, err := wanted(tx.Reader())
+			if err != nil {
+				return err
+			}
+			if err := r.own(ctx, tx, func(record *Record) { record.addFile(ecsagent.ConfigPath, tx.Reader()) }); err != nil {
+				return err
+			}
+			return tx.WriteFile(ctx, ecsagent.ConfigPath, bytes.NewReader(text), 0o600)
+		},
+	}
+}
+
+// settings are the agent's settings that this registration wants, in the order they are written.
+func (r *registration) settings(config ecsagent.Config) []Pair {
+	cluster := r.cluster
+	if configured := config.Agent(ecsagent.KeyCluster); configured != "" && ecsagent.SameCluster(configured, r.account, r.region, r.cluster) {
+		cluster = configured // the agent compares it as a raw string with its state: the same cluster is never rewritten
+	}
+	settings := []Pair{
+		{ecsagent.KeyCluster, cluster},
+		{ecsagent.KeyRegion, r.region},
+		{ecsagent.KeyExternal, "true"},
+		// An EC2 role must never win over the credentials that SSM Agent maintains, whatever answers as metadata service.
+		{ecsagent.KeyNoMetadata, "true"},
+	}
+	if r.endpoint.ECS != "" {
+		settings = append(settings, Pair{ecsagent.KeyEndpoint, r.endpoint.ECS})
+	}
+	if len(r.req.Attributes) > 0 {
+		settings = append(settings, Pair{ecsagent.KeyAttributes, jsonObject(r.req.Attributes)})
+	}
+	if len(r.req.Tags) > 0 {
+		settings = append(settings, Pair{ecsagent.KeyTags, jsonObject(r.req.Tags)})
+	}
+	return append(settings, r.req.Settings...)
+}
+
+// ecsDropIn keeps systemd from restarting an agent that ended for good: the deb's unit would, every ten seconds.
+func (r *registration) ecsDropIn() engine.Step {
+	path := strings.Replace(ecsagent.DropInPath, ecsagent.Unit, r.ecsUnit(), 1)
+	return engine.Step{
+		ID: "ecs.dropin", Title: "Stop the restart loop of a refused agent",
+		Observe: func(_ context.Context, reader host.Reader) (engine.Obs, error) {
+			text, err := reader.Files.ReadFile(path)
+			switch {
+			case err != nil && !missing(err):
+				return engine.Obs{}, err
+			case bytes.Equal(text, ecsagent.DropIn()):
+				return engine.Obs{State: engine.OK, Detail: path}, nil
+			}
+			return engine.Obs{State: engine.Pending, Detail: "write " + path}, nil
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			if err := r.own(ctx, tx, func(record *Record) { record.addFile(path, tx.Reader()) }); err != nil {
+				return err
+			}
+			if err := tx.WriteFile(ctx, path, bytes.NewReader(ecsagent.DropIn()), 0o644); err != nil {
+				return err
+			}
+			return tx.ReloadUnits(ctx)
+		},
+	}
+}
+
+const repairKind = "packages.repair"
+
+// repair cannot be taken back, and need not be: the package manager is whole afterwards.
+func repair() engine.Kind {
+	return engine.Kind{Undo: func(context.Context, host.Host, []byte) ([]string, error) { return nil, nil }}
+}
+
+// repairPackages finishes what an interruption of this very operation left half done. Somebody else's half-done work is
+// theirs: the check packages.manager stops the run before it comes here.
+func (r *registration) repairPackages() engine.Step {
+	return engine.Step{
+		ID: "packages.repair", Title: "Finish what the package manager was interrupted in",
+		Observe: func(_ context.Context, reader host.Reader) (engine.Obs, error) {
+			state, err := reader.Packages.State()
+			switch {
+			case err != nil:
+				return engine.Obs{}, err
+			case r.resumed == nil || !state.Interrupted:
+				return engine.Obs{State: engine.OK, Detail: "nothing interrupted"}, nil
+			}
+			return engine.Obs{State: engine.Pending, Detail: "the package manager was interrupted"}, nil
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			return tx.Effect(ctx, repairKind, struct{}{}, func(ctx context.Context) error {
+				return r.deps.Host.Packager.Repair(ctx)
+			})
+		},
+	}
+}
+
+// own updates the record before a change is made.
+func (r *registration) own(ctx context.Context, tx *engine.Tx, change func(*Record)) error {
+	return updateRecord(ctx, tx, r.deps.Version, change)
+}
+
+// addFile claims a file or folder that is about to be made. One that is there already is somebody's.
+func (record *Record) addFile(path string, reader host.Reader) {
+	if _, err := reader.Files.Lstat(path); !missing(err) {
+		return
+	}
+	for _, known := range record.Files {
+		if known == path {
+			return
+		}
+	}
+	record.Files = append(record.Files, path)
+}

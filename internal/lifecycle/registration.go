@@ -1,0 +1,332 @@
+package lifecycle
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/anywhere-ecs/anywhere/internal/artifact"
+	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
+	"github.com/anywhere-ecs/anywhere/internal/engine"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/partition"
+	"github.com/anywhere-ecs/anywhere/internal/platform"
+	"github.com/anywhere-ecs/anywhere/internal/preflight"
+	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
+)
+
+const verbRegister = "register"
+
+// Names of pins.
+const (
+	pinRegion  = "region"
+	pinAccount = "account"
+	pinCluster = "cluster"
+	pinSSM     = "ssm-agent"
+	pinECS     = "ecs-init"
+	pinExec    = "exec" // version of the SSM package that ECS Exec's files come from
+)
+
+// registration is one run of register: the request, made definite by what the host already is.
+type registration struct {
+	deps   Deps
+	req    RegisterRequest
+	engine *engine.Engine
+
+	settled  bool
+	region   string
+	account  string // empty when nothing says which
+	cluster  string // name
+	row      platform.Row
+	endpoint endpoints
+	source   *artifact.Source
+	pins     map[string]string
+	resumed  *engine.Operation // the unfinished registration that this run goes on with
+
+	warnings []string
+	checks   []preflight.Result
+	arn      ecsagent.InstanceARN // of the last verification that held
+	arnText  string
+	ecsSince time.Time // when this run started the ECS agent
+	deadline time.Time // for the agents to connect; set by the first wait
+
+	fetching sync.Mutex
+	fetched  map[artifact.Ref]*fetch
+}
+
+// gateChecks stop every mutating verb before it looks at anything else.
+var gateChecks = []string{"privileges", "os.release", "os.arch", "os.systemd"}
+
+func (r *registration) gates(ctx context.Context) error {
+	if err := (preflight.Options{Ignore: r.req.Ignore}).Validate(); err != nil {
+		return err
+	}
+	r.checks = preflight.Run(ctx, preflight.All(), r.subject(), preflight.Options{Only: gateChecks, Ignore: r.req.Ignore, Timeout: checkTime})
+	return preflight.Verdict(r.checks, false)
+}
+
+// checkTime bounds the local checks together. They answer in a fraction of it; what hangs (a dead Docker) is then named.
+const checkTime = 5 * time.Second
+
+func (r *registration) subject() preflight.Subject {
+	return preflight.Subject{Host: r.deps.Host.Reader, Mutating: true, Resuming: r.resumed != nil}
+}
+
+// check runs the checks that can stop a registration. It is called only when something is pending.
+func (r *registration) check(ctx context.Context) error {
+	r.checks = preflight.Run(ctx, preflight.All(), r.subject(), preflight.Options{Ignore: r.req.Ignore, Timeout: checkTime})
+	r.warnings = append(r.warnings, preflight.Warnings(r.checks)...)
+	return preflight.Verdict(r.checks, false)
+}
+
+// settle makes the request definite: Region, cluster, endpoints, the source of packages. It reads and changes nothing.
+func (r *registration) settle(ctx context.Context) error {
+	reader := r.deps.Host.Reader
+	open, err := r.engine.Open()
+	if err != nil {
+		return err
+	}
+	if open != nil && open.Verb == verbRegister {
+		r.resumed = open
+	}
+	if _, err := readRecord(reader); err != nil {
+		return err
+	}
+	release, err := host.ReadOSRelease(reader.Files)
+	if err != nil {
+		return err
+	}
+	r.row, _, _ = platform.Find(release.ID, release.VersionID, release.Name, release.IDLike)
+	identity, err := ssmagent.ReadIdentity(reader)
+	if err != nil {
+		return err
+	}
+	config, err := ecsagent.ReadConfig(reader)
+	if err != nil {
+		return err
+	}
+	if err := r.settlePlace(identity, config); err != nil {
+		return err
+	}
+	if r.endpoint, err = parseEndpoints(r.req.AgentEndpoint, r.req.EndpointURL); err != nil {
+		return err
+	}
+	if err := r.settleVersions(identity); err != nil {
+		return err
+	}
+	if err := r.settleSource(); err != nil {
+		return err
+	}
+	r.pins = map[string]string{pinRegion: r.region, pinCluster: r.cluster, pinAccount: r.account}
+	r.fetched = map[artifact.Ref]*fetch{}
+	r.settled = true
+	return nil
+}
+
+// settlePlace decides on Region, account and cluster: flag and token must agree; without either, an unfinished
+// registration's, then the host's own, then the default.
+func (r *registration) settlePlace(identity ssmagent.Identity, config ecsagent.Config) error {
+	flagCluster, flagRegion := r.req.Cluster, r.req.Region
+	if strings.HasPrefix(flagCluster, "arn:") {
+		arn, err := partition.ParseARN(flagCluster)
+		if err != nil || arn.Service != "ecs" || !strings.HasPrefix(arn.Resource, "cluster/") {
+			return failure.New(failure.Usage, "--cluster: %q is not the ARN of an ECS cluster", flagCluster)
+		}
+		if flagRegion != "" && flagRegion != arn.Region {
+			return failure.New(failure.Usage, "--region is %s and --cluster is in %s", flagRegion, arn.Region)
+		}
+		flagCluster, flagRegion, r.account = ecsagent.ClusterName(flagCluster), arn.Region, arn.Account
+	}
+	var given struct{ region, cluster, account string }
+	if t := r.req.Activation; t != nil {
+		given.region, given.cluster, given.account = t.Region, t.Cluster, t.Account
+	}
+	if given.region != "" && flagRegion != "" && given.region != flagRegion {
+		return failure.New(failure.Usage, "--region is %s and the token's Region is %s", flagRegion, given.region).
+			WithRemedy("leave --region out, or use a token made for %s", flagRegion)
+	}
+	if given.cluster != "" && flagCluster != "" && given.cluster != flagCluster {
+		return failure.New(failure.Usage, "--cluster is %s and the token's cluster is %s", flagCluster, given.cluster).
+			WithRemedy("leave --cluster out, or use a token made for %s", flagCluster)
+	}
+	if given.account != "" && r.account != "" && given.account != r.account {
+		return failure.New(failure.Usage, "--cluster is in account %s and the token's account is %s", r.account, given.account)
+	}
+	var before map[string]string
+	if r.resumed != nil {
+		before = r.resumed.Pins
+	}
+	r.region = first(flagRegion, given.region, before[pinRegion], identity.Region, config.Agent("AWS_DEFAULT_REGION"))
+	if r.region == "" {
+		return failure.New(failure.Usage, "--region is missing, and nothing on this host says which").
+			WithRemedy("add --region, or use --token, which brings its Region")
+	}
+	if err := partition.CheckRegion(r.region); err != nil {
+		return err
+	}
+	r.account = first(r.account, given.account, before[pinAccount])
+	r.cluster = first(flagCluster, given.cluster, before[pinCluster], ecsagent.ClusterName(config.Agent("ECS_CLUSTER")), "default")
+	if identity.Registered() && identity.Region != r.region {
+		return failure.New(failure.RegisteredElsewere, "this host is managed node %s in %s, not in %s", identity.InstanceID, identity.Region, r.region).
+			WithRemedy("to change the Region, deregister it first: anywhere deregister")
+	}
+	return r.settleCluster(config)
+}
+
+// settleCluster refuses another cluster than the one that the ECS agent's state is bound to.
+func (r *registration) settleCluster(config ecsagent.Config) error {
+	state, err := ecsagent.ReadState(r.deps.Host.Reader)
+	if err != nil {
+		return err
+	}
+	configured := config.Agent("ECS_CLUSTER")
+	if !state.DB || configured == "" || ecsagent.SameCluster(configured, r.account, r.region, r.cluster) {
+		return nil
+	}
+	return failure.New(failure.RegisteredElsewere, "this host belongs to cluster %s, not to %s", ecsagent.ClusterName(configured), r.cluster).
+		WithEvidence("ECS_CLUSTER=%s in the agent's configuration, state in %s", configured, ecsagent.StateDB).
+		WithRemedy("anywhere move --cluster %s", r.cluster)
+}
+
+// settleVersions refuses versions that are known to be bad, and another version than the installed one on a host that is
+// registered: changing that is an upgrade.
+func (r *registration) settleVersions(identity ssmagent.Identity) error {
+	for _, v := range []struct {
+		flag, name, wanted string
+		bad                func(string) (string, bool)
+	}{
+		{"--ecs-agent-version", ecsagent.Package, r.req.ECSAgentVersion, ecsagent.KnownBad},
+		{"--ssm-agent-version", ssmagent.Package, r.req.SSMAgentVersion, ssmagent.KnownBad},
+	} {
+		if v.wanted == "" || v.wanted == "latest" {
+			continue
+		}
+		if why, bad := v.bad(v.wanted); bad {
+			return failure.New(failure.KnownBadVersion, "%s %s: %s", v.flag, v.wanted, why)
+		}
+		installed, err := r.deps.Host.Packages.Package(v.name)
+		if err != nil {
+			return err
+		}
+		if installed.Installed && identity.Registered() && !sameVersion(installed.Version, v.wanted) {
+			return failure.New(failure.VersionManaged, "%s is %s on this registered host, and %s asks for %s", v.name, installed.Version, v.flag, v.wanted)
+		}
+	}
+	return nil
+}
+
+func (r *registration) settleSource() error {
+	keys, err := artifact.Embedded()
+	if err != nil {
+		return err
+	}
+	if r.req.Keyring != "" {
+		file, err := os.Open(r.req.Keyring)
+		if err != nil {
+			return failure.New(failure.Usage, "--keyring: %v", err)
+		}
+		defer func() { _ = file.Close() }()
+		if err := keys.Add(file); err != nil {
+			return failure.Wrap(failure.Usage, err, "--keyring: %s", r.req.Keyring)
+		}
+	}
+	r.source = &artifact.Source{
+		Base: r.req.Artifacts, HTTP: r.deps.HTTP, Keys: keys,
+		Disk: r.deps.Host.Disk, Files: r.deps.Host.Files, CacheDir: PackageDir, Now: r.deps.Host.Now,
+	}
+	return nil
+}
+
+// key is the digest that makes "the same command": what decides the outcome, without secrets, waiting times and output.
+func (r *registration) key() string {
+	text, err := json.Marshal(struct {
+		Region, Cluster, ECS, SSM, Endpoint string
+		Tags, Attributes, Settings          []Pair
+		NoExec                              bool
+	}{
+		r.region, r.cluster, r.req.ECSAgentVersion, r.req.SSMAgentVersion, r.req.AgentEndpoint,
+		r.req.Tags, r.req.Attributes, r.req.Settings, r.req.NoExec,
+	})
+	if err != nil { // strings always marshal
+		panic(err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+// endpoints are where the agents find AWS; empty means AWS's own names.
+type endpoints struct{ ECS, SSM, SSMMessages, EC2Messages string }
+
+// parseEndpoints reads --agent-endpoint. Our calls and the agents' must not go to different worlds.
+func parseEndpoints(agent, own string) (endpoints, error) {
+	var e endpoints
+	switch {
+	case agent == "" && own == "":
+		return e, nil
+	case agent == "":
+		return e, failure.New(failure.Usage, "--endpoint-url (or AWS_ENDPOINT_URL) is set and --agent-endpoint is not: the agents would talk to AWS and this command would not").
+			WithRemedy("add --agent-endpoint URL, or unset AWS_ENDPOINT_URL")
+	case own == "":
+		return e, failure.New(failure.Usage, "--agent-endpoint is set and --endpoint-url is not: this command would talk to AWS and the agents would not").
+			WithRemedy("add --endpoint-url URL")
+	}
+	check := func(text string) error {
+		u, err := url.Parse(text)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return failure.New(failure.Usage, "--agent-endpoint: %q is not an http or https URL", text)
+		}
+		return nil
+	}
+	if !strings.Contains(agent, "=") {
+		if err := check(agent); err != nil {
+			return e, err
+		}
+		// The SSM agent's message gateway speaks only https (facts: ssm-agent section 4).
+		gateway := "https://" + strings.TrimPrefix(strings.TrimPrefix(agent, "https://"), "http://")
+		return endpoints{agent, agent, gateway, agent}, nil
+	}
+	fields := map[string]*string{"ecs": &e.ECS, "ssm": &e.SSM, "ssmmessages": &e.SSMMessages, "ec2messages": &e.EC2Messages}
+	for part := range strings.SplitSeq(agent, ",") {
+		name, value, _ := strings.Cut(part, "=")
+		field, known := fields[name]
+		if !known {
+			return e, failure.New(failure.Usage, "--agent-endpoint: %q is none of ecs, ssm, ssmmessages, ec2messages", name)
+		}
+		if err := check(value); err != nil {
+			return e, err
+		}
+		*field = value
+	}
+	return e, nil
+}
+
+// accepts reports whether the operator accepted a named risk.
+func (r *registration) accepts(risk string) bool { return slices.Contains(r.req.AcceptRisk, risk) }
+
+// first is the first of values that is not empty.
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// sameVersion compares a version with what was asked for: 1.105.1 names 1.105.1-1.
+func sameVersion(installed, asked string) bool {
+	return installed == asked || strings.HasPrefix(installed, asked+"-")
+}
+
+// missing reports whether err says that a file is not there.
+func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

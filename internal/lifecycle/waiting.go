@@ -1,0 +1,131 @@
+package lifecycle
+
+import (
+	"context"
+	"time"
+
+	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
+	"github.com/anywhere-ecs/anywhere/internal/engine"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
+)
+
+// pollEvery is how often an agent is asked while waiting for it: a registration takes a second or two.
+const pollEvery = 200 * time.Millisecond
+
+// defaultWait is --wait-timeout's default.
+const defaultWait = 5 * time.Minute
+
+// waiting is something that an agent does in its own time.
+type waiting struct {
+	code  failure.Code // of the time-out
+	what  string       // "the SSM agent to …"
+	since time.Time    // log lines before it are of another life
+	ecs   bool         // the ECS agent's log counts too
+	done  func(ctx context.Context) (done bool, seen string, err error)
+}
+
+// wait polls until w is done. It does not sit out a cause that waiting cannot mend: the agents' own logs name it, within
+// seconds. All waits of a run share --wait-timeout.
+func (r *registration) wait(ctx context.Context, tx *engine.Tx, w waiting) error {
+	begun := time.Now()
+	if r.deadline.IsZero() {
+		limit := r.req.WaitTimeout
+		if limit == 0 {
+			limit = defaultWait
+		}
+		r.deadline = begun.Add(limit)
+	}
+	tx.Note("waiting for %s", w.what)
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		done, seen, err := w.done(ctx)
+		if done || err != nil {
+			return err
+		}
+		if err := r.hopeless(ctx, tx, w); err != nil {
+			return err
+		}
+		if time.Now().After(r.deadline) {
+			return r.timedOut(tx, w, seen, time.Since(begun))
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+// hopeless is the failure that the agents' logs name as final, newest first.
+func (r *registration) hopeless(ctx context.Context, tx *engine.Tx, w waiting) error {
+	findings, err := r.findings(tx, w)
+	if err != nil {
+		return err
+	}
+	for i := len(findings) - 1; i >= 0; i-- {
+		if f := findings[i]; f.Terminal {
+			return f.failure()
+		}
+	}
+	unit := ssmagent.UnitName
+	if w.ecs {
+		unit = r.ecsUnit()
+	}
+	state, err := tx.Reader().Units.Unit(ctx, unit)
+	if err != nil {
+		return err
+	}
+	if state.Active == "failed" {
+		return failure.New(failure.ServiceFailed, "%s ended: %s, exit status %d", unit, state.Result, state.ExitStatus).
+			WithRemedy("journalctl -u %s -n 50", unit)
+	}
+	return nil
+}
+
+// finding is what both agents' logs have in common.
+type finding struct {
+	Code                      failure.Code
+	Line, File, Cause, Remedy string
+	Terminal                  bool
+}
+
+func (f finding) failure() error {
+	return failure.New(f.Code, "%s", f.Cause).WithEvidence("%s: %s", f.File, f.Line).WithRemedy("%s", f.Remedy)
+}
+
+// findings reads the logs of the agent that is waited for, oldest first; behind an ECS agent stands the SSM agent.
+func (r *registration) findings(tx *engine.Tx, w waiting) ([]finding, error) {
+	var all []finding
+	fromSSM, err := ssmagent.ReadLog(tx.Reader(), w.since)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range fromSSM {
+		all = append(all, finding{f.Code, f.Line, f.File, f.Cause, f.Remedy, f.Terminal})
+	}
+	if !w.ecs {
+		return all, nil
+	}
+	fromECS, err := ecsagent.ReadLog(tx.Reader(), w.since)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range fromECS {
+		all = append(all, finding{f.Code, f.Line, f.File, f.Cause, f.Remedy, f.Terminal})
+	}
+	return all, nil
+}
+
+// timedOut names the newest thing that the logs complain of, or what was last seen.
+func (r *registration) timedOut(tx *engine.Tx, w waiting, seen string, after time.Duration) error {
+	f := failure.New(w.code, "gave up waiting after %s for %s: %s", after.Round(time.Second), w.what, seen)
+	findings, err := r.findings(tx, w)
+	if err == nil && len(findings) > 0 {
+		last := findings[len(findings)-1]
+		f.Code = last.Code
+		return f.WithEvidence("%s: %s", last.File, last.Line).WithRemedy("%s", last.Remedy)
+	}
+	return f.WithEvidence("nothing in %s or %s explains it", ssmagent.LogPath, ecsagent.LogPath)
+}

@@ -1,0 +1,10 @@
+package preflight
+
+import "slices"
+
+const ecsAnywhereDocs = "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere.html"
+
+// All are the checks, in the order in which they are shown.
+func All() []Check {
+	return slices.Concat(machineChecks(), kernelChecks(), dockerChecks(), packageChecks(), credentialChecks(), existingChecks())
+}
