@@ -6,9 +6,10 @@ import (
 	"strings"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/partition"
 )
 
-// Where AWS keeps its packages, relative to https://s3.REGION.SUFFIX/. {region}, {version} and {arch} are filled in; the
+// Where AWS keeps its packages, relative to the Region's S3 endpoint. {region}, {version} and {arch} are filled in; the
 // version "latest" is an alias that AWS moves. Sources, read 2026-11-22: amazon-ecs-agent, scripts/ecs-anywhere-install.sh and
 // buildspecs/signing.yml; amazon-ssm-agent, agent/updateutil/updateutil.go and README.md.
 var locations = map[Product]map[string]location{
@@ -44,7 +45,6 @@ type location struct {
 }
 
 var (
-	regionPattern = regexp.MustCompile(`^[a-z]{2,8}(-[a-z0-9]{1,16}){2,4}$`)
 	// What becomes part of a URL and of a file name: no slash, no leading dot or dash.
 	versionPattern = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+~-]{0,63}$`)
 	ssmPattern     = regexp.MustCompile(`^[0-9]+(\.[0-9]+){3}$`)
@@ -64,8 +64,8 @@ func (r Ref) check() error {
 	if where.arch[r.Arch] == "" {
 		return failure.New(failure.UnsupportedArch, "AWS has no %s for the architecture %q", r.Product, r.Arch)
 	}
-	if !regionPattern.MatchString(r.Region) {
-		return failure.New(failure.Usage, "%q is not the name of an AWS Region", r.Region)
+	if err := partition.CheckRegion(r.Region); err != nil {
+		return err
 	}
 	if r.resolved() && !versionPattern.MatchString(r.Version) {
 		return failure.New(failure.Usage, "%q is not a version of %s", r.Version, r.Product)
@@ -118,17 +118,3 @@ func (r Ref) file() string {
 }
 
 func (s *Source) path(r Ref) string { return filepath.Join(s.CacheDir, r.file()) }
-
-// awsBase is the S3 endpoint of a Region, path style.
-func awsBase(region string) string { return "https://s3." + region + "." + suffix(region) }
-
-// suffix is the DNS suffix of the Region's partition (ecs-anywhere-install.sh, read 2026-11-22).
-func suffix(region string) string {
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		return "amazonaws.com.cn"
-	case strings.HasPrefix(region, "eusc-"):
-		return "amazonaws.eu"
-	}
-	return "amazonaws.com"
-}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/partition"
 )
 
 // origin is where objects come from: a web server or a folder.
@@ -42,7 +43,7 @@ type object struct {
 func (s *Source) origin(region string) (origin, error) {
 	base := s.Base
 	if base == "" {
-		base = awsBase(region)
+		base = partition.Endpoint("s3", region)
 	}
 	if filepath.IsAbs(base) {
 		return folder{s.Files, base}, nil
