@@ -9,9 +9,10 @@ import (
 	"testing"
 
 	"github.com/anywhere-ecs/anywhere/test/e2e/lab"
+	"github.com/anywhere-ecs/anywhere/test/e2e/packages"
 )
 
-func TestMain(m *testing.M) { lab.Main(m) }
+func TestMain(m *testing.M) { lab.Main(m, packages.BuildPrograms) }
 
 // The branches of preflight that look at cgroups, and Docker's, must meet the real thing.
 func TestHostsOfBothCgroupVersions(t *testing.T) {

@@ -1,0 +1,98 @@
+package packages
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/anywhere-ecs/anywhere/internal/simagent"
+)
+
+// SSMAgent builds amazon-ssm-agent as a deb, in the file that to names.
+func SSMAgent(to string, o Options) error {
+	version := o.Version + "-1" // the deb's own revision
+	if o.ControlVersion != "" {
+		version = o.ControlVersion
+	}
+	b, err := newBuilder("amazon-ssm-agent", "ssm", version, o)
+	if err != nil {
+		return err
+	}
+	b.info.Deb.Compression = "gzip"
+	for _, name := range []string{
+		"amazon-ssm-agent", "ssm-agent-worker", "ssm-cli", "ssm-document-worker", "ssm-session-worker", "ssm-session-logger",
+	} {
+		b.add(o.Program, "/usr/bin/"+name, 0o755)
+	}
+	for name, target := range map[string]string{
+		"ssm/amazon-ssm-agent.service":       "/lib/systemd/system/amazon-ssm-agent.service",
+		"ssm/amazon-ssm-agent.json.template": "/etc/amazon/ssm/amazon-ssm-agent.json.template",
+		"ssm/seelog.xml.template":            "/etc/amazon/ssm/seelog.xml.template",
+	} {
+		if err := b.addEmbedded(name, target); err != nil {
+			return err
+		}
+	}
+	return b.build(to)
+}
+
+// ECSInit builds amazon-ecs-init as a deb with the agent's image in it, in the file that to names.
+func ECSInit(to string, o Options) error {
+	version := o.Version
+	if o.ControlVersion != "" {
+		version = o.ControlVersion
+	}
+	b, err := newBuilder("amazon-ecs-init", "ecs", version, o)
+	if err != nil {
+		return err
+	}
+	b.info.Deb.Compression = "zstd"
+	b.info.Depends = []string{
+		"systemd", "docker-ce (>= 17.12.0) | docker-engine (>= 1.6.0) | docker-ee | docker.io",
+	}
+	b.addDirs("/etc/ecs", "/var/log/ecs", "/var/lib/ecs", "/var/lib/ecs/data", "/var/cache/ecs")
+	b.add(o.Program, "/usr/libexec/amazon-ecs-init", 0o755)
+	b.add(o.Program, "/usr/libexec/amazon-ecs-volume-plugin", 0o755)
+	for name, target := range map[string]string{
+		"ecs/ecs.service":                      "/lib/systemd/system/ecs.service",
+		"ecs/amazon-ecs-volume-plugin.service": "/lib/systemd/system/amazon-ecs-volume-plugin.service",
+		"ecs/amazon-ecs-volume-plugin.socket":  "/lib/systemd/system/amazon-ecs-volume-plugin.socket",
+		"ecs/amazon-ecs-init.1":                "/usr/share/man/man1/amazon-ecs-init.1",
+	} {
+		if err := b.addEmbedded(name, target); err != nil {
+			return err
+		}
+	}
+	image, err := b.image(o)
+	if err != nil {
+		return err
+	}
+	tar := "/var/cache/ecs/ecs-agent-v" + version + ".tar"
+	b.add(image, tar, 0o644)
+	b.addLink("/var/cache/ecs/ecs-agent.tar", tar)
+	// 2 asks the next start to load the image.
+	if err := b.addText([]byte("2"), "/var/cache/ecs/state", 0o644); err != nil {
+		return err
+	}
+	return b.build(to)
+}
+
+// image writes the agent's Docker image beside the package's other files.
+func (b *builder) image(o Options) (string, error) {
+	program, err := os.ReadFile(o.Program)
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(b.dir, "ecs-agent.tar")
+	f, err := os.Create(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	agent, _, _ := strings.Cut(o.Version, "-")
+	if _, err := (simagent.Image{Binary: program, Arch: o.arch(), Version: agent}).WriteTo(f); err != nil {
+		return "", fmt.Errorf("write the agent's image: %w", err)
+	}
+	return file, f.Close()
+}
