@@ -1,4 +1,27 @@
 package host
 
-// Real is this machine.
-func Real() (Host, error) { panic("not yet") }
+import (
+	"net"
+	"os"
+	"runtime"
+	"time"
+)
+
+// Real is this machine. Where something is not built for its platform, the part's own methods say so
+// (failure.NotBuilt, failure.NoSystemd) when they are used.
+func Real() (Host, error) {
+	files := NewDir("/")
+	runner := NewRunner()
+	packages := NewDpkg(files, files, runner)
+	units := NewSystemd()
+	reader := Reader{
+		Files:    files,
+		Packages: packages,
+		Units:    units,
+		Kernel:   NewKernel(files),
+		Dial:     (&net.Dialer{}).DialContext,
+		Now:      time.Now,
+		Self:     Self{EUID: os.Geteuid(), GOOS: runtime.GOOS, GOARCH: runtime.GOARCH},
+	}
+	return Host{Reader: reader, Disk: files, Packager: packages, Manager: units, Runner: runner}, nil
+}
