@@ -1,0 +1,68 @@
+# make build, test and demo need Go, git and make, nothing else.
+
+# What the program says about itself. It comes from git here and not from Go's own stamping, so that a build with
+# -buildvcs=false says the same. SOURCE_DATE is the commit's date: the same commit gives the same bytes.
+VERSION     ?= $(shell git describe --tags --match 'v*' 2>/dev/null | sed 's/^v//' | grep . || echo dev)
+COMMIT      ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+SOURCE_DATE ?= $(shell TZ=UTC0 git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null)
+
+LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(SOURCE_DATE)
+TESTFLAGS ?=
+E2EFLAGS  ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## the static binary, bin/anywhere
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/anywhere ./cmd/anywhere
+
+.PHONY: demo
+demo: build ## the real commands, end to end, without AWS and without root
+	./bin/anywhere rehearse
+
+.PHONY: test
+test: ## go vet and all tests but e2e; TESTFLAGS adds flags
+	go vet ./...
+	go test $(TESTFLAGS) ./...
+
+.PHONY: race
+race: ## the tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(MAKE) test TESTFLAGS='-race $(TESTFLAGS)'
+
+.PHONY: e2e
+e2e: ## the binary on real systemd hosts; needs root on Debian; E2EFLAGS adds flags
+	cd test/e2e && go vet ./... && go test -count=1 -timeout=15m $(E2EFLAGS) ./...
+
+.PHONY: lint
+lint: ## gofmt and golangci-lint, both modules
+	@files=$$(gofmt -l $$(git ls-files '*.go')) && test -z "$$files" || { echo "gofmt would change: $$files"; exit 1; }
+	golangci-lint run ./...
+	cd test/e2e && golangci-lint run ./...
+
+.PHONY: cross
+cross: ## vet and build for the other platforms
+	GOOS=linux GOARCH=arm64 go vet ./...
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -o /dev/null ./cmd/anywhere
+	GOOS=windows GOARCH=amd64 go vet ./...
+	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -o /dev/null ./cmd/anywhere
+
+.PHONY: bench
+bench: ## benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: cover
+cover: ## coverage by function; coverage.out for the browser
+	go test -coverprofile=coverage.out -coverpkg=./internal/... ./...
+	go tool cover -func=coverage.out | tail -1
+
+.PHONY: snapshot
+snapshot: ## archives, packages and checksums as a release has them, in dist/
+	goreleaser release --snapshot --clean --skip=sbom,sign
+
+.PHONY: clean
+clean: ## remove what the others made
+	rm -rf bin dist coverage.out
