@@ -67,6 +67,7 @@ const (
 	ServiceFailed  Code = "service_failed"
 	AgentConfig    Code = "agent_configuration"
 	AgentCrashLoop Code = "agent_crash_loop"
+	CgroupUnusable Code = "cgroup_unusable"
 
 	Interrupted Code = "interrupted"
 	Terminated  Code = "terminated"
@@ -148,6 +149,7 @@ var Catalogue = map[Code]Entry{
 	ServiceFailed:  {ExitUnclassified, "a service did not start or stop", "journalctl -u UNIT says why", false},
 	AgentConfig:    {ExitUnclassified, "the ECS agent does not accept its configuration", "correct the line named in the evidence", false},
 	AgentCrashLoop: {ExitUnclassified, "an agent starts and dies again and again", "its last words are in the evidence", false},
+	CgroupUnusable: {ExitUnclassified, "the ECS agent cannot use the control groups, so tasks with limits fail", "anywhere preflight --only cgroup.version,cgroup.memory,cgroup.driver", false},
 
 	Interrupted: {ExitInterrupted, "the command was interrupted", "run the same command again", true},
 	Terminated:  {ExitTerminated, "the command was terminated", "run the same command again", true},

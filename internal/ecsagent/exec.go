@@ -1,0 +1,201 @@
+package ecsagent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+
+	"github.com/anywhere-ecs/anywhere/internal/artifact"
+	"github.com/anywhere-ecs/anywhere/internal/engine"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+)
+
+// What ECS Exec needs below ExecDir (agent/app/agent_capability.go and agent_capability_unix.go of 1.105.1). The agent takes
+// the highest complete version, and offers nothing when a part of config and certs is missing.
+const (
+	execBin    = ExecDir + "/bin"
+	execConfig = ExecDir + "/config" // the agent writes here; an empty folder is enough
+	execCerts  = ExecDir + "/certs"
+	// ExecBundle is the certificate authorities that ECS Exec trusts inside tasks.
+	ExecBundle = execCerts + "/tls-ca-bundle.pem"
+)
+
+// ExecBinaries are the three programs of the SSM agent's package that ECS Exec uses.
+var ExecBinaries = []string{"amazon-ssm-agent", "ssm-agent-worker", "ssm-session-worker"}
+
+// CABundles are where systems keep the certificate authorities that they trust, one file: the first that exists is taken.
+// Source: the packages ca-certificates of Debian 13, Fedora 42 and openSUSE Leap 15.6.
+var CABundles = []string{
+	"/etc/ssl/certs/ca-certificates.crt",                // Debian, Ubuntu
+	"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Fedora, RHEL and rebuilds, Amazon Linux
+	"/etc/pki/tls/certs/ca-bundle.crt",                  // the same, older
+	"/var/lib/ca-certificates/ca-bundle.pem",            // SUSE
+	"/etc/ssl/ca-bundle.pem",                            // SUSE, older
+}
+
+// versionFolder is a name that the agent takes for a version; it passes over all others.
+var versionFolder = regexp.MustCompile(`^\d+(\.\d+)*$`)
+
+// ExecFiles is what is there for ECS Exec.
+type ExecFiles struct {
+	Complete   []string // versions with all programs, oldest first
+	Incomplete []string // versions that lack one, or have an empty file for it
+	ConfigDir  bool
+	Certs      bool
+}
+
+// Has reports whether ECS Exec is complete in this version of the SSM agent (3.3.4108.0, or with a package's revision).
+func (e ExecFiles) Has(version string) bool {
+	return e.ConfigDir && e.Certs && slices.Contains(e.Complete, upstream(version))
+}
+
+// Deadly reports whether the agent would die at its start, again and again and without a line in its log: versions are
+// there and none is complete (agent/app/agent_capability.go of 1.105.1; seen with the real agent on 2026-11-22). It counts
+// the config folder as there, since Docker makes it.
+func (e ExecFiles) Deadly() bool {
+	return e.Certs && len(e.Incomplete) > 0 && len(e.Complete) == 0
+}
+
+// ReadExec looks for ECS Exec's files.
+func ReadExec(r host.Reader) (ExecFiles, error) {
+	var e ExecFiles
+	config, err := statOptional(r.Files, execConfig)
+	if err != nil {
+		return e, err
+	}
+	certs, err := statOptional(r.Files, ExecBundle)
+	if err != nil {
+		return e, err
+	}
+	e.ConfigDir = config != nil && config.IsDir()
+	e.Certs = certs != nil && certs.Mode().IsRegular() && certs.Size() > 0
+	entries, err := r.Files.ReadDir(execBin)
+	if errors.Is(err, fs.ErrNotExist) {
+		return e, nil
+	}
+	if err != nil {
+		return e, failure.Wrap(failure.Internal, err, "could not list %s", execBin)
+	}
+	for _, entry := range entries {
+		if !entry.IsDir() || !versionFolder.MatchString(entry.Name()) {
+			continue
+		}
+		whole, err := execComplete(r.Files, entry.Name())
+		if err != nil {
+			return e, err
+		}
+		if whole {
+			e.Complete = append(e.Complete, entry.Name())
+		} else {
+			e.Incomplete = append(e.Incomplete, entry.Name())
+		}
+	}
+	slices.SortFunc(e.Complete, CompareVersions)
+	slices.SortFunc(e.Incomplete, CompareVersions)
+	return e, nil
+}
+
+func execComplete(files host.Files, version string) (bool, error) {
+	for _, name := range ExecBinaries {
+		info, err := statOptional(files, path.Join(execBin, version, name))
+		if err != nil || info == nil || !info.Mode().IsRegular() || info.Size() == 0 {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// InstallExec makes ECS Exec's files from the SSM agent's verified package: the programs appear under their version all
+// at once, so that the agent never sees a part of them. Call it before the ECS agent's container is made, which looks
+// only then. files is where the package lies.
+func InstallExec(ctx context.Context, tx *engine.Tx, pkg artifact.Package, files host.Files) error {
+	version := upstream(pkg.Version)
+	if !versionFolder.MatchString(version) {
+		return failure.New(failure.Internal, "%q is no version of the SSM agent that the ECS agent would recognise", pkg.Version)
+	}
+	for _, folder := range []string{path.Dir(ExecDir), ExecDir, execBin, execConfig, execCerts} {
+		if err := tx.Mkdir(ctx, folder, 0o755); err != nil {
+			return err
+		}
+	}
+	bundle, err := readCABundle(tx.Reader().Files)
+	if err != nil {
+		return err
+	}
+	if err := tx.WriteFile(ctx, ExecBundle, bytes.NewReader(bundle), 0o400); err != nil {
+		return err
+	}
+	return installExecPrograms(ctx, tx, pkg, files, version)
+}
+
+func installExecPrograms(ctx context.Context, tx *engine.Tx, pkg artifact.Package, files host.Files, version string) error {
+	target := path.Join(execBin, version)
+	whole, err := execComplete(tx.Reader().Files, version)
+	if err != nil || whole {
+		return err
+	}
+	there, err := statOptional(tx.Reader().Files, target)
+	if err != nil {
+		return err
+	}
+	if there != nil { // somebody's half: each file that is put there only makes it better
+		return unpackExec(ctx, tx, pkg, files, target)
+	}
+	stage := path.Join(execBin, ".anywhere-"+version) // the agent passes over a name that is no version
+	if err := tx.Mkdir(ctx, stage, 0o755); err != nil {
+		return err
+	}
+	if err := unpackExec(ctx, tx, pkg, files, stage); err != nil {
+		return err
+	}
+	return tx.Rename(ctx, stage, target)
+}
+
+// unpackExec streams the programs out of the package into folder.
+func unpackExec(ctx context.Context, tx *engine.Tx, pkg artifact.Package, files host.Files, folder string) error {
+	missing := slices.Clone(ExecBinaries)
+	err := artifact.Extract(ctx, files, pkg.Path, func(file artifact.File) error {
+		name := path.Base(file.Name)
+		if path.Dir(file.Name) != "usr/bin" || !slices.Contains(missing, name) {
+			return nil
+		}
+		if err := tx.WriteFile(ctx, path.Join(folder, name), file.Body, 0o755); err != nil {
+			return err
+		}
+		missing = slices.DeleteFunc(missing, func(m string) bool { return m == name })
+		if len(missing) == 0 {
+			return fs.SkipAll
+		}
+		return nil
+	})
+	if err != nil {
+		return failure.Wrap(failure.Internal, err, "could not unpack ECS Exec's programs from %s", pkg.Path)
+	}
+	if len(missing) > 0 {
+		return failure.New(failure.ArtifactCorrupt, "the SSM agent's package %s has no usr/bin/%s, which ECS Exec needs", pkg.Path, missing[0]).
+			WithRemedy("leave ECS Exec out with --no-exec, or choose another --ssm-agent-version")
+	}
+	return nil
+}
+
+func readCABundle(files host.Files) ([]byte, error) {
+	for _, candidate := range CABundles {
+		data, err := files.ReadFile(candidate)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return nil, failure.Wrap(failure.TLSUntrusted, err, "could not read the trusted certificate authorities")
+		case len(bytes.TrimSpace(data)) > 0:
+			return data, nil
+		}
+	}
+	return nil, failure.New(failure.TLSUntrusted, "this host has no file of trusted certificate authorities, which ECS Exec needs").
+		WithEvidence("looked for %s and %d more", CABundles[0], len(CABundles)-1).
+		WithRemedy("install the package ca-certificates, or leave ECS Exec out with --no-exec")
+}

@@ -1,0 +1,54 @@
+package ecsagent
+
+import (
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+)
+
+// State is what the agent has on the disk. DB alone does not mean registered: the agent makes the file before it
+// registers, and writes cluster and ARN to it afterwards (agent/app/agent.go of 1.105.1). The file is not opened here:
+// the running agent keeps it locked.
+type State struct {
+	DB      bool      // StateDB exists
+	Legacy  bool      // LegacyState exists
+	ModTime time.Time // of StateDB, else of LegacyState
+}
+
+// Any reports whether something there may bind the host to a container instance.
+func (s State) Any() bool { return s.DB || s.Legacy }
+
+// ReadState looks for the agent's state.
+func ReadState(r host.Reader) (State, error) {
+	db, err := statOptional(r.Files, StateDB)
+	if err != nil {
+		return State{}, err
+	}
+	legacy, err := statOptional(r.Files, LegacyState)
+	if err != nil {
+		return State{}, err
+	}
+	state := State{DB: db != nil, Legacy: legacy != nil}
+	switch {
+	case db != nil:
+		state.ModTime = db.ModTime()
+	case legacy != nil:
+		state.ModTime = legacy.ModTime()
+	}
+	return state, nil
+}
+
+// statOptional is nil for a path that does not exist.
+func statOptional(files host.Files, path string) (fs.FileInfo, error) {
+	info, err := files.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, failure.Wrap(failure.Internal, err, "could not look at %s", path)
+	}
+	return info, nil
+}
