@@ -139,7 +139,7 @@ func (s *Source) restart(p *part) error {
 	p.have, p.note = 0, note{}
 	for _, path := range []string{p.path, p.notePath()} {
 		if err := s.Disk.Remove(path); err != nil {
-			return s.unwritable(err, "remove %s", path)
+			return err
 		}
 	}
 	return nil
@@ -197,12 +197,18 @@ func (s *Source) attempt(ctx context.Context, from origin, key, magic string, p 
 			return err
 		}
 		if err := s.Disk.WriteFile(p.notePath(), bytes.NewReader(raw), 0o600, host.Owner{}); err != nil {
-			return s.unwritable(err, "write %s", p.notePath())
+			return err
 		}
 		if err := s.room(obj.total); err != nil {
 			return err
 		}
 		return s.write(ctx, p, io.MultiReader(bytes.NewReader(start), obj))
+	}
+	if obj.total > 0 && p.note.Total > 0 && obj.total != p.note.Total { // changed, whatever its validator says
+		if err := s.restart(p); err != nil {
+			return err
+		}
+		return s.attempt(ctx, from, key, magic, p)
 	}
 	if err := s.room(obj.total - obj.from); err != nil {
 		return err
@@ -227,11 +233,11 @@ func (s *Source) room(size int64) error {
 func (s *Source) write(ctx context.Context, p *part, body io.Reader) (err error) {
 	file, err := s.Disk.Append(p.path)
 	if err != nil {
-		return s.unwritable(err, "write %s", p.path)
+		return err
 	}
 	defer func() {
 		if e := errors.Join(file.Sync(), file.Close()); e != nil && err == nil {
-			err = s.unwritable(e, "write %s", p.path)
+			err = unwritable(e, p.path)
 		}
 	}()
 	progress(ctx, p.have, p.note.Total)
@@ -245,7 +251,7 @@ func (s *Source) write(ctx context.Context, p *part, body io.Reader) (err error)
 			written, err := file.Write(buffer[:n])
 			p.have += int64(written)
 			if err != nil {
-				return s.unwritable(err, "write %s", p.path)
+				return unwritable(err, p.path)
 			}
 			progress(ctx, p.have, p.note.Total)
 		}
@@ -261,11 +267,11 @@ func (s *Source) write(ctx context.Context, p *part, body io.Reader) (err error)
 	}
 }
 
-// unwritable codes an error of the cache's disk.
-func (s *Source) unwritable(err error, format string, args ...any) error {
+// unwritable codes an error of an open file; host.Disk codes its own.
+func unwritable(err error, path string) error {
 	code := failure.ReadOnly
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		code = failure.DiskFull
 	}
-	return failure.Wrap(code, err, format, args...)
+	return failure.Wrap(code, err, "write %s", path)
 }

@@ -38,7 +38,7 @@ func (s *Source) Fetch(ctx context.Context, ref Ref) (Package, error) {
 	}
 	for _, dir := range []string{filepath.Dir(s.CacheDir), s.CacheDir} {
 		if err := s.Disk.Mkdir(dir, 0o700, host.Owner{}); err != nil {
-			return Package{}, s.unwritable(err, "make %s", dir)
+			return Package{}, err
 		}
 	}
 	pkg, err := s.obtain(ctx, from, ref, version)
@@ -112,18 +112,15 @@ func (s *Source) obtain(ctx context.Context, from origin, ref Ref, version strin
 // keep moves a verified part to its place. The signature goes first: a package without one is never in the cache.
 func (s *Source) keep(path, suffix string, signature []byte) error {
 	if err := s.Disk.WriteFile(path+suffix, bytes.NewReader(signature), 0o600, host.Owner{}); err != nil {
-		return s.unwritable(err, "write %s", path+suffix)
+		return err
 	}
 	if err := s.Disk.Remove(path); err != nil { // one that did not verify
-		return s.unwritable(err, "replace %s", path)
+		return err
 	}
 	if err := s.Disk.Rename(path+".part", path); err != nil {
-		return s.unwritable(err, "keep %s", path)
+		return err
 	}
-	if err := s.Disk.Remove((&part{path: path + ".part"}).notePath()); err != nil {
-		return s.unwritable(err, "tidy up beside %s", path)
-	}
-	return nil
+	return s.Disk.Remove((&part{path: path + ".part"}).notePath())
 }
 
 // verified holds the file at path to its signature and to ref. name is what messages call it.
