@@ -2,13 +2,61 @@ package cli
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/anywhere-ecs/anywhere/internal/failure"
 )
 
-// New returns the tree of commands.
-func New(env Env) *cobra.Command { panic("not yet") }
+// New returns the tree of commands: for help, documentation and completion. Main runs it.
+func New(env Env) *cobra.Command { return newRoot(newApp(env)) }
 
 // Main runs one command line (without the program's name) and returns its exit status. Whatever happens is told on the
 // streams of env; with -o json that is one object on its Out.
-func Main(ctx context.Context, env Env, args []string) int { panic("not yet") }
+func Main(ctx context.Context, env Env, args []string) int {
+	a := newApp(env)
+	a.started, a.runID = env.Now(), env.NewRunID()
+	a.takeCode()
+	ctx, stop := a.watch(ctx)
+	defer stop()
+
+	root := newRoot(a)
+	root.SetArgs(args)
+	root.SetIn(env.Streams.In)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil && !a.settled { // help, completion, --version: they have printed what they had to say
+		return a.delivered(failure.ExitOK)
+	}
+	if err != nil && !a.settled && !isCoded(err) {
+		err = unknownCommand(root, err)
+	}
+	return a.finish(cmd, args, causeOf(cmd.Context(), err))
+}
+
+// unknownCommand puts cobra's only error of its own into our words, with the command that was probably meant.
+func unknownCommand(root *cobra.Command, err error) error {
+	var name string
+	if _, scan := fmt.Sscanf(err.Error(), "unknown command %q", &name); scan != nil {
+		return failure.New(failure.Usage, "%s", err)
+	}
+	return noSuchCommand(root, name)
+}
+
+// noSuchCommand refuses name, which is no subcommand of cmd.
+func noSuchCommand(cmd *cobra.Command, name string) error {
+	failed := usage(cmd, "there is no command %q", cmd.CommandPath()+" "+name)
+	var names []string
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+			names = append(names, sub.Aliases...)
+		}
+	}
+	if near := nearest(name, names); near != "" {
+		failed.Message += fmt.Sprintf(" (did you mean %s?)", near)
+	}
+	return failed
+}

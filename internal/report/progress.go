@@ -96,6 +96,17 @@ func (p *Progress) Close() {
 	}
 }
 
+// Say prints a message that is no step's, also when quiet: the caller knows why.
+func (p *Progress) Say(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.screen.Live != nil {
+		p.screen.Live.Above(p.screen.Clean(text))
+		return
+	}
+	fmt.Fprintln(p.screen.To, p.screen.Clean(text))
+}
+
 // Event tells one event.
 func (p *Progress) Event(e engine.Event) {
 	p.mu.Lock()

@@ -148,26 +148,49 @@ func Checks(w io.Writer, s Style, checks []preflight.Result) {
 		count[preflight.Pass], count[preflight.Warn], count[preflight.Fail], count[preflight.Skip])
 }
 
-// Check is one finding of a preflight in the document.
-type Check struct {
-	ID         string         `json:"id"`
-	Title      string         `json:"title"`
-	Status     string         `json:"status"` // pass, warn, fail or skip
-	Ignored    bool           `json:"ignored"`
-	Detail     string         `json:"detail"`
-	Remedy     string         `json:"remedy"`
-	Docs       string         `json:"docs"`
-	Evidence   map[string]any `json:"evidence"`
-	DurationMs int64          `json:"durationMs"`
+// Operation writes what is known of an operation; nothing when there is none.
+func Operation(w io.Writer, s Style, o lifecycle.OperationResult) {
+	if o.Verb == "" {
+		return
+	}
+	undoable := "no: the same command only finishes it"
+	if o.Undoable {
+		undoable = "yes: anywhere rollback"
+	}
+	fields(w, s, [][2]string{
+		{"command", o.Verb},
+		{"run", o.RunID},
+		{"begun", o.StartedAt},
+		{"changes", fmt.Sprint(o.Changes)},
+		{"last step", o.LastStep},
+		{"undoable", undoable},
+		{"journal", o.Journal},
+	})
 }
 
-// NewChecks puts findings into the document's form.
-func NewChecks(results []preflight.Result) []Check {
-	checks := make([]Check, 0, len(results))
-	for _, r := range results {
-		checks = append(checks, Check{
-			r.ID, r.Title, string(r.Status), r.Ignored, r.Detail, r.Remedy, r.Docs, r.Evidence, r.Duration.Milliseconds(),
-		})
+// Table writes rows in columns; the first row is the heading.
+func Table(w io.Writer, s Style, rows [][]string) {
+	var widths []int
+	for _, row := range rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], runewidth.StringWidth(cell))
+		}
 	}
-	return checks
+	for n, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			if i < len(row)-1 {
+				cell = runewidth.FillRight(cell, widths[i]) + "  "
+			}
+			line.WriteString(cell)
+		}
+		text := strings.TrimRight(line.String(), " ")
+		if n == 0 {
+			text = s.emphasis.Render(text)
+		}
+		fmt.Fprintln(w, text)
+	}
 }

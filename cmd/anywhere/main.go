@@ -1,0 +1,113 @@
+// Command anywhere makes a machine an Amazon ECS external instance, and looks after it.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+)
+
+// version is set by the release: -ldflags "-X main.version=1.2.3".
+var version = "dev"
+
+func main() {
+	env := cli.Env{
+		Host:      host.Real,
+		HTTP:      newHTTPClient,
+		Now:       time.Now,
+		Ticker:    newTicker,
+		Streams:   standardStreams(),
+		LookupEnv: os.LookupEnv,
+		Unsetenv:  os.Unsetenv,
+		ReadFile:  os.ReadFile,
+		Signals:   signals(),
+		Exit:      os.Exit,
+		NewRunID:  newRunID,
+		Build:     build(),
+	}
+	os.Exit(cli.Main(context.Background(), env, os.Args[1:]))
+}
+
+// signals brings what ends a command. SIGPIPE is among them so that a write to a closed pipe fails instead of killing the
+// process. One that was ignored when we were started (nohup) stays ignored.
+func signals() <-chan os.Signal {
+	arrived := make(chan os.Signal, 8)
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE} {
+		if !signal.Ignored(sig) {
+			signal.Notify(arrived, sig)
+		}
+	}
+	return arrived
+}
+
+func newTicker(every time.Duration) (<-chan time.Time, func()) {
+	t := time.NewTicker(every)
+	return t.C, t.Stop
+}
+
+// newHTTPClient has no time-out of its own: downloads take as long as they take, and every call comes with a context.
+func newHTTPClient() *http.Client {
+	return &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
+}
+
+func standardStreams() cli.Streams {
+	in, out, err := int(os.Stdin.Fd()), int(os.Stdout.Fd()), int(os.Stderr.Fd())
+	s := cli.Streams{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		InTTY: term.IsTerminal(in), OutTTY: term.IsTerminal(out), ErrTTY: term.IsTerminal(err),
+		ReadSecret:  readSecret,
+		SpinnerFile: os.Stderr,
+	}
+	if s.ErrTTY {
+		s.Width, _, _ = term.GetSize(err) // 0, where it cannot be told, means unknown
+	}
+	return s
+}
+
+// readSecret reads a line without echo, and turns the echo on again when ctx ends while nobody has typed it.
+func readSecret(ctx context.Context) (string, error) {
+	in := int(os.Stdin.Fd())
+	before, err := term.GetState(in)
+	if err != nil {
+		return "", err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = term.Restore(in, before) })
+	defer stop()
+	line, err := term.ReadPassword(in)
+	return string(line), err
+}
+
+// newRunID names a run in logs, journals and AWS descriptions: the time, for people, and what tells apart runs of the
+// same second.
+func newRunID() string {
+	return time.Now().UTC().Format("20060102T150405Z") + "-" + rand.Text()[:6]
+}
+
+// build is what the linker and the Go tool left in the binary.
+func build() cli.Build {
+	b := cli.Build{Version: version, Go: runtime.Version()}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Commit = s.Value
+		case "vcs.time":
+			b.Date = s.Value
+		}
+	}
+	return b
+}

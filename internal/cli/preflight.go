@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"context"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
+	"github.com/anywhere-ecs/anywhere/internal/report"
+)
+
+func newPreflight(a *app) *cobra.Command {
+	req := &lifecycle.PreflightRequest{}
+	cmd := &cobra.Command{
+		Use:     "preflight [flags]",
+		Aliases: []string{"check"},
+		Short:   "Check whether this host can become an external instance",
+		Long: long(`
+Runs all checks at once and changes nothing. It works without root: what needs root is skipped, with the reason. Each
+finding says what was seen and, if something is wrong, what to type. Exits 3 when a check failed; warnings do not fail,
+except with --strict.`),
+		Example: `  sudo anywhere preflight
+  anywhere preflight --only os.release,docker.version -o json
+  anywhere preflight --ignore memory --strict`,
+		Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runPreflight(cmd, *req) },
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.Var(wordsValue{to: &req.Only}, "only", "ids of the checks to run (default: all)")
+	f.Var(wordsValue{to: &req.Ignore}, "ignore", "ids of checks whose failure is only a warning")
+	f.BoolVar(&req.Strict, "strict", false, "fail on warnings too")
+	return cmd
+}
+
+func (a *app) runPreflight(cmd *cobra.Command, req lifecycle.PreflightRequest) error {
+	a.outcome.text = func(w io.Writer, s report.Style, rep lifecycle.Report, err error) {
+		if len(rep.Checks) > 0 && (!a.global.quiet || err != nil) {
+			report.Checks(w, s, rep.Checks)
+		}
+	}
+	return a.do(cmd, verb{
+		begin: "preflight: looking at this host", tells: true,
+		run: func(ctx context.Context, deps lifecycle.Deps) (lifecycle.Report, error) {
+			return lifecycle.Preflight(ctx, deps, req)
+		},
+	})
+}

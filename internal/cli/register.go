@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
+	"github.com/anywhere-ecs/anywhere/internal/preflight"
+	"github.com/anywhere-ecs/anywhere/internal/report"
+)
+
+type registerOptions struct {
+	activation activationOptions
+
+	cluster                          string
+	ecsAgentVersion, ssmAgentVersion string
+	tags, attributes, settings       []lifecycle.Pair
+	artifacts, keyring               string
+	agentEndpoint                    string
+	noExec, noStart                  bool
+	ignore                           []string
+	waitTimeout                      time.Duration
+	dryRun, detailed, noRollback     bool
+}
+
+func newRegister(a *app) *cobra.Command {
+	o := &registerOptions{waitTimeout: 5 * time.Minute}
+	cmd := &cobra.Command{
+		Use:   "register [flags]",
+		Short: "Make this host a verified external instance of an ECS cluster",
+		Long: long(`
+Makes this host an ECS external instance: checks it, installs the SSM agent and the ECS agent, registers it with
+Systems Manager, configures and starts the agents, and waits until the ECS agent itself reports its container instance
+in the wanted cluster. What is already so is left alone; a second run changes nothing.
+
+An activation comes as a join token (--token), or as an id and a code (--activation-id with --activation-code-file, or
+with the code in the variable ` + codeVariable + `). A host that is registered needs none.
+
+A failure before the registration with Systems Manager is undone. After it what is done is kept, because the
+activation's slot is spent: the same command goes on from there, without a token.`),
+		Example: `  ssh host sudo anywhere register --token - < token
+  anywhere register --cluster shop --region eu-central-1 --activation-id ID --activation-code-file -
+  anywhere register --cluster shop --dry-run`,
+		Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runRegister(cmd, o) },
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	o.activation.register(f)
+	f.StringVar(&o.cluster, "cluster", "", "ECS cluster, by name or ARN (default: the token's, else default)")
+	f.StringVar(&o.ecsAgentVersion, "ecs-agent-version", "", "like 1.105.1, or latest (default: the installed one, else the latest)")
+	f.StringVar(&o.ssmAgentVersion, "ssm-agent-version", "", "like 3.3.1611.0, or latest (default: the installed one, else the latest)")
+	f.Var(pairsValue{&o.tags}, "tag", "tag of the container instance; may be repeated")
+	f.Var(pairsValue{&o.attributes}, "attribute", "attribute of the container instance; may be repeated")
+	f.Var(pairsValue{&o.settings}, "ecs-config", "setting for the ECS agent's configuration file; may be repeated")
+	f.StringVar(&o.artifacts, "artifacts", "", "URL or folder with the agents' packages (default: AWS)")
+	f.StringVar(&o.keyring, "keyring", "", "file with further OpenPGP public keys, after AWS has rotated one")
+	f.StringVar(&o.agentEndpoint, "agent-endpoint", "",
+		"where the agents find AWS: a URL, or NAME=URL,… with the names ecs, ssm, ssmmessages, ec2messages")
+	f.BoolVar(&o.noExec, "no-exec", false, "leave out what ECS Exec needs")
+	f.BoolVar(&o.noStart, "no-start", false, "do not start the agents, and so prove nothing")
+	f.Var(wordsValue{to: &o.ignore}, "ignore", "ids of checks whose failure is only a warning")
+	f.Var(durationValue{&o.waitTimeout}, "wait-timeout", "how long to wait for the agents to connect")
+	f.BoolVar(&o.noRollback, "no-rollback", false, "keep the half-way state when a step fails")
+	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "show what would be done, and do nothing")
+	f.BoolVar(&o.detailed, "detailed-exitcode", false, "with --dry-run: exit 11 when something would be done")
+	return cmd
+}
+
+func (a *app) runRegister(cmd *cobra.Command, o *registerOptions) error {
+	req, err := a.registerRequest(cmd, o)
+	if err != nil {
+		return err
+	}
+	a.outcome.text = func(w io.Writer, s report.Style, rep lifecycle.Report, err error) {
+		if err != nil {
+			failedChecks(w, s, rep.Checks)
+			return
+		}
+		if result, ok := rep.Result.(lifecycle.RegisterResult); ok && !a.global.quiet {
+			report.Registration(w, s, rep, result, o.dryRun)
+		}
+	}
+	begin := "register: looking at this host"
+	if o.dryRun {
+		begin = "register: looking at this host; nothing will be changed"
+	}
+	return a.do(cmd, verb{
+		begin: begin, mutating: true, dryRun: o.dryRun,
+		run: func(ctx context.Context, deps lifecycle.Deps) (lifecycle.Report, error) {
+			return lifecycle.Register(ctx, deps, req)
+		},
+	})
+}
+
+// registerRequest checks the flags together and brings them into the request.
+func (a *app) registerRequest(cmd *cobra.Command, o *registerOptions) (lifecycle.RegisterRequest, error) {
+	var none lifecycle.RegisterRequest
+	if o.detailed && !o.dryRun {
+		return none, usage(cmd, "--detailed-exitcode needs --dry-run")
+	}
+	artifacts, err := a.location("artifacts", o.artifacts)
+	if err != nil {
+		return none, err
+	}
+	keyring, err := absolute("keyring", o.keyring)
+	if err != nil {
+		return none, err
+	}
+	activation, err := a.activation(cmd, &o.activation)
+	if err != nil {
+		return none, err
+	}
+	req := lifecycle.RegisterRequest{
+		Activation: activation, Region: a.global.region, Cluster: o.cluster,
+		ECSAgentVersion: o.ecsAgentVersion, SSMAgentVersion: o.ssmAgentVersion,
+		Tags: o.tags, Attributes: o.attributes, Settings: o.settings,
+		Artifacts: artifacts, Keyring: keyring, AgentEndpoint: o.agentEndpoint, EndpointURL: a.global.endpointURL,
+		NoExec: o.noExec, NoStart: o.noStart, Ignore: o.ignore, WaitTimeout: o.waitTimeout,
+		AcceptRisk: a.global.acceptRisk, DryRun: o.dryRun, DetailedExitcode: o.detailed, NoRollback: o.noRollback,
+		LockTimeout: a.global.lockTimeout,
+	}
+	if o.activation.token != "" { // a token is given on the command line: it beats what the environment or a file says
+		if a.origins["region"].kind != byFlag {
+			req.Region = ""
+		}
+		if a.origins["cluster"].kind != byFlag {
+			req.Cluster = ""
+		}
+	}
+	return req, nil
+}
+
+// location is a URL as it is, or a folder made absolute.
+func (a *app) location(flag, value string) (string, error) {
+	if u, err := url.Parse(value); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
+		if u.Host == "" {
+			return "", failure.New(failure.Usage, "%s: %q has no host", a.gave(flag), value)
+		}
+		return strings.TrimRight(value, "/"), nil
+	}
+	return absolute(flag, value)
+}
+
+// absolute is the path from the root, since what a verb does may run elsewhere; empty stays empty.
+func absolute(flag, path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", failure.Wrap(failure.Usage, err, "--%s: make %s absolute", flag, path)
+	}
+	return abs, nil
+}
+
+// failedChecks writes the checks that stopped a verb.
+func failedChecks(w io.Writer, s report.Style, checks []preflight.Result) {
+	var failed []preflight.Result
+	for _, c := range checks {
+		if c.Status == preflight.Fail && !c.Ignored {
+			failed = append(failed, c)
+		}
+	}
+	if len(failed) > 1 { // one alone is the error itself
+		report.Checks(w, s, failed)
+	}
+}

@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "anywhere",
+		Short: "Make this machine an Amazon ECS external instance, and look after it",
+		Long: long(`
+anywhere turns a server or virtual machine into a verified Amazon ECS Anywhere external instance. Every command looks
+first, does only what is missing, and checks what came of it; run again, it goes on where it was stopped.
+
+Results go to stdout, progress and messages to stderr. With -o json stdout has exactly one object, also on failure.
+A flag beats its environment variable, that beats the configuration file, that beats the default; "anywhere config
+show" prints where each value comes from.`),
+		Example: `  anywhere preflight
+  ssh host sudo anywhere register --token - < token
+  anywhere register --dry-run -o json`,
+		SilenceErrors:      true,
+		SilenceUsage:       true,
+		DisableSuggestions: true, // noSuchCommand has its own
+		RunE:               bare,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return a.prepare(cmd)
+		},
+		Version:           a.env.Build.Version,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
+	root.SetVersionTemplate("anywhere {{.Version}}\n")
+	root.SetFlagErrorFunc(flagError)
+	a.global.register(root.PersistentFlags())
+	root.AddCommand(
+		newPreflight(a), newRegister(a), newRollback(a), newOperation(a),
+		newConfig(a), newPlatforms(a), newCompletion(a), newVersion(a),
+	)
+	if a.env.Rehearse != nil {
+		root.AddCommand(newRehearse(a))
+	}
+	root.SetHelpCommand(newHelp())
+	for _, cmd := range root.Commands() {
+		cmd.DisableFlagsInUseLine = true
+	}
+	return root
+}
+
+// bare is for a command that only holds others: it shows what there is, and fails, since nothing was done.
+func bare(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return noSuchCommand(cmd, args[0])
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s\n", cmd.UsageString())
+	return usage(cmd, "no command was given")
+}
+
+// none refuses arguments that are not flags. They are not repeated: they may be a secret that lost its flag.
+func none(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return usage(cmd, "%s takes flags only, and got %d other arguments (not shown)", cmd.CommandPath(), len(args))
+}
+
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]",
+		Short:   "Show the help of a command",
+		Long:    long("Shows the help of a command, as its flag --help does."),
+		Example: "  anywhere help register",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return noSuchCommand(cmd.Root(), args[0])
+			}
+			found.InitDefaultHelpFlag()
+			return found.Help()
+		},
+	}
+}

@@ -1,0 +1,89 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/anywhere-ecs/anywhere/internal/artifact"
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
+	"github.com/anywhere-ecs/anywhere/internal/report"
+)
+
+// expiryNotice is how long before its end a pinned key is warned of.
+const expiryNotice = 60 * 24 * time.Hour
+
+// versionResult is the "result" of version's document.
+type versionResult struct {
+	Version string      `json:"version"`
+	Commit  string      `json:"commit"` // empty when unknown
+	Date    string      `json:"date"`   // of the commit, RFC 3339; empty when unknown
+	Go      string      `json:"go"`
+	Keys    []pinnedKey `json:"keys"` // whose signatures count
+}
+
+type pinnedKey struct {
+	Fingerprint string `json:"fingerprint"`
+	Product     string `json:"product"` // what it signs
+	UserID      string `json:"userId"`
+	Expires     string `json:"expires"` // RFC 3339; empty is never
+}
+
+func newVersion(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version [flags]",
+		Short: "Print the version, and with -o json the pinned keys",
+		Long: long(`
+Prints the version. With -o json or -v also the commit, the Go version and the OpenPGP keys that are pinned in this
+binary, with fingerprints and expiry. A key that expires within 60 days is warned of.`),
+		Example: `  anywhere version
+  anywhere version -o json`,
+		Args: none,
+		RunE: func(*cobra.Command, []string) error { return a.runVersion() },
+	}
+}
+
+func (a *app) runVersion() error {
+	b := a.env.Build
+	result := versionResult{Version: b.Version, Commit: b.Commit, Date: b.Date, Go: b.Go}
+	if a.global.output == outputJSON || a.global.verbose { // reading the keys costs more than all the rest
+		keyring, err := artifact.Embedded()
+		if err != nil {
+			return err
+		}
+		for _, key := range keyring.List() {
+			expires := ""
+			if !key.Expires.IsZero() {
+				expires = report.Timestamp(key.Expires)
+				a.warnOfExpiry(key)
+			}
+			result.Keys = append(result.Keys, pinnedKey{key.Fingerprint, string(key.Product), key.UserID, expires})
+		}
+	}
+	a.outcome.report.Message = "anywhere " + b.Version
+	a.outcome.report.Result = result
+	a.outcome.text = func(w io.Writer, _ report.Style, rep lifecycle.Report, _ error) {
+		fmt.Fprintln(w, rep.Message)
+		if !a.global.verbose {
+			return
+		}
+		fmt.Fprintf(w, "commit %s of %s, %s\n", b.Commit, b.Date, b.Go)
+		for _, key := range result.Keys {
+			fmt.Fprintf(w, "key %s, %s, expires %s\n", key.Fingerprint, key.UserID, key.Expires)
+		}
+	}
+	return nil
+}
+
+func (a *app) warnOfExpiry(key artifact.Key) {
+	left := key.Expires.Sub(a.env.Now())
+	switch {
+	case left <= 0:
+		a.warn("the pinned key %s (%s) expired on %s: what it signs from then on is refused; a newer anywhere may "+
+			"bring its successor, --keyring adds it", key.Fingerprint, key.UserID, key.Expires.Format(time.DateOnly))
+	case left < expiryNotice:
+		a.warn("the pinned key %s (%s) expires on %s", key.Fingerprint, key.UserID, key.Expires.Format(time.DateOnly))
+	}
+}
