@@ -70,7 +70,7 @@ func assess(ctx context.Context, reader host.Reader) (ssmagent.Identity, ssmagen
 	if err != nil {
 		return identity, "", "", err
 	}
-	recent, err := ssmagent.ReadRecent(reader)
+	recent, err := ssmagent.ReadRecent(reader, identity.InstanceID)
 	if err != nil {
 		return identity, "", "", err
 	}

@@ -1,0 +1,351 @@
+package rehearsal
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/control"
+	"github.com/anywhere-ecs/anywhere/internal/emulator"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
+	"github.com/anywhere-ecs/anywhere/internal/secret"
+)
+
+// Where the rehearsal takes place.
+const (
+	account = "123456789012"
+	region  = "eu-west-1"
+	cluster = "rehearsal"
+)
+
+// scenarios are the stories, by name; each is a list of command lines.
+var scenarios = map[string][]line{
+	"register": {
+		{args: []string{"preflight"}},
+		{args: []string{"register", "--token", "-"}, token: true, extra: true, faults: true},
+		{args: []string{"register"}, extra: true, unchanged: true},
+	},
+}
+
+// DefaultScenario is played when none is named.
+const DefaultScenario = "register"
+
+// line is one command line of a story.
+type line struct {
+	args      []string
+	token     bool // a join token comes on stdin
+	extra     bool // the caller's own flags are added
+	faults    bool // the caller's faults are armed before it
+	unchanged bool // it must change nothing
+}
+
+// Result is the "result" of rehearse's document.
+type Result struct {
+	Scenario string    `json:"scenario"`
+	Host     string    `json:"host"` // the folder, when it was kept
+	Commands []Command `json:"commands"`
+	Calls    []string  `json:"calls"` // operations that AWS was asked for, in order, without repetitions in a row
+}
+
+// Command is one command line that was run.
+type Command struct {
+	Line       string          `json:"line"`
+	RC         int             `json:"rc"`
+	DurationMs int64           `json:"durationMs"`
+	Changed    []string        `json:"changed"` // files that are new, other or gone afterwards
+	Document   json.RawMessage `json:"document,omitempty"`
+}
+
+// Run plays a story. base is the caller's own environment: its streams and clock are used, its host is not.
+func Run(ctx context.Context, base cli.Env, req cli.RehearseRequest, asJSON bool) (lifecycle.Report, error) {
+	result := Result{Scenario: req.Scenario, Commands: []Command{}, Calls: []string{}}
+	if result.Scenario == "" {
+		result.Scenario = DefaultScenario
+	}
+	report := lifecycle.Report{Result: result}
+	story, known := scenarios[result.Scenario]
+	if !known {
+		return report, failure.New(failure.Usage, "there is no scenario %q; there is: %s", req.Scenario, strings.Join(slices.Sorted(maps.Keys(scenarios)), ", "))
+	}
+	root, remove, err := folder(req.Keep)
+	if err != nil {
+		return report, err
+	}
+	defer remove()
+	result.Host = req.Keep
+	s, err := newStage(root, base, asJSON)
+	if err != nil {
+		return report, err
+	}
+	defer s.close()
+	if err := s.knows(req.Faults); err != nil {
+		return report, err
+	}
+	for _, l := range story {
+		command, err := s.play(ctx, l, req)
+		if command.Line != "" {
+			result.Commands = append(result.Commands, command)
+		}
+		report.Result = result
+		if err != nil {
+			return report, err
+		}
+	}
+	result.Calls = s.calls()
+	report.Result = result
+	report.Message = s.summary(result)
+	return report, nil
+}
+
+// folder is where the throw-away host is: a new one that is removed at the end, or an empty one of the caller's.
+func folder(keep string) (root string, remove func(), err error) {
+	if keep == "" {
+		root, err := os.MkdirTemp("", "anywhere-rehearsal-")
+		if err != nil {
+			return "", nil, failure.Wrap(failure.ReadOnly, err, "could not make a folder for the throw-away host")
+		}
+		return root, func() { _ = os.RemoveAll(root) }, nil
+	}
+	if entries, err := os.ReadDir(keep); err == nil && len(entries) > 0 {
+		return "", nil, failure.New(failure.Usage, "--keep: %s is not empty", keep)
+	}
+	if err := os.MkdirAll(keep, 0o755); err != nil {
+		return "", nil, failure.Wrap(failure.Usage, err, "--keep")
+	}
+	root, err = filepath.Abs(keep)
+	return root, func() {}, err
+}
+
+// stage is everything that a story needs: the host, AWS, and a key that signs packages.
+type stage struct {
+	base    cli.Env
+	json    bool
+	machine *machine
+	aws     *emulator.Emulator
+	keyring string
+	token   string
+}
+
+func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
+	m, err := newMachine(filepath.Join(root, "host"))
+	if err != nil {
+		return nil, err
+	}
+	s := &stage{base: base, json: asJSON, machine: m, keyring: filepath.Join(root, "rehearsal-key.asc")}
+	key, err := newSigner()
+	if err != nil {
+		return nil, err
+	}
+	public, err := key.public()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(s.keyring, public, 0o600); err != nil {
+		return nil, err
+	}
+	s3 := filepath.Join(root, "s3")
+	if err := fillBuckets(host.NewDir(s3), region, key); err != nil {
+		return nil, err
+	}
+	s.aws = emulator.New(emulator.Options{Account: account, Region: region, Artifacts: os.DirFS(s3)})
+	if err := s.aws.Start("127.0.0.1:0"); err != nil {
+		return nil, err
+	}
+	s.aws.AddCluster(cluster)
+	expires := time.Now().Add(time.Hour)
+	id, code := s.aws.AddActivation(1, expires)
+	s.token = control.Token{
+		Account: account, Region: region, Cluster: cluster, ActivationID: id, Code: secret.NewText(code), Expires: expires,
+	}.Encode()
+	return s, nil
+}
+
+func (s *stage) close() {
+	s.machine.close()
+	_ = s.aws.Close()
+}
+
+// knows refuses faults that there are not, before anything is played.
+func (s *stage) knows(faults []string) error {
+	for _, name := range faults {
+		if !slices.ContainsFunc(emulator.Faults(), func(f emulator.FaultInfo) bool { return f.Name == name }) {
+			var names []string
+			for _, f := range emulator.Faults() {
+				names = append(names, f.Name)
+			}
+			return failure.New(failure.Usage, "--fault: there is no fault %q; there is: %s", name, strings.Join(names, ", "))
+		}
+	}
+	return nil
+}
+
+// play runs one command line on the throw-away host and looks at what it changed.
+func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Command, error) {
+	if l.faults {
+		for _, name := range req.Faults {
+			if err := s.aws.Fault(name); err != nil {
+				return Command{}, failure.Wrap(failure.Usage, err, "--fault")
+			}
+		}
+	}
+	args := slices.Clone(l.args)
+	if l.args[0] == "register" {
+		args = append(args, "--endpoint-url", s.aws.URL(), "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
+	}
+	if l.extra {
+		args = append(args, req.Args...)
+	}
+	shown := "anywhere " + strings.Join(l.args, " ")
+	if l.extra && len(req.Args) > 0 {
+		shown += " " + strings.Join(req.Args, " ")
+	}
+	env := s.base
+	env.Host = func() (host.Host, error) { return s.machine.host(), nil }
+	env.HTTP = func() *http.Client { return &http.Client{} }
+	env.LookupEnv = func(string) (string, bool) { return "", false } // the caller's AWS settings are another world's
+	env.Unsetenv = func(string) error { return nil }
+	env.Rehearse = nil
+	env.Streams.In, env.Streams.InTTY = strings.NewReader(""), s.base.Streams.InTTY
+	if l.token {
+		env.Streams.In, env.Streams.InTTY = strings.NewReader(s.token+"\n"), false
+	}
+	var document bytes.Buffer
+	if s.json {
+		args = append(args, "-o", "json")
+		env.Streams.Out = &document
+	} else {
+		fmt.Fprintf(s.base.Streams.Out, "\n$ %s%s\n", shown, map[bool]string{true: " < token"}[l.token])
+	}
+	before, err := s.tree()
+	if err != nil {
+		return Command{}, err
+	}
+	begun := time.Now()
+	rc := cli.Main(ctx, env, args)
+	command := Command{Line: shown, RC: rc, DurationMs: time.Since(begun).Milliseconds()}
+	if s.json && json.Valid(document.Bytes()) {
+		command.Document = bytes.TrimSpace(document.Bytes())
+	}
+	after, err := s.tree()
+	if err != nil {
+		return command, err
+	}
+	command.Changed = differences(before, after)
+	if !s.json {
+		s.tellChanges(command)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return command, context.Cause(ctx)
+	case rc != 0:
+		return command, failure.New(failure.Internal, "%s ended with exit status %d", shown, rc).
+			WithRemedy("its own message says why; --keep DIR leaves the host to be looked at")
+	case l.unchanged && len(command.Changed) > 0:
+		return command, failure.New(failure.Internal, "%s should have changed nothing and changed %s", shown, strings.Join(command.Changed, ", "))
+	}
+	return command, nil
+}
+
+// tree is a digest of every file of the throw-away host but logs and locks, which grow by themselves.
+func (s *stage) tree() (map[string]string, error) {
+	files := map[string]string{}
+	err := filepath.WalkDir(s.machine.root, func(at string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // an agent's temporary file
+		}
+		if err != nil {
+			return err
+		}
+		name := strings.TrimPrefix(at, s.machine.root)
+		if entry.IsDir() {
+			if name == "/var/log" || name == "/run" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		text, err := os.ReadFile(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		}
+		files[name] = fmt.Sprintf("%x", sha256.Sum256(text))
+		return nil
+	})
+	return files, err
+}
+
+// differences names what is new (+), other (~) or gone (-), leaving out anywhere's own journal and cache.
+func differences(before, after map[string]string) []string {
+	var changed []string
+	for name, digest := range after {
+		switch old, was := before[name]; {
+		case strings.HasPrefix(name, lifecycle.DataDir+"/journal"), strings.HasPrefix(name, lifecycle.PackageDir):
+		case !was:
+			changed = append(changed, "+"+name)
+		case old != digest:
+			changed = append(changed, "~"+name)
+		}
+	}
+	for name := range before {
+		if _, is := after[name]; !is {
+			changed = append(changed, "-"+name)
+		}
+	}
+	slices.SortFunc(changed, func(a, b string) int { return strings.Compare(a[1:], b[1:]) })
+	return append([]string{}, changed...)
+}
+
+func (s *stage) tellChanges(c Command) {
+	if len(c.Changed) == 0 {
+		fmt.Fprintf(s.base.Streams.Out, "  (no file changed)\n")
+		return
+	}
+	fmt.Fprintf(s.base.Streams.Out, "  files:\n")
+	for _, name := range c.Changed {
+		fmt.Fprintf(s.base.Streams.Out, "    %s %s\n", name[:1], name[1:])
+	}
+}
+
+// calls are what AWS was asked for.
+func (s *stage) calls() []string {
+	calls := []string{}
+	for _, r := range s.aws.Requests() {
+		if n := len(calls); n == 0 || calls[n-1] != r.Operation {
+			calls = append(calls, r.Operation)
+		}
+	}
+	return calls
+}
+
+// summary is AWS's side of the story.
+func (s *stage) summary(r Result) string {
+	where := "a throw-away host playing Debian 12"
+	if s.machine.borrows != "" {
+		where = "a throw-away host playing this machine (" + s.machine.borrows + ")"
+	}
+	parts := []string{fmt.Sprintf("%d commands on %s, against an emulated AWS", len(r.Commands), where)}
+	for _, i := range s.aws.Instances() {
+		connected := "not connected"
+		if i.Connected {
+			connected = "connected"
+		}
+		parts = append(parts, fmt.Sprintf("ECS has %s %s and %s in cluster %s", i.NodeID, i.Status, connected, i.Cluster))
+	}
+	return strings.Join(parts, "; ")
+}
