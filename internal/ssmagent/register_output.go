@@ -1,0 +1,50 @@
+package ssmagent
+
+import (
+	"strings"
+	"time"
+
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+)
+
+// refused begins the line by which the agent says that a registration failed; what comes before it is noise, or a
+// complaint that the agent got over.
+const refused = "Registration failed due to"
+
+// refusal makes an error of the output of a failed registration: the known cause in plain words, and the agent's own line
+// as evidence.
+func refusal(result host.Result, reg Registration) error {
+	records := splitRecords(reg.clean(result.Output), time.UTC)
+	for _, final := range []bool{true, false} {
+		for _, rec := range records {
+			if strings.Contains(rec.text, refused) != final {
+				continue
+			}
+			if known, ok := explain(rec.text); ok {
+				cause, remedy := known.explained()
+				return failure.New(known.Code, "could not register this host with Systems Manager in %s: %s", reg.Region, cause).
+					WithEvidence("%s", short(rec.text)).WithRemedy("%s", remedy)
+			}
+		}
+	}
+	evidence := lastLine(reg.clean(result.Output))
+	for _, rec := range records {
+		if strings.Contains(rec.text, refused) {
+			evidence = rec.text
+		}
+	}
+	for row := range strings.Lines(reg.clean(result.Output)) {
+		if strings.HasPrefix(row, "panic: ") { // an answer of the service that the agent does not expect
+			evidence = strings.TrimSpace(row)
+		}
+	}
+	return failure.New(failure.Internal, "could not register this host with Systems Manager in %s: "+
+		"amazon-ssm-agent -register ended with exit status %d", reg.Region, result.ExitCode).
+		WithEvidence("%s", short(evidence))
+}
+
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return strings.TrimSpace(text[strings.LastIndexByte(text, '\n')+1:])
+}
