@@ -1,32 +1,36 @@
 package docker
 
 import (
+	"cmp"
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
-// Socket is where dockerd listens and where the ECS agent expects it.
+// Socket is where dockerd listens and where the ECS agent looks for it, unless DOCKER_HOST says otherwise
+// (ecs-init/docker/docker.go of aws/amazon-ecs-agent 1.105.1).
 const Socket = "/var/run/docker.sock"
 
 // Flavour tells kinds of Docker apart.
 type Flavour string
 
-// Flavours. Only Engine can carry the ECS agent.
+// Flavours. Only Engine carries the ECS agent as AWS documents it.
 const (
 	Engine   Flavour = "docker"
-	Podman   Flavour = "podman"
+	Podman   Flavour = "podman" // its Docker-like service; the agent does not work with it (aws/containers-roadmap issue 1437)
 	Snap     Flavour = "snap"
 	Rootless Flavour = "rootless"
 	Desktop  Flavour = "docker-desktop"
 )
 
-// Info is what can be told about Docker on a host. Fields below Running are empty while it does not run.
+// Info is what can be told about Docker on a host. The fields from Version on are empty while it does not run.
 type Info struct {
-	Present         bool    // a unit, a binary or a socket is there
+	Present         bool    // a unit, a binary or an answer is there
 	Running         bool    // the daemon answers
-	Why             string  // why it does not run, as far as can be seen; empty when it runs
-	Flavour         Flavour // also told, as far as possible, while it does not run
+	Why             string  // why it does not, as far as can be seen; empty when it does
+	Flavour         Flavour // empty when nothing is there
 	Unit            string  // the unit that belongs to it; empty when none is known
 	Version         string  // of the engine, like 27.3.1
 	APIVersion      string  // the newest that it speaks, like 1.47
@@ -40,27 +44,79 @@ type Info struct {
 	Rootless        bool
 }
 
-// Inspect looks at Docker. That it is absent or down is no error but said in Info.
-func Inspect(ctx context.Context, r host.Reader) (Info, error) { panic("not yet") }
+// Inspect looks at Docker. That it is absent or down is no error but said in Info; an error means that it could not be
+// found out.
+func Inspect(ctx context.Context, r host.Reader) (Info, error) {
+	info, err := installed(ctx, r)
+	if err != nil {
+		return Info{}, err
+	}
+	if info.Why != "" && socketActivated(ctx, r) {
+		return info, nil // a connection would start the daemon, and looking changes nothing
+	}
+	client := newClient(r)
+	version, err := client.version(ctx)
+	if err == nil {
+		var daemon daemonInfo
+		if daemon, err = client.info(ctx); err == nil {
+			describe(&info, version, daemon)
+			return info, nil
+		}
+	}
+	if ctx.Err() != nil {
+		return Info{}, ctx.Err()
+	}
+	if info.Present {
+		info.Why = cmp.Or(info.Why, whyDown(err))
+	}
+	return info, nil
+}
+
+// describe fills in what the daemon says of itself.
+func describe(info *Info, version daemonVersion, daemon daemonInfo) {
+	info.Present, info.Running, info.Why = true, true, ""
+	info.Version, info.APIVersion, info.MinAPIVersion = version.Version, version.APIVersion, version.MinAPIVersion
+	info.CgroupDriver, info.CgroupVersion = daemon.CgroupDriver, daemon.CgroupVersion
+	info.Driver, info.Root, info.SecurityOptions = daemon.Driver, daemon.DockerRootDir, daemon.SecurityOptions
+	info.SELinux = daemon.has("selinux")
+	info.Rootless = daemon.has("rootless")
+	switch {
+	case version.podman():
+		info.Flavour = Podman
+	case strings.Contains(daemon.OperatingSystem, "Docker Desktop"):
+		info.Flavour = Desktop
+	case info.Rootless:
+		info.Flavour = Rootless
+	case strings.HasPrefix(info.Root, "/var/snap/docker/"):
+		info.Flavour = Snap
+	default:
+		info.Flavour = Engine
+	}
+}
 
 // Container is one container, running or not.
 type Container struct {
-	ID     string
-	Names  []string // without the leading slash
-	Image  string
-	State  string // running, exited, …
-	Labels map[string]string
+	ID      string
+	Names   []string // without the slash in front
+	Image   string   // the name it was made from
+	ImageID string   // sha256:…
+	State   string   // running, exited, created, …
+	Labels  map[string]string
 }
 
-// Containers lists all containers that have the label ("name" or "name=value"); an empty label lists all.
+// Running reports whether the container runs or will again by itself.
+func (c Container) Running() bool {
+	return slices.Contains([]string{"running", "restarting", "paused"}, c.State)
+}
+
+// Containers lists all containers that have the label ("name" or "name=value"), the stopped ones too; an empty label
+// lists all. It fails with failure.DockerDown when the daemon does not answer.
 func Containers(ctx context.Context, r host.Reader, label string) ([]Container, error) {
-	panic("not yet")
+	return newClient(r).containers(ctx, label)
 }
 
-// Image returns the id of a local image; ok is false when Docker has none of that name.
+// Image returns the id (sha256:…) of a local image; ok is false when Docker has none of that name. It fails with
+// failure.DockerDown when the daemon does not answer.
 func Image(ctx context.Context, r host.Reader, name string) (id string, ok bool, err error) {
-	panic("not yet")
+	return newClient(r).image(ctx, name)
 }
-
-// Fits reports whether the daemon and the ECS agent have an API version in common, and if not which side to move.
-func Fits(info Info) (ok bool, move string) { panic("not yet") }
