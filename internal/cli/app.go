@@ -38,6 +38,7 @@ type app struct {
 	progress *report.Progress
 	log      *runLog
 	changing atomic.Bool // a change has begun
+	release  func()      // of the deadline's timer
 
 	outcome outcome
 }
@@ -51,7 +52,7 @@ type outcome struct {
 }
 
 func newApp(env Env) *app {
-	a := &app{env: env, redactor: &secret.Redactor{}}
+	a := &app{env: env, redactor: &secret.Redactor{}, release: func() {}}
 	a.out, a.err = &stream{to: env.Streams.Out}, &stream{to: env.Streams.Err}
 	return a
 }
@@ -130,9 +131,9 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	}
 	a.settled = true
 	if a.global.timeout > 0 {
-		// The deadline's own timer ends the context; nothing is left to cancel when the process ends.
-		ctx, _ := context.WithTimeoutCause(cmd.Context(), a.global.timeout,
-			failure.New(failure.Timeout, "not finished within --timeout %s", durationValue{&a.global.timeout}))
+		ctx, cancel := context.WithTimeoutCause(cmd.Context(), a.global.timeout,
+			failure.New(failure.Timeout, "not finished within %s %s", a.gave("timeout"), durationValue{&a.global.timeout}))
+		a.release = cancel
 		cmd.SetContext(ctx)
 	}
 	return nil
@@ -167,6 +168,7 @@ func (a *app) finish(cmd *cobra.Command, args []string, err error) int {
 	status := exitStatus(rep, err)
 	a.logEnd(status, err)
 	if a.wantsJSON(args) {
+		a.writeFailure(rep, err)
 		a.writeJSON(cmd, rep, status, err)
 	} else {
 		a.writeText(rep, err)
@@ -188,6 +190,11 @@ func (a *app) writeText(rep lifecycle.Report, err error) {
 	if a.outcome.text != nil {
 		a.outcome.text(cleaning{a.out, a.redactor}, a.style(a.env.Streams.OutTTY), rep, err)
 	}
+	a.writeFailure(rep, err)
+}
+
+// writeFailure tells people on stderr, also when a program reads stdout.
+func (a *app) writeFailure(rep lifecycle.Report, err error) {
 	if err == nil {
 		return
 	}

@@ -27,6 +27,7 @@ func Main(ctx context.Context, env Env, args []string) int {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	cmd, err := root.ExecuteContextC(ctx)
+	defer a.release()
 	if err == nil && !a.settled { // help, completion, --version: they have printed what they had to say
 		return a.delivered(failure.ExitOK)
 	}

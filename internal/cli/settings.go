@@ -179,8 +179,13 @@ func flagNames(cmd *cobra.Command) []string {
 	return names
 }
 
-// nearest is the known word that a mistyped one is meant to be; empty when none is near enough.
+// nearest is the known word that a mistyped or shortened one is meant to be; empty when none is near enough.
 func nearest(word string, known []string) string {
+	for _, k := range known {
+		if len(word) > 2 && strings.HasPrefix(k, word) {
+			return k
+		}
+	}
 	best, found := max(2, len(word)/3)+1, ""
 	for _, k := range slices.Sorted(slices.Values(known)) {
 		if d := distance(word, k); d < best {

@@ -148,4 +148,4 @@ func (v wordsValue) String() string {
 	return strings.Join(*v.to, ",")
 }
 
-func (v wordsValue) Type() string { return "NAME,…" }
+func (v wordsValue) Type() string { return "NAME[,NAME]" }

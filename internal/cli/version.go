@@ -3,6 +3,8 @@ package cli
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,10 +59,10 @@ func (a *app) runVersion() error {
 			expires := ""
 			if !key.Expires.IsZero() {
 				expires = report.Timestamp(key.Expires)
-				a.warnOfExpiry(key)
 			}
 			result.Keys = append(result.Keys, pinnedKey{key.Fingerprint, string(key.Product), key.UserID, expires})
 		}
+		a.warnOfExpiry(keyring.List())
 	}
 	a.outcome.report.Message = "anywhere " + b.Version
 	a.outcome.report.Result = result
@@ -77,13 +79,22 @@ func (a *app) runVersion() error {
 	return nil
 }
 
-func (a *app) warnOfExpiry(key artifact.Key) {
-	left := key.Expires.Sub(a.env.Now())
-	switch {
-	case left <= 0:
-		a.warn("the pinned key %s (%s) expired on %s: what it signs from then on is refused; a newer anywhere may "+
-			"bring its successor, --keyring adds it", key.Fingerprint, key.UserID, key.Expires.Format(time.DateOnly))
-	case left < expiryNotice:
-		a.warn("the pinned key %s (%s) expires on %s", key.Fingerprint, key.UserID, key.Expires.Format(time.DateOnly))
+// warnOfExpiry looks at the key of each product that lasts longest. Older ones are there for what they signed in their
+// time, and their end is no news.
+func (a *app) warnOfExpiry(keys []artifact.Key) {
+	last := map[artifact.Product]artifact.Key{}
+	for _, key := range keys {
+		known, found := last[key.Product]
+		if !found || key.Expires.IsZero() || !known.Expires.IsZero() && key.Expires.After(known.Expires) {
+			last[key.Product] = key
+		}
+	}
+	for _, product := range slices.Sorted(maps.Keys(last)) {
+		key := last[product]
+		if left := key.Expires.Sub(a.env.Now()); key.Expires.IsZero() || left >= expiryNotice {
+			continue
+		}
+		a.warn("the last pinned key for %s ends on %s: what is signed after that is refused; a newer anywhere may bring its "+
+			"successor, register --keyring adds it (%s)", product, key.Expires.Format(time.DateOnly), key.Fingerprint)
 	}
 }
