@@ -24,6 +24,8 @@ type Engine struct {
 	Kinds map[string]Kind
 	// Listen gets every event, in order, one at a time. It must not block.
 	Listen func(Event)
+
+	pulse func(point string) // called around each write of the journal; the kill tests end the process there
 }
 
 // Options of Apply.
@@ -34,7 +36,7 @@ type Options struct {
 // Outcome is how an Apply or Rollback ended, whatever its error.
 type Outcome struct {
 	Steps      []StepReport
-	Changed    bool     // the host or AWS is not as it was before the run
+	Changed    bool     // the host or AWS is not as it was before the operation, of which a resumed run is a part
 	Resumed    bool     // an unfinished operation was gone on with
 	RolledBack bool     // a failure was undone, completely
 	Kept       []string // what stays although the operation failed: after the commit point, or because it was changed since

@@ -2,9 +2,10 @@ package engine
 
 import (
 	"context"
+	"maps"
 	"time"
 
-	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
 )
 
 // Operation is what the open journal says of an operation that is not finished.
@@ -19,27 +20,113 @@ type Operation struct {
 }
 
 // Open is the unfinished operation, or nil when there is none. A journal that cannot be read is an error with the code
-// failure.JournalUnreadable, never nil.
-func (e *Engine) Open() (*Operation, error) { panic("not yet") }
+// failure.JournalUnreadable, never nil; one of a newer program has failure.NewerRecord.
+func (e *Engine) Open() (*Operation, error) {
+	j, err := e.load()
+	if err != nil || j == nil || j.story.ended != "" {
+		return nil, err
+	}
+	s := j.story
+	op := &Operation{
+		Verb: s.Verb, Key: s.Key, RunID: s.Run, Version: s.Program, Pins: maps.Clone(s.Pins), Started: s.Started,
+		Committed: s.commit != "", Changes: s.changes(), Path: e.journalPath(),
+	}
+	if n := len(s.steps); n > 0 {
+		op.LastStep = s.steps[n-1].id
+	}
+	return op, nil
+}
 
-// Observe looks at every step and changes nothing: the dry run. Pending and unknown steps are reported as planned.
-func (e *Engine) Observe(ctx context.Context, plan Plan) ([]StepReport, error) { panic("not yet") }
-
-// Apply carries out the plan, or goes on with the open operation of the same verb and key. Another open operation is
-// refused with failure.Unfinished. When ctx ends it stops at the next safe point and undoes or keeps as after a failure;
-// the error is then context.Cause(ctx).
-func (e *Engine) Apply(ctx context.Context, plan Plan, opts Options) (Outcome, error) {
-	panic("not yet")
+// unfinished is the open operation that the plan goes on with, nil when there is none, and an error when the open one is
+// another.
+func (e *Engine) unfinished(plan Plan) (*journal, error) {
+	j, err := e.load()
+	if err != nil || j == nil || j.story.ended != "" || j.story.Verb == plan.Verb && j.story.Key == plan.Key {
+		return j, err
+	}
+	s := j.story
+	what := s.Verb
+	if s.Verb == plan.Verb {
+		what = "another " + s.Verb + ", with other arguments,"
+	}
+	refusal := failure.New(failure.Unfinished, "%s was begun at %s (run %s) and is not finished",
+		what, s.Started.Format(time.RFC3339), s.Run).WithEvidence("%s", e.journalPath())
+	if s.commit != "" {
+		return nil, refusal.WithRemedy("finish it with the same anywhere %s command as then; it is past its point of no return (%s), so anywhere rollback leaves it", s.Verb, s.commit)
+	}
+	return nil, refusal.WithRemedy("finish it with the same anywhere %s command as then, or undo it: anywhere rollback", s.Verb)
 }
 
 // Rollback undoes the open operation from its journal alone. One past its commit point is left as it is and named in
-// Outcome.Kept.
-func (e *Engine) Rollback(ctx context.Context) (Outcome, error) { panic("not yet") }
+// Outcome.Kept; the error then has the code failure.NothingToRollBack, as when there is no operation at all. What somebody
+// else has changed since is kept, which is no error; where undoing itself failed, the error says so and Rollback can be
+// called again.
+func (e *Engine) Rollback(ctx context.Context) (Outcome, error) {
+	j, err := e.load()
+	if err != nil {
+		return Outcome{}, err
+	}
+	if j != nil && j.story.ended != "" {
+		if err := j.clear(); err != nil {
+			return Outcome{}, failure.Wrap(writeCode(err), err, "cannot clear up after the last operation")
+		}
+		j = nil
+	}
+	if j == nil {
+		return Outcome{}, failure.New(failure.NothingToRollBack, "there is no unfinished operation")
+	}
+	defer j.shut()
+	tell := e.teller()
+	out := Outcome{Resumed: true}
+	u, err := j.undo(ctx, tell)
+	if err == nil && j.story.commit != "" {
+		out.Changed, out.Kept = true, j.story.left()
+		out.Steps = j.story.reports(func(string) string { return isKept })
+		return out, failure.New(failure.NothingToRollBack, "%s is past its point of no return: %s", j.story.Verb, j.story.commit).
+			WithRemedy("finish it with the same anywhere %s command as at %s", j.story.Verb, j.story.Started.Format(time.RFC3339))
+	}
+	out.settle(u, err, tell)
+	out.Steps = j.story.reports(u.status)
+	if err == nil && len(u.errs) > 0 {
+		err = failure.Wrap(failure.Internal, u.errs[0], "cannot undo all of %s", j.story.Verb)
+	}
+	return out, err
+}
 
-// Abandon moves the open journal aside without touching the host, and returns where it is now.
-func (e *Engine) Abandon() (path string, err error) { panic("not yet") }
+// reports is the report of steps that are known from the journal only.
+func (s *story) reports(status func(step string) string) []StepReport {
+	var all []StepReport
+	for _, step := range s.steps {
+		if s.touched(step.id) {
+			all = append(all, StepReport{ID: step.id, Title: step.title, Status: status(step.id)})
+		}
+	}
+	return all
+}
 
-// Lock takes the host's lock, waiting at most timeout. It fails with failure.Locked, naming pid and run of the holder.
-func Lock(ctx context.Context, h host.Host, path, runID string, timeout time.Duration) (release func(), err error) {
-	panic("not yet")
+// Abandon moves the open journal aside without touching the host, and returns where it is now. It works for a journal that
+// cannot be read too; the backups that belong to it stay.
+func (e *Engine) Abandon() (path string, err error) {
+	verb, run := "unreadable", e.RunID
+	j, err := e.load()
+	switch {
+	case failure.Is(err, failure.JournalUnreadable), failure.Is(err, failure.NewerRecord):
+	case err != nil:
+		return "", err
+	case j == nil:
+		return "", failure.New(failure.NothingToRollBack, "there is no unfinished operation")
+	default:
+		verb, run = j.story.Verb, j.story.Run
+		if j.story.ended == "" {
+			if err := j.write(entry{Is: markEnd, How: endAbandoned}); err != nil {
+				return "", err
+			}
+		}
+		j.shut()
+	}
+	path, err = e.aside(verb, run)
+	if err != nil {
+		return "", failure.Wrap(writeCode(err), err, "cannot move the journal aside")
+	}
+	return path, nil
 }

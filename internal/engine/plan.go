@@ -37,13 +37,13 @@ type Step struct {
 
 // Plan is what a verb wants, in order.
 type Plan struct {
-	Verb  string
-	Key   string            // digest of the request without its secrets: the same command again has the same key
-	Pins  map[string]string // resolved once, journalled, used again on resume
+	Verb string
+	Key  string            // digest of the request without its secrets: the same command again has the same key
+	Pins map[string]string // resolved once, journalled, used again on resume
 	// Resolve fills the pins that are missing. It is called once, only when a step is pending, before the first Fetch: what
 	// it costs (the network, a check that only a change needs) a run without changes does not pay. Optional.
 	Resolve func(ctx context.Context, pins map[string]string) error
-	Steps []Step
+	Steps   []Step
 	// Gate is the id of the first step that may not start before every Fetch is done.
 	Gate string
 	// Commit is the id of the step from which there is no way back: once its observation after Change is OK, a failure

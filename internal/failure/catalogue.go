@@ -67,6 +67,7 @@ const (
 	ServiceFailed  Code = "service_failed"
 	AgentConfig    Code = "agent_configuration"
 	AgentCrashLoop Code = "agent_crash_loop"
+	NotVerified    Code = "not_verified"
 	CgroupUnusable Code = "cgroup_unusable"
 
 	Interrupted Code = "interrupted"
@@ -150,6 +151,7 @@ var Catalogue = map[Code]Entry{
 	AgentConfig:    {ExitUnclassified, "the ECS agent does not accept its configuration", "correct the line named in the evidence", false},
 	AgentCrashLoop: {ExitUnclassified, "an agent starts and dies again and again", "its last words are in the evidence", false},
 	CgroupUnusable: {ExitUnclassified, "the ECS agent cannot use the control groups, so tasks with limits fail", "anywhere preflight --only cgroup.version,cgroup.memory,cgroup.driver", false},
+	NotVerified:    {ExitUnclassified, "a change was made, and the host does not show it", "the message says what was seen instead; run the same command again", true},
 
 	Interrupted: {ExitInterrupted, "the command was interrupted", "run the same command again", true},
 	Terminated:  {ExitTerminated, "the command was terminated", "run the same command again", true},

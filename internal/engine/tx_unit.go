@@ -1,0 +1,232 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+)
+
+// UnitWant is the state a unit is to be in. The zero value of a field leaves that side alone.
+type UnitWant struct {
+	Enable  bool
+	Disable bool
+	Start   bool // start if it is not running
+	Restart bool // restart or start
+	Stop    bool
+}
+
+// Unit brings a unit to the wanted state; one that is in it already is left alone. Undo stops units first, takes
+// everything else back, reloads the manager, and then brings every unit to what it was before the operation touched it.
+func (tx *Tx) Unit(ctx context.Context, name string, want UnitWant) error {
+	if want.Enable && want.Disable || want.Stop && (want.Start || want.Restart) {
+		return failure.New(failure.Internal, "cannot bring %s to two states at once", name)
+	}
+	now, err := tx.host.Units.Unit(ctx, name)
+	if err != nil {
+		return failure.Wrap(failure.ServiceFailed, err, "cannot look at the unit %s", name)
+	}
+	type job struct {
+		due   bool
+		doing string
+		do    func(context.Context, string) error
+	}
+	manager, enabled, up := tx.host.Manager, now.IsEnabled(), isUp(now)
+	due := make([]job, 0, 3)
+	for _, j := range []job{
+		{want.Enable && !enabled, "enable", manager.Enable},
+		{want.Disable && enabled, "disable", manager.Disable},
+		{want.Stop && up, "stop", manager.Stop},
+		{want.Restart, "restart", manager.Restart},
+		{want.Start && !want.Restart && now.Active != "active", "start", manager.Start},
+	} {
+		if j.due {
+			due = append(due, j)
+		}
+	}
+	if len(due) == 0 {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var r *record
+	if !tx.seen(name) {
+		if r, err = tx.journal.record(tx.step, kindUnit, unitChange{imageOf(name, now)}); err != nil {
+			return err
+		}
+	}
+	for _, j := range due {
+		if err := j.do(tx.watched(ctx), name); err != nil {
+			return failure.Wrap(failure.ServiceFailed, err, "cannot %s %s", j.doing, name)
+		}
+	}
+	if r == nil {
+		return nil
+	}
+	return tx.done(r)
+}
+
+// ReloadUnits makes the service manager read its files again; an undo of the operation then does so too.
+func (tx *Tx) ReloadUnits(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	r, err := tx.journal.record(tx.step, kindReload, reloadChange{})
+	if err != nil {
+		return err
+	}
+	if err := tx.host.Manager.Reload(tx.watched(ctx)); err != nil {
+		return failure.Wrap(failure.ServiceFailed, err, "cannot make the service manager read its files again")
+	}
+	return tx.done(r)
+}
+
+// unitImage is what a unit was.
+type unitImage struct {
+	Name    string `json:"name"`
+	Loaded  bool   `json:"loaded"`
+	Up      bool   `json:"up"`
+	Enabled bool   `json:"enabled"`
+}
+
+func imageOf(name string, u host.Unit) unitImage {
+	return unitImage{Name: name, Loaded: u.Loaded, Up: isUp(u), Enabled: u.IsEnabled()}
+}
+
+// isUp reports whether a unit is up or on its way there: a service that waits for its next restart, a timer, a service
+// that did its work and exited all count, for undo must start them again.
+func isUp(u host.Unit) bool {
+	return u.Active == "active" || u.Active == "activating" || u.Active == "reloading"
+}
+
+// unseen are the images of those units of which the journal has none yet. A unit's first image is the one that counts.
+func (tx *Tx) unseen(ctx context.Context, names []string) ([]unitImage, error) {
+	var images []unitImage
+	for _, name := range names {
+		if tx.seen(name) {
+			continue
+		}
+		now, err := tx.host.Units.Unit(ctx, name)
+		if err != nil {
+			return nil, failure.Wrap(failure.ServiceFailed, err, "cannot look at the unit %s", name)
+		}
+		images = append(images, imageOf(name, now))
+	}
+	return images, nil
+}
+
+func (tx *Tx) seen(name string) bool {
+	for _, i := range tx.journal.story.units() {
+		if i.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// units are the first images of all units that the operation touched, in the order in which it did.
+func (s *story) units() []unitImage {
+	var all []unitImage
+	for _, r := range s.records {
+		switch c := r.change.(type) {
+		case *unitChange:
+			all = append(all, c.Before)
+		case *packageChange:
+			all = append(all, c.Units...)
+		}
+	}
+	return all
+}
+
+// unitChange is a unit that was started, stopped, enabled or disabled.
+type unitChange struct {
+	Before unitImage `json:"before"`
+}
+
+// undo of a unit happens before and after all others, see undoing.stopUnits and bringBackUnits.
+func (*unitChange) undo(context.Context, *undoing, *record) ([]string, error) { return nil, nil }
+
+// reloadChange is a reload of the service manager.
+type reloadChange struct{}
+
+func (*reloadChange) undo(context.Context, *undoing, *record) ([]string, error) { return nil, nil }
+
+// stopUnits stops what was not running before, and everything when files are about to change under it, and disables what
+// was not enabled: a package that is removed while its unit is enabled leaves a dangling link behind. What fails here is
+// tried again, and told, by bringBackUnits.
+func (u *undoing) stopUnits(ctx context.Context) {
+	for _, before := range u.journal.story.units() {
+		now, err := u.host.Units.Unit(ctx, before.Name)
+		if err == nil && now.Loaded && isUp(now) && (!before.Up || u.changesFiles()) {
+			err = u.host.Manager.Stop(u.watched(ctx, ""), before.Name)
+		}
+		if err == nil && now.Loaded && now.IsEnabled() && !before.Enabled {
+			err = u.host.Manager.Disable(u.watched(ctx, ""), before.Name)
+		}
+		if err != nil {
+			u.tell.event(Event{Kind: Warned, Text: before.Name + " could not be stopped before its files go back", Err: err})
+		}
+	}
+}
+
+// bringBackUnits brings each unit to its first image. A unit that no longer exists is passed over.
+func (u *undoing) bringBackUnits(ctx context.Context) {
+	units := u.journal.story.units()
+	if len(units) > 0 || u.has(kindReload) || u.has(kindPackage) {
+		if err := u.host.Manager.Reload(u.watched(ctx, "")); err != nil {
+			u.failed("the service manager could not read its files again", err)
+		}
+	}
+	for _, before := range units {
+		if err := u.bringBack(u.watched(ctx, ""), before); err != nil {
+			u.failed("the unit "+before.Name+" could not be brought back", err)
+		}
+	}
+}
+
+func (u *undoing) bringBack(ctx context.Context, before unitImage) error {
+	now, err := u.host.Units.Unit(ctx, before.Name)
+	if err != nil || !now.Loaded {
+		return err
+	}
+	switch {
+	case before.Enabled && !now.IsEnabled():
+		err = u.host.Manager.Enable(ctx, before.Name)
+	case !before.Enabled && now.IsEnabled():
+		err = u.host.Manager.Disable(ctx, before.Name)
+	}
+	if err != nil {
+		return err
+	}
+	switch {
+	case before.Up && !isUp(now):
+		return u.host.Manager.Start(ctx, before.Name)
+	case !before.Up && isUp(now):
+		return u.host.Manager.Stop(ctx, before.Name)
+	}
+	return nil
+}
+
+// changesFiles reports whether undoing still has anything to take back besides units.
+func (u *undoing) changesFiles() bool {
+	for _, r := range u.journal.story.records {
+		switch r.kind {
+		case kindUnit, kindReload, kindBackup:
+		default:
+			if !r.undone {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (u *undoing) has(kind string) bool {
+	for _, r := range u.journal.story.records {
+		if r.kind == kind {
+			return true
+		}
+	}
+	return false
+}
