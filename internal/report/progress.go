@@ -119,8 +119,10 @@ func (p *Progress) Event(e engine.Event) {
 		p.bytes(e)
 	case engine.Fetched:
 		p.fetched(e)
-	case engine.Started, engine.Undoing:
+	case engine.Started:
 		p.begin(e.Title)
+	case engine.Undoing:
+		p.begin("undoing: " + e.Title)
 	case engine.Noted:
 		if p.now != nil {
 			p.now.note = e.Text
@@ -132,7 +134,9 @@ func (p *Progress) Event(e engine.Event) {
 		if p.screen.Verbose {
 			p.step("planned", e)
 		}
-	case engine.Unchanged, engine.Finished, engine.Failed, engine.Undone, engine.Kept:
+	case engine.Unchanged, engine.Kept:
+		p.step(statusOf[e.Kind], e)
+	case engine.Finished, engine.Failed, engine.Undone:
 		p.step(statusOf[e.Kind], e)
 		p.now = nil
 	case engine.Warned:
@@ -199,7 +203,7 @@ func (p *Progress) fetched(e engine.Event) {
 
 // step is the one line of a step that has ended.
 func (p *Progress) step(status string, e engine.Event) {
-	text := e.Title
+	text := e.Title + elapsed(e.Took)
 	detail := e.Text
 	if e.Err != nil {
 		detail = e.Err.Error()
@@ -207,10 +211,13 @@ func (p *Progress) step(status string, e engine.Event) {
 	if detail != "" {
 		text += ": " + detail
 	}
-	if p.screen.Live == nil {
+	switch {
+	case p.screen.Live == nil:
 		text = fmt.Sprintf("%-9s %s", status, text)
+	case status == "undone", status == "kept": // the symbols do not tell these from done and warnings
+		text = status + ": " + text
 	}
-	p.line(status, text+elapsed(e.Took))
+	p.line(status, text)
 }
 
 // line prints one finished line: with a symbol on a terminal, with the time elsewhere.

@@ -128,8 +128,8 @@ func Checks(w io.Writer, s Style, checks []preflight.Result) {
 	for _, c := range checks {
 		status := c.Status
 		note := ""
-		if c.Ignored {
-			note = " (ignored)"
+		if c.Ignored { // a failure that counts as a warning
+			status, note = preflight.Warn, " (ignored)"
 		}
 		count[status]++
 		fmt.Fprintf(w, "%s %s  %-*s  %s%s\n", s.mark(string(status)), s.word(string(status), fmt.Sprintf("%-4s", status)),
