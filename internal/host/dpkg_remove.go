@@ -53,30 +53,21 @@ func (d *Dpkg) must(ctx context.Context, doing string, args ...string) error {
 // keptFile is a configuration file as it was.
 type keptFile struct {
 	path  string
-	link  string // a symbolic link's target
+	link  string // the target when path is a symbolic link
+	gone  bool   // the link leads nowhere
 	data  []byte
 	mode  fs.FileMode
 	owner Owner
 }
 
 // changedConffiles reads the package's configuration files that are not what it brought. A link is the administrator's
-// doing whatever it leads to.
+// doing whatever it leads to; dpkg purges both the link and its target.
 func (d *Dpkg) changedConffiles(r record) ([]keptFile, error) {
 	var kept []keptFile
 	for _, c := range r.Conffiles {
-		file := keptFile{path: c.Path}
-		info, err := d.files.Lstat(c.Path)
+		file, err := d.keep(c.Path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
-		}
-		if err == nil {
-			file.mode = info.Mode()
-			file.owner, err = d.disk.Owner(c.Path)
-		}
-		if err == nil && file.mode&fs.ModeSymlink != 0 {
-			file.link, err = d.files.Readlink(c.Path)
-		} else if err == nil {
-			file.data, err = d.files.ReadFile(c.Path)
 		}
 		if err != nil {
 			return nil, failure.Wrap(failure.PackageInstall, err, "cannot keep %s over purging %s", c.Path, r.Name)
@@ -89,12 +80,39 @@ func (d *Dpkg) changedConffiles(r record) ([]keptFile, error) {
 	return kept, nil
 }
 
-func (d *Dpkg) putBack(file keptFile) error {
-	if _, err := d.files.Lstat(file.path); !errors.Is(err, fs.ErrNotExist) {
-		return err
+func (d *Dpkg) keep(name string) (keptFile, error) {
+	file := keptFile{path: name}
+	info, err := d.files.Lstat(name)
+	if err != nil {
+		return file, err
 	}
-	if file.link != "" {
-		return d.disk.Symlink(file.link, file.path)
+	if info.Mode()&fs.ModeSymlink != 0 {
+		if file.link, err = d.files.Readlink(name); err != nil {
+			return file, err
+		}
+		if info, err = d.files.Stat(name); errors.Is(err, fs.ErrNotExist) {
+			file.gone = true
+			return file, nil
+		} else if err != nil {
+			return file, err
+		}
+	}
+	file.mode, file.owner = info.Mode(), ownerOf(info)
+	file.data, err = d.files.ReadFile(name)
+	return file, err
+}
+
+func (d *Dpkg) putBack(file keptFile) error {
+	if _, err := d.files.Lstat(file.path); errors.Is(err, fs.ErrNotExist) && file.link != "" {
+		if err := d.disk.Symlink(file.link, file.path); err != nil {
+			return err
+		}
+	}
+	if file.gone {
+		return nil
+	}
+	if _, err := d.files.Stat(file.path); !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return d.disk.WriteFile(file.path, bytes.NewReader(file.data), file.mode.Perm(), file.owner)
 }
