@@ -5,10 +5,10 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"strings"
 	"testing"
 	"time"
 
@@ -194,7 +194,7 @@ func controlText(name, version, arch string) []byte {
 func newDeb(t testing.TB, name, version, arch string, size int) []byte {
 	t.Helper()
 	body := make([]byte, size)
-	rand.NewChaCha8([32]byte([]byte(strings.Repeat(version, 32)[:32]))).Read(body)
+	rand.NewChaCha8(sha256.Sum256([]byte(version))).Read(body)
 	return newArchive(
 		member{"debian-binary", []byte("2.0\n")},
 		member{"control.tar.gz", pack(t, ".gz", newTar(t, []tar.Header{{Name: "./control", Mode: 0o644}}, controlText(name, version, arch)))},
