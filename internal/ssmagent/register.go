@@ -52,8 +52,7 @@ func Register(ctx context.Context, tx *engine.Tx, reg Registration) (instanceID 
 	if err == nil {
 		return instanceID, nil
 	}
-	// An ended context must not keep the identity from its place.
-	if back := putBack(context.WithoutCancel(ctx), tx, before); back != nil {
+	if _, back := tx.TakeBack(ctx, RegisterKind, before); back != nil {
 		return "", notPutBack(err, back, before)
 	}
 	return "", err

@@ -2,7 +2,6 @@ package ssmagent
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -73,53 +72,53 @@ func idIn(files host.Files, path string) (string, error) {
 	return key.InstanceID, nil
 }
 
-// disk is what putting the store back takes: the engine's Tx while the operation runs, the host's Disk afterwards.
-type disk struct {
-	write  func(path string, content []byte) error
-	remove func(path string) error
-}
-
-// restore makes the store what it was. It does nothing where that is so, and can be repeated.
-func (s stored) restore(files host.Files, to disk) error {
+// restore makes the store what it was. It changes nothing where that is so, and can be repeated.
+func (s stored) restore(h host.Host) error {
 	for _, f := range s.Files {
 		if f.Copy == "" {
-			if err := to.remove(f.Path); err != nil {
+			if err := h.Disk.Remove(f.Path); err != nil {
 				return err
 			}
 			continue
 		}
-		content, err := files.ReadFile(f.Copy)
+		content, err := h.Files.ReadFile(f.Copy)
 		if err != nil {
 			return failure.Wrap(failure.Internal, err, "reading the copy of %s", f.Path)
 		}
-		if now, err := files.ReadFile(f.Path); err == nil && bytes.Equal(now, content) {
+		if now, err := h.Files.ReadFile(f.Path); err == nil && bytes.Equal(now, content) {
 			continue
 		}
-		if err := to.write(f.Path, content); err != nil {
+		owner, err := h.Disk.Owner(f.Path)
+		if err != nil {
+			owner = host.Owner{} // the file is gone; the agent gives its store to root
+		}
+		if err := h.Disk.WriteFile(f.Path, bytes.NewReader(content), storeMode, owner); err != nil {
 			return err
+		}
+	}
+	for _, folder := range s.Made {
+		if left, err := h.Files.ReadDir(folder); err == nil && len(left) == 0 {
+			if err := h.Disk.Remove(folder); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// putBack restores the store within the operation, unless the registration did complete.
-func putBack(ctx context.Context, tx *engine.Tx, before stored) error {
-	r := tx.Reader()
-	now, err := ReadIdentity(r)
-	if err != nil || before.replacedBy(now) {
-		return err
+// undo restores the store unless a new identity is in it. A key that was rotated since belongs to the same id and is left
+// alone.
+func undo(h host.Host, before stored) (kept []string, err error) {
+	now, err := ReadIdentity(h.Reader)
+	switch {
+	case err != nil:
+		return nil, err
+	case before.replacedBy(now):
+		return []string{"managed node " + now.InstanceID}, nil
+	case now.Registered():
+		return nil, nil // the key is put back last, so all of it is
 	}
-	return before.restore(r.Files, disk{
-		write: func(path string, content []byte) error {
-			return tx.WriteFile(ctx, path, bytes.NewReader(content), storeMode)
-		},
-		remove: func(path string) error {
-			if _, err := r.Files.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-			return tx.Remove(ctx, path)
-		},
-	})
+	return nil, before.restore(h)
 }
 
 // notPutBack is the failure of a registration after which the store could not be restored.
@@ -133,38 +132,4 @@ func notPutBack(cause, back error, before stored) error {
 		}
 	}
 	return &out
-}
-
-// undo restores the store after the operation. A key that was rotated since belongs to the same id and is left alone.
-func undo(h host.Host, before stored) (kept []string, err error) {
-	now, err := ReadIdentity(h.Reader)
-	switch {
-	case err != nil:
-		return nil, err
-	case before.replacedBy(now):
-		return []string{"managed node " + now.InstanceID}, nil
-	case now.Registered():
-		return nil, nil // the key is put back last, so all of it is
-	}
-	err = before.restore(h.Files, disk{
-		write: func(path string, content []byte) error {
-			owner, err := h.Disk.Owner(path)
-			if err != nil {
-				owner = host.Owner{} // the file is gone; the agent gives its store to root
-			}
-			return h.Disk.WriteFile(path, bytes.NewReader(content), storeMode, owner)
-		},
-		remove: h.Disk.Remove,
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, folder := range before.Made {
-		if left, err := h.Files.ReadDir(folder); err == nil && len(left) == 0 {
-			if err := h.Disk.Remove(folder); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return nil, nil
 }
