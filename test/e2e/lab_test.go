@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -17,7 +18,7 @@ func TestMain(m *testing.M) { lab.Main(m, packages.BuildPrograms) }
 // The branches of preflight that look at cgroups, and Docker's, must meet the real thing.
 func TestHostsOfBothCgroupVersions(t *testing.T) {
 	for version, filesystem := range map[int]string{1: "tmpfs", 2: "cgroup2fs"} {
-		t.Run("v"+string(rune('0'+version)), func(t *testing.T) {
+		t.Run(fmt.Sprint("v", version), func(t *testing.T) {
 			t.Parallel()
 			h := lab.Start(t, lab.Host{Name: "box", Cgroup: version, Docker: true})
 			if got := h.MustShell("stat -fc %T /sys/fs/cgroup"); got != filesystem {
@@ -26,7 +27,7 @@ func TestHostsOfBothCgroupVersions(t *testing.T) {
 			if got := h.MustShell("systemctl is-system-running || systemctl --failed"); got != "running" {
 				t.Errorf("the system is %s, want running", got)
 			}
-			want := "overlay2 " + string(rune('0'+version))
+			want := fmt.Sprint("overlay2 ", version)
 			if got := h.MustShell("docker info -f '{{.Driver}} {{.CgroupVersion}}'"); got != want {
 				t.Errorf("docker runs with %q, want %q", got, want)
 			}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,6 +88,9 @@ func TestSSMAgentsPackage(t *testing.T) {
 	if got := h.MustShell("dpkg-query -W -f '${Version} ${Status}' amazon-ssm-agent"); got != ssmVersion+"-1 install ok installed" {
 		t.Errorf("dpkg says %q", got)
 	}
+	if got := h.MustShell("amazon-ssm-agent -version"); !strings.Contains(got, ssmVersion) {
+		t.Errorf("amazon-ssm-agent -version says %q", got)
+	}
 	// The real one, too, is enabled and started though nothing is registered, ends, and waits for its next start.
 	await(t, "the agent without a registration has ended", func() bool {
 		return h.Unit("amazon-ssm-agent.service").Sub == "auto-restart"
@@ -101,29 +105,38 @@ func TestSSMAgentsPackage(t *testing.T) {
 }
 
 func TestECSInitsPackage(t *testing.T) {
-	t.Parallel()
-	mirror := packages.NewMirror(t, region)
-	deb := mirror.AddECSInit(packages.Options{Version: ecsVersion, Program: lab.Shared("simagent")})
-	h := lab.Start(t, lab.Host{Docker: true, Cgroup: 1})
-	if res := install(h, deb); res.Exit != 0 {
-		t.Fatal(res)
-	}
-	if u := h.Unit("ecs.service"); u.Active != "inactive" || u.Enabled != "disabled" {
-		t.Errorf("the unit is %+v: installing must neither enable nor start it", u)
-	}
-	if state, err := h.ReadFile("/var/cache/ecs/state"); string(state) != "2" {
-		t.Errorf("/var/cache/ecs/state: %q, %v", state, err)
-	}
-	if got := h.MustShell("readlink -e /var/cache/ecs/ecs-agent.tar"); got != "/var/cache/ecs/ecs-agent-v1.105.1-1.tar" {
-		t.Errorf("ecs-agent.tar leads to %q", got)
-	}
-	h.MustShell("docker load -i /var/cache/ecs/ecs-agent.tar")
-	if got := h.MustShell("docker images -q amazon/amazon-ecs-agent:latest"); got == "" {
-		t.Error("Docker did not load the agent's image")
-	}
-	h.MustShell("dpkg -r amazon-ecs-init")
-	if h.Exists("/usr/libexec/amazon-ecs-init") {
-		t.Error("still there after dpkg -r")
+	// Docker limits a container through the controllers of cgroup v1; the lab's v2 has none.
+	for version, limits := range map[int]string{1: "-m 64m --cpus 0.5", 2: ""} {
+		t.Run(fmt.Sprint("cgroup v", version), func(t *testing.T) {
+			t.Parallel()
+			mirror := packages.NewMirror(t, region)
+			deb := mirror.AddECSInit(packages.Options{Version: ecsVersion, Program: lab.Shared("simagent")})
+			h := lab.Start(t, lab.Host{Docker: true, Cgroup: version})
+			if res := install(h, deb); res.Exit != 0 {
+				t.Fatal(res)
+			}
+			if u := h.Unit("ecs.service"); u.Active != "inactive" || u.Enabled != "disabled" {
+				t.Errorf("the unit is %+v: installing must neither enable nor start it", u)
+			}
+			if state, err := h.ReadFile("/var/cache/ecs/state"); string(state) != "2" {
+				t.Errorf("/var/cache/ecs/state: %q, %v", state, err)
+			}
+			if got := h.MustShell("readlink -e /var/cache/ecs/ecs-agent.tar"); got != "/var/cache/ecs/ecs-agent-v1.105.1-1.tar" {
+				t.Errorf("ecs-agent.tar leads to %q", got)
+			}
+			if got := h.MustShell("/usr/libexec/amazon-ecs-init version"); !strings.Contains(got, "1.105.1") {
+				t.Errorf("amazon-ecs-init version says %q", got)
+			}
+			h.MustShell("docker load -i /var/cache/ecs/ecs-agent.tar")
+			// Docker's own failures to run something are 125 and up; what the agent says without configuration is its affair.
+			if res := h.Shell("docker run --rm --net=host " + limits + " amazon/amazon-ecs-agent:latest"); res.Exit >= 125 {
+				t.Errorf("a container of the agent's image: %v", res)
+			}
+			h.MustShell("dpkg -r amazon-ecs-init")
+			if h.Exists("/usr/libexec/amazon-ecs-init") {
+				t.Error("still there after dpkg -r")
+			}
+		})
 	}
 }
 

@@ -63,17 +63,14 @@ func outside(setup []func(string) error) (code int, err error) {
 	if _, err := Provision(); err != nil {
 		return 1, err
 	}
-	if err := sweep(); err != nil {
+	run, err := newRun()
+	if err != nil {
 		return 1, err
 	}
-	id := cgroupPrefix + strconv.Itoa(os.Getpid())
-	run := filepath.Join(cacheDir, "run", id)
-	if err := os.MkdirAll(filepath.Join(run, "shared"), 0o755); err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, leaveNothing(id, run)) }()
+	id := filepath.Base(run.Name())
+	defer func() { err = errors.Join(err, leaveNothing(id, run.Name()), run.Close()) }()
 	for _, f := range setup {
-		if err := f(filepath.Join(run, "shared")); err != nil {
+		if err := f(filepath.Join(run.Name(), "shared")); err != nil {
 			return 1, err
 		}
 	}
@@ -81,7 +78,7 @@ func outside(setup []func(string) error) (code int, err error) {
 	runtime.LockOSThread() // Pdeathsig follows this thread
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), insideVar+"="+run)
+	cmd.Env = append(os.Environ(), insideVar+"="+run.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET,
 		Pdeathsig:  syscall.SIGKILL,
@@ -118,18 +115,29 @@ func enterWorld(run string) error {
 	return makeWorldNetwork()
 }
 
-// leaveNothing removes what the run left outside its namespaces, and says so if it can't.
-func leaveNothing(id, run string) error {
-	errs := []error{removeCgroups(id), os.RemoveAll(run)}
-	left, err := cgroupsNamed(func(name string) bool { return ofRun(name, id) })
-	errs = append(errs, err)
-	for _, dir := range left {
-		errs = append(errs, fmt.Errorf("left behind: cgroup %s", dir))
+// newRun makes the folder of this run and returns it open and locked: the lock lasts as long as the run, however it ends.
+// What earlier runs left that were killed together with their parent is removed.
+func newRun() (*os.File, error) {
+	unlock, err := lockCache()
+	if err != nil {
+		return nil, err
 	}
-	return errors.Join(errs...)
+	defer unlock()
+	if err := sweep(); err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(cacheDir, "run", cgroupPrefix+strconv.Itoa(os.Getpid()))
+	if err := os.MkdirAll(filepath.Join(dir, "shared"), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return f, unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 }
 
-// sweep removes what earlier runs left that were killed together with their parent.
+// sweep removes the folders and cgroups of runs that are not alive.
 func sweep() error {
 	dirs, err := filepath.Glob(filepath.Join(cacheDir, "run", cgroupPrefix+"*"))
 	if err != nil {
@@ -137,12 +145,25 @@ func sweep() error {
 	}
 	var errs []error
 	for _, dir := range dirs {
-		id := filepath.Base(dir)
-		pid, err := strconv.Atoi(strings.TrimPrefix(id, cgroupPrefix))
-		if err != nil || syscall.Kill(pid, 0) == nil {
-			continue
+		f, err := os.Open(dir)
+		if err != nil {
+			continue // its own run has just removed it
 		}
-		errs = append(errs, leaveNothing(id, dir))
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			errs = append(errs, leaveNothing(filepath.Base(dir), dir))
+		}
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// leaveNothing removes what a run left outside its namespaces, and says so if it can't.
+func leaveNothing(id, dir string) error {
+	errs := []error{removeCgroups(id), os.RemoveAll(dir)}
+	left, err := cgroupsNamed(func(name string) bool { return ofRun(name, id) })
+	errs = append(errs, err)
+	for _, cgroup := range left {
+		errs = append(errs, fmt.Errorf("left behind: cgroup %s", cgroup))
 	}
 	return errors.Join(errs...)
 }

@@ -10,17 +10,29 @@ import (
 // BuildPrograms builds what packages and hosts need, static, into dir: simagent, all agents in one program, and
 // anywhere, the product. It is a setup function for lab.Main, because building may need the module proxy.
 func BuildPrograms(dir string) error {
-	module, err := filepath.Abs("../..")
-	if err != nil {
+	if err := build(filepath.Join(dir, "anywhere"), "./cmd/anywhere", ""); err != nil {
 		return err
 	}
-	for name, pkg := range map[string]string{"simagent": "./internal/simagent/cmd/simagent"} {
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, name), pkg)
-		cmd.Dir = module
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
-		}
+	return build(filepath.Join(dir, "simagent"), simagentProgram, "")
+}
+
+const simagentProgram = "./internal/simagent/cmd/simagent"
+
+// BuildAgents is a setup function that builds a further simagent, whose agents say that they are of these versions
+// (as in "3.3.5000.0" and "1.106.0"): what an upgrade leads to. name is its file in lab.Shared.
+func BuildAgents(name, ssmVersion, ecsVersion string) func(dir string) error {
+	return func(dir string) error {
+		return build(filepath.Join(dir, name), simagentProgram,
+			fmt.Sprintf("-X main.ssmVersion=%s -X main.ecsVersion=%s", ssmVersion, ecsVersion))
+	}
+}
+
+func build(to, pkg, ldflags string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w "+ldflags, "-o", to, pkg)
+	cmd.Dir = "../.." // the product's own module, with its own versions
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
 	}
 	return nil
 }
