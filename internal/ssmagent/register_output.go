@@ -13,30 +13,23 @@ import (
 const refused = "Registration failed due to"
 
 // refusal makes an error of the output of a failed registration: the known cause in plain words, and the agent's own line
-// as evidence.
+// as evidence. A failure that is not known is told by that line alone.
 func refusal(result host.Result, reg Registration) error {
-	records := splitRecords(reg.clean(result.Output), time.UTC)
-	for _, final := range []bool{true, false} {
-		for _, rec := range records {
-			if strings.Contains(rec.text, refused) != final {
-				continue
-			}
+	output := reg.clean(result.Output)
+	evidence := lastLine(output)
+	for row := range strings.Lines(output) {
+		if strings.HasPrefix(row, "panic: ") { // an answer of the service that the agent does not expect
+			evidence = strings.TrimSpace(row)
+		}
+	}
+	for _, rec := range splitRecords(output, time.UTC) {
+		if strings.Contains(rec.text, refused) {
+			evidence = rec.text
 			if known, ok := explain(rec.text); ok {
 				cause, remedy := known.explained()
 				return failure.New(known.Code, "could not register this host with Systems Manager in %s: %s", reg.Region, cause).
 					WithEvidence("%s", short(rec.text)).WithRemedy("%s", remedy)
 			}
-		}
-	}
-	evidence := lastLine(reg.clean(result.Output))
-	for _, rec := range records {
-		if strings.Contains(rec.text, refused) {
-			evidence = rec.text
-		}
-	}
-	for row := range strings.Lines(reg.clean(result.Output)) {
-		if strings.HasPrefix(row, "panic: ") { // an answer of the service that the agent does not expect
-			evidence = strings.TrimSpace(row)
 		}
 	}
 	return failure.New(failure.Internal, "could not register this host with Systems Manager in %s: "+
