@@ -139,7 +139,7 @@ func (c *client) containers(ctx context.Context, label string) ([]Container, err
 		Labels  map[string]string
 	}
 	if err := c.get(ctx, "/containers/json?"+query.Encode(), &answer); err != nil {
-		return nil, unanswered(err, "could not list Docker's containers")
+		return nil, unanswered(ctx, err, "could not list Docker's containers")
 	}
 	list := make([]Container, 0, len(answer))
 	for _, a := range answer {
@@ -161,12 +161,15 @@ func (c *client) image(ctx context.Context, name string) (id string, ok bool, er
 	case errors.As(err, &status) && status.status == http.StatusNotFound:
 		return "", false, nil
 	case err != nil:
-		return "", false, unanswered(err, "could not ask Docker for the image "+name)
+		return "", false, unanswered(ctx, err, "could not ask Docker for the image "+name)
 	}
 	return answer.ID, true, nil
 }
 
-func unanswered(err error, doing string) error {
+func unanswered(ctx context.Context, err error, doing string) error {
+	if ctx.Err() != nil { // the caller gave up, not the daemon
+		return context.Cause(ctx)
+	}
 	return failure.New(failure.DockerDown, "%s: %s", doing, whyDown(err)).WithEvidence("%v", err)
 }
 

@@ -64,7 +64,7 @@ func Inspect(ctx context.Context, r host.Reader) (Info, error) {
 		}
 	}
 	if ctx.Err() != nil {
-		return Info{}, ctx.Err()
+		return Info{}, context.Cause(ctx)
 	}
 	if info.Present {
 		info.Why = cmp.Or(info.Why, whyDown(err))

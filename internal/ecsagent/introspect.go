@@ -73,8 +73,8 @@ func Tasks(ctx context.Context, r host.Reader) ([]Task, error) {
 	return decodeTasks(body)
 }
 
-func ask(ctx context.Context, r host.Reader, path string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, introspectionBound)
+func ask(caller context.Context, r host.Reader, path string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(caller, introspectionBound)
 	defer cancel()
 	// A transport of its own: no proxy, whatever the environment says, and no connection that outlives the question.
 	client := http.Client{Transport: &http.Transport{
@@ -89,7 +89,10 @@ func ask(ctx context.Context, r host.Reader, path string) ([]byte, error) {
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		if refused(err) {
+		switch {
+		case caller.Err() != nil: // the caller gave up, not the agent
+			return nil, context.Cause(caller)
+		case refused(err):
 			return nil, ErrClosed
 		}
 		return nil, unanswered(err)

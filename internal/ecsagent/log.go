@@ -45,19 +45,20 @@ func (f Finding) Error(doing string) *failure.Error {
 // terminal ones first, reasons before symptoms, then the newest. A log that is missing has no findings.
 func ReadLog(r host.Reader, since time.Time) ([]Finding, error) {
 	since = since.Truncate(time.Second)
-	seen := map[int]*sighting{}
+	var entries []entry
 	for _, file := range []string{LogPath, InitLogPath} {
-		entries, err := readEntries(r.Files, file, since)
+		more, err := readEntries(r.Files, file, since)
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range entries {
-			if i := recognise(e.text); i >= 0 {
-				seen[i] = seen[i].add(e, file)
-			}
-		}
-		for _, e := range entries { // ecs-init shows no success of its own
-			clearOver(seen, e)
+		entries = append(entries, more...)
+	}
+	slices.SortStableFunc(entries, func(a, b entry) int { return a.time.Compare(b.time) })
+	seen := map[int]*sighting{}
+	for _, e := range entries {
+		clearOver(seen, e)
+		if i := recognise(e.text); i >= 0 {
+			seen[i] = seen[i].add(e)
 		}
 	}
 	return findings(seen), nil
@@ -65,17 +66,15 @@ func ReadLog(r host.Reader, since time.Time) ([]Finding, error) {
 
 // sighting is a failure's lines.
 type sighting struct {
-	first, last time.Time
-	line, file  string
+	first time.Time
+	last  entry
 }
 
-func (s *sighting) add(e entry, file string) *sighting {
+func (s *sighting) add(e entry) *sighting {
 	if s == nil {
 		s = &sighting{first: e.time}
 	}
-	if !e.time.Before(s.last) {
-		s.last, s.line, s.file = e.time, e.line, file
-	}
+	s.last = e
 	return s
 }
 
@@ -87,9 +86,8 @@ func recognise(text string) int {
 }
 
 func clearOver(seen map[int]*sighting, e entry) {
-	for i, s := range seen {
-		over := slices.ContainsFunc(Failures[i].Over, func(text string) bool { return strings.Contains(e.text, text) })
-		if over && !e.time.Before(s.last) {
+	for i := range seen {
+		if slices.ContainsFunc(Failures[i].Over, func(text string) bool { return strings.Contains(e.text, text) }) {
 			delete(seen, i)
 		}
 	}
@@ -101,12 +99,14 @@ func findings(seen map[int]*sighting) []Finding {
 	for i := range seen {
 		indices = append(indices, i)
 	}
-	terminal := func(i int) bool { return Failures[i].Terminal && seen[i].last.Sub(seen[i].first) >= Failures[i].Settle }
+	terminal := func(i int) bool {
+		return Failures[i].Terminal && seen[i].last.time.Sub(seen[i].first) >= Failures[i].Settle
+	}
 	slices.SortFunc(indices, func(a, b int) int {
 		return cmp.Or(
 			truthFirst(terminal(a), terminal(b)),
 			truthFirst(!Failures[a].Symptom, !Failures[b].Symptom),
-			seen[b].last.Compare(seen[a].last),
+			seen[b].last.time.Compare(seen[a].last.time),
 			cmp.Compare(a, b))
 	})
 	var out []Finding
@@ -116,7 +116,7 @@ func findings(seen map[int]*sighting) []Finding {
 		if remedy == "" {
 			remedy = failure.Catalogue[f.Code].Remedy
 		}
-		out = append(out, Finding{Code: f.Code, Time: s.last, Line: evidence(redactor.Clean(s.line)), File: s.file,
+		out = append(out, Finding{Code: f.Code, Time: s.last.time, Line: evidence(redactor.Clean(s.last.line)), File: s.last.file,
 			Cause: f.Cause, Remedy: remedy, Terminal: terminal(i)})
 	}
 	return out
@@ -144,6 +144,7 @@ func evidence(line string) string {
 // entry is a log line with those that belong to it.
 type entry struct {
 	time time.Time
+	file string // the log that it is in, also when that was rolled over
 	line string // as it stands there
 	text string // with the quotes and line breaks inside values as they were meant
 }
@@ -165,6 +166,9 @@ func readEntries(files host.Files, file string, since time.Time) ([]entry, error
 			}
 			entries = append(parseEntries(older), entries...)
 		}
+	}
+	for i := range entries {
+		entries[i].file = file
 	}
 	return slices.DeleteFunc(entries, func(e entry) bool { return e.time.Before(since) }), nil
 }
@@ -237,7 +241,7 @@ func parseEntries(data []byte) []entry {
 		if len(e.line) > entryBound {
 			e.line = e.line[:entryBound]
 		}
-		entries[i] = entry{e.time, e.line, unescape.Replace(e.line)}
+		entries[i].line, entries[i].text = e.line, unescape.Replace(e.line)
 	}
 	return entries
 }
