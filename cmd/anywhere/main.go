@@ -16,6 +16,8 @@ import (
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
 	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
+	"github.com/anywhere-ecs/anywhere/internal/rehearsal"
 )
 
 // version is set by the release: -ldflags "-X main.version=1.2.3".
@@ -35,6 +37,9 @@ func main() {
 		Exit:      os.Exit,
 		NewRunID:  newRunID,
 		Build:     build(),
+	}
+	env.Rehearse = func(ctx context.Context, req cli.RehearseRequest) (lifecycle.Report, error) {
+		return rehearsal.Run(ctx, env, req)
 	}
 	os.Exit(cli.Main(context.Background(), env, os.Args[1:]))
 }

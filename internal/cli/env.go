@@ -70,4 +70,5 @@ type RehearseRequest struct {
 	Faults   []string // names from the catalogue of faults
 	Keep     string   // folder in which the throw-away host stays; empty removes it
 	Args     []string // flags for the real command, after --
+	JSON     bool     // the commands' documents are collected in the result, and stdout is left alone
 }

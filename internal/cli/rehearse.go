@@ -24,7 +24,7 @@ root: without an AWS account, without root, without a change to this machine.`),
 			if len(args) == 1 {
 				req.Scenario = args[0]
 			}
-			a.outcome.text = a.message
+			a.outcome.text, req.JSON = a.message, a.global.output == outputJSON
 			rep, err := a.env.Rehearse(cmd.Context(), *req)
 			rep.Warnings = append(a.outcome.report.Warnings, rep.Warnings...)
 			a.outcome.report = rep

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/control"
@@ -184,9 +185,11 @@ func (r *registration) explain(err error, o engine.Outcome) error {
 		return err
 	}
 	out := *f
-	out.Remedy = "run the same command again, no token needed; it goes on where this one stopped"
-	if advice := f.Advice(); advice != "" && f.Code != failure.ConnectTimeout {
-		out.Remedy = advice + "; then run the same command again, no token needed"
+	const again = "run the same command again, no token needed; it goes on where this one stopped"
+	if advice := f.Advice(); advice == "" || strings.Contains(advice, "same command again") {
+		out.Remedy = again
+	} else {
+		out.Remedy = advice + "; then " + again
 	}
 	out.Err = err
 	return &out

@@ -182,7 +182,17 @@ func (r *registration) ecsStart() engine.Step {
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
 			r.ecsSince = tx.Reader().Now()
-			return r.start(ctx, tx, r.ecsUnit(), r.ecsInputs)
+			w := waiting{
+				code: failure.ServiceFailed, what: r.ecsUnit() + " to come up", since: r.ecsSince, ecs: true,
+				done: func(ctx context.Context) (bool, string, error) {
+					seen, err := r.started(ctx, tx.Reader(), r.ecsUnit(), r.ecsInputs)
+					return seen.State == engine.OK, seen.Detail, err
+				},
+			}
+			if err := r.start(ctx, tx, r.ecsUnit(), r.ecsInputs); err != nil {
+				return r.because(tx, w, err)
+			}
+			return r.wait(ctx, tx, w)
 		},
 	}
 }

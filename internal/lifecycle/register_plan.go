@@ -18,7 +18,6 @@ import (
 // been done by then. What comes behind it only goes forward.
 func (r *registration) plan() engine.Plan {
 	steps := []engine.Step{
-		r.repairPackages(),
 		r.ssmConfig(),
 		r.ssmPackage(),
 		r.ecsPackage(),
@@ -26,6 +25,9 @@ func (r *registration) plan() engine.Plan {
 		r.ecsExec(),
 		r.ecsConfig(),
 		r.ecsDropIn(),
+	}
+	if r.resumed != nil {
+		steps = append([]engine.Step{r.repairPackages()}, steps...)
 	}
 	if r.req.NoExec {
 		steps = without(steps, "ecs.exec")
@@ -373,7 +375,7 @@ func (r *registration) settings(config ecsagent.Config) []Pair {
 func (r *registration) ecsDropIn() engine.Step {
 	path := strings.Replace(ecsagent.DropInPath, ecsagent.Unit, r.ecsUnit(), 1)
 	return engine.Step{
-		ID: "ecs.dropin", Title: "Stop the restart loop of a refused agent",
+		ID: "ecs.dropin", Title: "Keep a refused ECS agent from restarting",
 		Observe: func(_ context.Context, reader host.Reader) (engine.Obs, error) {
 			text, err := reader.Files.ReadFile(path)
 			switch {
@@ -413,7 +415,7 @@ func (r *registration) repairPackages() engine.Step {
 			switch {
 			case err != nil:
 				return engine.Obs{}, err
-			case r.resumed == nil || !state.Interrupted:
+			case !state.Interrupted:
 				return engine.Obs{State: engine.OK, Detail: "nothing interrupted"}, nil
 			}
 			return engine.Obs{State: engine.Pending, Detail: "the package manager was interrupted"}, nil

@@ -84,6 +84,15 @@ func (r *registration) hopeless(ctx context.Context, tx *engine.Tx, w waiting) e
 	return nil
 }
 
+// because is err with the agents' own words for it, where their logs have any: systemd only knows that a unit failed.
+func (r *registration) because(tx *engine.Tx, w waiting, err error) error {
+	findings, readErr := r.findings(tx, w)
+	if readErr != nil || len(findings) == 0 {
+		return err
+	}
+	return findings[len(findings)-1].failure()
+}
+
 // finding is what both agents' logs have in common.
 type finding struct {
 	Code                      failure.Code

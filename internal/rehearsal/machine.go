@@ -28,7 +28,8 @@ type machine struct {
 	sockets string // a short path: sockets have at most 108 bytes
 	disk    *host.Dir
 	units   *units
-	engine  *dockerd
+	socket  string // Docker's
+	stop    context.CancelFunc
 	borrows string // the real system that its os-release is from; empty when it plays Debian 12
 
 	mu            sync.Mutex
@@ -40,6 +41,9 @@ var realFacts = []string{"/proc", "/sys"}
 
 // newMachine makes a host below root, with the running machine's facts as far as the commands can use them.
 func newMachine(root string) (*machine, error) {
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return nil, fmt.Errorf("making the throw-away host's folder: %w", err)
+	}
 	sockets, err := os.MkdirTemp("", "aw")
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for sockets: %w", err)
@@ -48,15 +52,33 @@ func newMachine(root string) (*machine, error) {
 	if err := m.furnish(); err != nil {
 		return nil, err
 	}
-	m.engine = &dockerd{machine: m, version: "27.3.1", driver: "cgroupfs"}
-	if host.NewKernel(m.disk).Cgroup() == host.CgroupV2 {
-		m.engine.driver = "systemd"
-	}
-	if err := m.engine.listen(filepath.Join(sockets, "docker.sock")); err != nil {
+	if err := m.startDocker(); err != nil {
 		return nil, err
 	}
 	m.units = newUnits(m)
 	return m, nil
+}
+
+// startDocker opens a Docker that can run one thing: the ECS agent, in this process.
+func (m *machine) startDocker() error {
+	m.socket = filepath.Join(m.sockets, "docker.sock")
+	l, err := net.Listen("unix", m.socket)
+	if err != nil {
+		return fmt.Errorf("opening Docker's socket: %w", err)
+	}
+	engine := &simagent.Dockerd{Root: m.root, Scratch: m.sockets, Run: func(ctx context.Context, c simagent.Container) int {
+		agent := &simagent.ECSAgent{Place: m.place(c.Root, c.Env), Listen: m.openIntrospection}
+		return agent.Main(ctx, nil)
+	}}
+	engine.Cgroup1 = host.NewKernel(m.disk).Cgroup() != host.CgroupV2
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	m.stop = func() { stop(); <-ended }
+	go func() {
+		defer close(ended)
+		_ = engine.Serve(ctx, l) // it ends with stop
+	}()
+	return nil
 }
 
 // debian12 is what the throw-away host plays where the real system is one that anywhere does not install on yet.
@@ -92,6 +114,11 @@ func (m *machine) furnish() error {
 			return fmt.Errorf("furnishing the throw-away host: %w", err)
 		}
 	}
+	for _, path := range []string{"/usr/sbin/sysctl", "/usr/sbin/iptables"} { // ecs-init looks for them
+		if err := m.disk.WriteFile(path, strings.NewReader("#!/bin/sh\n"), 0o755, host.Owner{}); err != nil {
+			return fmt.Errorf("furnishing the throw-away host: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -123,7 +150,7 @@ func (m *machine) dial(ctx context.Context, network, address string) (net.Conn, 
 	var d net.Dialer
 	switch {
 	case network == "unix" && address == docker.Socket:
-		return d.DialContext(ctx, "unix", m.engine.socket)
+		return d.DialContext(ctx, "unix", m.socket)
 	case strings.HasSuffix(address, ":51678"):
 		m.mu.Lock()
 		at := m.introspection
@@ -149,12 +176,12 @@ func (m *machine) openIntrospection() (net.Listener, error) {
 }
 
 func (m *machine) place(root string, env map[string]string) simagent.Place {
-	return simagent.Place{Root: root, Env: env, Docker: m.engine.socket, Pace: pace}
+	return simagent.Place{Root: root, Env: env, Docker: m.socket, Pace: pace}
 }
 
 // close stops everything that runs. The folder stays.
 func (m *machine) close() {
 	m.units.stopAll()
-	m.engine.close()
+	m.stop()
 	_ = os.RemoveAll(m.sockets) // ours, made by newMachine
 }

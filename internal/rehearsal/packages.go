@@ -179,7 +179,10 @@ func (s *signer) public() ([]byte, error) {
 	if err := s.entity.Serialize(w); err != nil {
 		return nil, err
 	}
-	return b.Bytes(), w.Close()
+	if err := w.Close(); err != nil { // it writes the end
+		return nil, err
+	}
+	return b.Bytes(), nil
 }
 
 func (s *signer) sign(data []byte) ([]byte, error) {
@@ -208,10 +211,14 @@ func fillBuckets(dir *host.Dir, region string, key *signer) error {
 	if err != nil {
 		return err
 	}
+	var image strings.Builder
+	if _, err := (simagent.Image{Binary: []byte(program), Arch: arch, Version: simagent.DefaultECSVersion}).WriteTo(&image); err != nil {
+		return err
+	}
 	ecs, err := deb(ecsagent.Package, ecsVersion, arch, map[string]string{
 		ecsagent.InitBinary: program,
 		ecsagent.CacheState: "2",
-		fmt.Sprintf("%s/ecs-agent-v%s.tar", ecsagent.CacheDir, ecsVersion): "the image of a rehearsal\n",
+		fmt.Sprintf("%s/ecs-agent-v%s.tar", ecsagent.CacheDir, ecsVersion): image.String(),
 		unitDir + ecsagent.Unit: "[Unit]\nDescription=Amazon Elastic Container Service - container agent\nWants=docker.service\nPartOf=docker.service\n" +
 			"After=docker.service\n\n[Service]\nType=simple\nRestart=on-failure\nRestartSec=10s\nEnvironmentFile=-/var/lib/ecs/ecs.config\n" +
 			"EnvironmentFile=-/etc/ecs/ecs.config\nExecStartPre=/usr/libexec/amazon-ecs-init pre-start\nExecStart=/usr/libexec/amazon-ecs-init start\n" +
@@ -296,5 +303,8 @@ func tarball(contents map[string]string) ([]byte, error) {
 	if err := t.Close(); err != nil {
 		return nil, err
 	}
-	return b.Bytes(), zip.Close()
+	if err := zip.Close(); err != nil { // it writes the end
+		return nil, err
+	}
+	return b.Bytes(), nil
 }

@@ -71,7 +71,7 @@ type Command struct {
 }
 
 // Run plays a story. base is the caller's own environment: its streams and clock are used, its host is not.
-func Run(ctx context.Context, base cli.Env, req cli.RehearseRequest, asJSON bool) (lifecycle.Report, error) {
+func Run(ctx context.Context, base cli.Env, req cli.RehearseRequest) (lifecycle.Report, error) {
 	result := Result{Scenario: req.Scenario, Commands: []Command{}, Calls: []string{}}
 	if result.Scenario == "" {
 		result.Scenario = DefaultScenario
@@ -87,7 +87,7 @@ func Run(ctx context.Context, base cli.Env, req cli.RehearseRequest, asJSON bool
 	}
 	defer remove()
 	result.Host = req.Keep
-	s, err := newStage(root, base, asJSON)
+	s, err := newStage(root, base, req.JSON)
 	if err != nil {
 		return report, err
 	}
@@ -158,6 +158,9 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 		return nil, err
 	}
 	s3 := filepath.Join(root, "s3")
+	if err := os.MkdirAll(s3, 0o755); err != nil {
+		return nil, err
+	}
 	if err := fillBuckets(host.NewDir(s3), region, key); err != nil {
 		return nil, err
 	}
@@ -218,7 +221,7 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 	env.HTTP = func() *http.Client { return &http.Client{} }
 	env.LookupEnv = func(string) (string, bool) { return "", false } // the caller's AWS settings are another world's
 	env.Unsetenv = func(string) error { return nil }
-	env.Rehearse = nil
+	env.Rehearse, env.Signals = nil, nil // they reach the rehearsal, whose context ends
 	env.Streams.In, env.Streams.InTTY = strings.NewReader(""), s.base.Streams.InTTY
 	if l.token {
 		env.Streams.In, env.Streams.InTTY = strings.NewReader(s.token+"\n"), false

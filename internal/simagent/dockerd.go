@@ -38,6 +38,7 @@ type Dockerd struct {
 	Version string // of the engine; empty means 27.3.1
 	API     string // the newest that it speaks; empty means 1.47
 	MinAPI  string // the oldest; empty means 1.24
+	Cgroup1 bool   // control groups v1 with the cgroupfs driver, not v2 with systemd's
 
 	mu         sync.Mutex
 	images     map[string]map[string]string // labels by name
@@ -124,9 +125,13 @@ func (d *Dockerd) serveVersion(w http.ResponseWriter, _ *http.Request) {
 func (d *Dockerd) serveInfo(w http.ResponseWriter, _ *http.Request) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	driver, cgroup := "systemd", "2"
+	if d.Cgroup1 {
+		driver, cgroup = "cgroupfs", "1"
+	}
 	writeJSON(w, http.StatusOK, map[string]any{
 		"ID": "simulated", "Containers": len(d.containers), "Images": len(d.images), "Driver": "overlay2",
-		"CgroupDriver": "systemd", "CgroupVersion": "2", "ServerVersion": orElse(d.Version, "27.3.1"), "OSType": "linux",
+		"CgroupDriver": driver, "CgroupVersion": cgroup, "ServerVersion": orElse(d.Version, "27.3.1"), "OSType": "linux",
 		"DockerRootDir": "/var/lib/docker", "LiveRestoreEnabled": false,
 		"SecurityOptions": []string{"name=seccomp,profile=builtin", "name=cgroupns"},
 	})
