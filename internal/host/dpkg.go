@@ -70,8 +70,8 @@ func (d *Dpkg) dpkg(ctx context.Context, args ...string) (Result, error) {
 }
 
 // lockLost is what dpkg says when another process got the lock first: "dpkg: error: dpkg frontend lock was locked by
-// another process with pid 4711" (1.19 to 1.22), "is locked by another process" before.
-var lockLost = regexp.MustCompile(`lock (?:was|is) locked by (.+)`)
+// another process with pid 4711"; older ones "status database is locked by another process".
+var lockLost = regexp.MustCompile(`(?:lock|database) (?:was|is) locked by (.+)`)
 
 // complaint is the error of a dpkg that failed, with its own last words.
 func complaint(result Result, code failure.Code, doing string) error {

@@ -31,10 +31,10 @@ func CheckRegion(s string) error {
 	}
 	err := failure.New(failure.Usage, "%s", message).WithRemedy("type it anew, like --region us-east-1")
 	if meant := plain(s); regionForm.MatchString(meant) {
-		err = err.WithRemedy("--region %s", meant)
+		err = err.WithRemedy("use --region %s", meant)
 	} else if zone := zoneForm.FindStringSubmatch(meant); zone != nil {
 		err.Message += "; it looks like an Availability Zone"
-		err = err.WithRemedy("--region %s", zone[1])
+		err = err.WithRemedy("use --region %s", zone[1])
 	}
 	return err
 }
@@ -74,6 +74,7 @@ func describe(r rune) string {
 	case ok && r < unicode.MaxASCII:
 		return name
 	case ok:
+		return fmt.Sprintf("%s (U+%04X)", name, r)
 	case r >= 'A' && r <= 'Z':
 		return fmt.Sprintf("the capital %c", r)
 	case r < unicode.MaxASCII && unicode.IsPrint(r):
