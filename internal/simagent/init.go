@@ -108,7 +108,7 @@ func (i *Init) inPath(tool string) bool {
 // preStart loads the agent's image as the state of the cache says: 0 there is none, 1 loaded, 2 load it whatever is there.
 func (i *Init) preStart(ctx context.Context, d *docker, log logfmt) error {
 	text := strings.TrimSpace(i.readText(cacheState))
-	info, err := os.Stat(i.path(cachedImage))
+	info, err := os.Stat(i.follow(cachedImage))
 	if text == "" || err != nil || info.Size() == 0 {
 		text = "0"
 	}
@@ -133,11 +133,7 @@ func (i *Init) reload(ctx context.Context, d *docker, log logfmt) error {
 
 func (i *Init) loadImage(ctx context.Context, d *docker, file string, log logfmt) error {
 	log.info("Loading Amazon Elastic Container Service Agent into Docker")
-	target, err := i.follow(file)
-	if err != nil {
-		return fmt.Errorf("could not load Amazon Elastic Container Service Agent into Docker: %w", err)
-	}
-	f, err := os.Open(target)
+	f, err := os.Open(i.follow(file))
 	if err != nil {
 		return fmt.Errorf("could not load Amazon Elastic Container Service Agent into Docker: %w", err)
 	}
@@ -148,16 +144,16 @@ func (i *Init) loadImage(ctx context.Context, d *docker, file string, log logfmt
 	return i.writeFile(cacheState, []byte("1"), 0o644)
 }
 
-// follow resolves one symbolic link inside the root: the deb's is absolute.
-func (i *Init) follow(file string) (string, error) {
+// follow resolves a symbolic link inside the root: the deb's is absolute.
+func (i *Init) follow(file string) string {
 	link, err := os.Readlink(i.path(file))
 	if err != nil {
-		return i.path(file), nil // not a link
+		return i.path(file) // not a link
 	}
 	if !path.IsAbs(link) {
 		link = path.Join(path.Dir(file), link)
 	}
-	return i.path(link), nil
+	return i.path(link)
 }
 
 // start runs the agent's container, again and again with a growing pause, until it ends with 0 or for good.

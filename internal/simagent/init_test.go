@@ -143,7 +143,7 @@ func TestInitRunsTheAgentAgain(t *testing.T) {
 	if code := i.Main(context.Background(), []string{"start"}); code != 5 {
 		t.Errorf("start ended with %d", code)
 	}
-	h.wants("Agent exited with code 137", "ECS Agent failed to start, retrying in 500", "agent exited with terminal exit code: 5")
+	h.wants("Agent exited with code 137", "ECS Agent failed to start, retrying in 5", "agent exited with terminal exit code: 5")
 	var waited []time.Duration
 	for _, d := range h.clock.pauses() {
 		waited = append(waited, d.Truncate(500*time.Millisecond))
