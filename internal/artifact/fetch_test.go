@@ -265,7 +265,7 @@ func TestBadSignatures(t *testing.T) {
 	}{
 		{"not armored", func(s *story) { s.objects[s.signature] = sign(s.t, s.signer, today, s.deb()) }, "", ""},
 		{"by a subkey", func(s *story) { s.bySubkey(0) }, "", ""},
-		{"by a subkey that had expired", func(s *story) { s.bySubkey(day) }, failure.ArtifactKey, "by a subkey of"},
+		{"by a subkey that had expired", func(s *story) { s.bySubkey(day) }, failure.ArtifactKey, "by the subkey"},
 		{"by a key that has expired since", func(s *story) { s.sign(sign(s.t, s.expired, today.Add(-500*day), s.deb())) }, "", ""},
 		{"by a key that had expired", func(s *story) { s.sign(sign(s.t, s.expired, today.Add(-399*day), s.deb())) },
 			failure.ArtifactKey, "valid from 2024-09-13 to 2025-10-18"},

@@ -155,7 +155,7 @@ func (c candidate) verify(
 			continue
 		}
 		if one.SignatureError != nil {
-			return proof{}, c.refusal(name, sig, one.SignatureError)
+			return proof{}, c.refusal(name, sig, one.SignatureError, one.SignedBy != nil)
 		}
 		if one.SignedBy == nil {
 			break
@@ -170,12 +170,14 @@ func same(a, b *packet.Signature) bool {
 	return a.SigType == b.SigType && a.Hash == b.Hash && a.HashTag == b.HashTag && bytes.Equal(a.HashSuffix, b.HashSuffix)
 }
 
-// refusal says why a signature by this key does not count.
-func (c candidate) refusal(name string, sig *packet.Signature, err error) error {
+// refusal says why a signature by this key does not count. usable tells that the key could sign at that time.
+func (c candidate) refusal(name string, sig *packet.Signature, err error, usable bool) error {
 	at := sig.CreationTime.UTC()
 	const day = time.DateOnly
-	weakKey := pgperrors.WeakAlgorithmError("")
+	weakKey, unknown := pgperrors.WeakAlgorithmError(""), pgperrors.UnsupportedError("")
 	switch {
+	case errors.As(err, &unknown):
+		return failure.Wrap(failure.ArtifactUnsigned, err, "the signature of %s is of a kind that is not known", name)
 	case errors.Is(err, pgperrors.ErrKeyRevoked):
 		return failure.New(failure.ArtifactKey, "%s is signed by the key %s, which is revoked", name, c.Fingerprint)
 	case at.Before(c.Created) || (!c.Expires.IsZero() && at.After(c.Expires)):
@@ -185,13 +187,13 @@ func (c candidate) refusal(name string, sig *packet.Signature, err error) error 
 		}
 		return failure.New(failure.ArtifactKey, "%s was signed on %s by the key %s, which is valid from %s %s",
 			name, at.Format(day), c.Fingerprint, c.Created.Format(day), until)
-	case errors.Is(err, pgperrors.ErrKeyExpired), errors.Is(err, pgperrors.ErrSignatureOlderThanKey): // of a subkey
-		return failure.New(failure.ArtifactKey, "%s was signed on %s by a subkey of %s that was not valid then",
-			name, at.Format(day), c.Fingerprint)
 	case errors.Is(err, pgperrors.ErrSignatureExpired):
 		return failure.New(failure.ArtifactUnsigned, "the signature of %s has expired", name)
 	case errors.As(err, &weakKey):
 		return failure.Wrap(failure.ArtifactKey, err, "the key %s of %s is too weak", c.Fingerprint, name)
+	case !usable || errors.Is(err, pgperrors.ErrSignatureOlderThanKey): // a subkey with dates of its own
+		return failure.New(failure.ArtifactKey, "%s was signed on %s by the subkey %s of %s, which may not sign or could not then",
+			name, at.Format(day), issuer(sig), c.Fingerprint).WithEvidence("%s", err)
 	}
 	return failure.New(failure.ArtifactCorrupt, "%s is not what the key %s signed", name, c.Fingerprint).WithEvidence("%s", err)
 }
