@@ -114,7 +114,10 @@ func (d *Dir) mkdir(at string, mode fs.FileMode, owner Owner) error {
 	if err := d.parents(at); err != nil {
 		return err
 	}
-	if err := os.Mkdir(local, 0o700); err != nil {
+	switch err := os.Mkdir(local, 0o700); {
+	case errors.Is(err, fs.ErrExist): // somebody else made it just now
+		return d.mkdir(at, mode, owner)
+	case err != nil:
 		return err
 	}
 	if err := errors.Join(d.give(local, owner), os.Chmod(local, mode)); err != nil {

@@ -58,14 +58,15 @@ func (r *registration) wait(ctx context.Context, tx *engine.Tx, w waiting) error
 	}
 }
 
-// hopeless is the failure that the agents' logs name as final, newest first.
+// hopeless is the failure that the agents' logs name as final. The first one is the cause; what follows is how the agent
+// ended over it.
 func (r *registration) hopeless(ctx context.Context, tx *engine.Tx, w waiting) error {
 	findings, err := r.findings(tx, w)
 	if err != nil {
 		return err
 	}
-	for i := len(findings) - 1; i >= 0; i-- {
-		if f := findings[i]; f.Terminal {
+	for _, f := range findings {
+		if f.Terminal {
 			return f.failure()
 		}
 	}
