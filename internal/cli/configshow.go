@@ -33,8 +33,8 @@ func newConfig(a *app) *cobra.Command {
 		Use:   "config",
 		Short: "Show the effective configuration",
 		Long: long(`
-Defaults can stand in a YAML file: ` + defaultConfig + `, or the one that --config names. At its top stand the flags of
-every command, below a command's name those of that command:
+Defaults can stand in a YAML file: ` + defaultConfig + `, or the one that --config names. At its top stand the
+flags of every command, below a command's name those of that command:
 
   region: eu-central-1
   register:

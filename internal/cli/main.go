@@ -15,15 +15,22 @@ func New(env Env) *cobra.Command { return newRoot(newApp(env)) }
 // Main runs one command line (without the program's name) and returns its exit status. Whatever happens is told on the
 // streams of env; with -o json that is one object on its Out.
 func Main(ctx context.Context, env Env, args []string) int {
-	a := newApp(env)
-	a.started, a.runID = env.Now(), env.NewRunID()
+	return start(ctx, newApp(env), args, nil)
+}
+
+// start runs one command line on a. extend may add commands to the tree.
+func start(ctx context.Context, a *app, args []string, extend func(*app, *cobra.Command)) int {
+	a.started, a.runID = a.env.Now(), a.env.NewRunID()
 	a.takeCode()
 	ctx, stop := a.watch(ctx)
 	defer stop()
 
 	root := newRoot(a)
+	if extend != nil {
+		extend(a, root)
+	}
 	root.SetArgs(args)
-	root.SetIn(env.Streams.In)
+	root.SetIn(a.env.Streams.In)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	cmd, err := root.ExecuteContextC(ctx)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -38,6 +39,7 @@ func (a *app) runPreflight(cmd *cobra.Command, req lifecycle.PreflightRequest) e
 	a.outcome.text = func(w io.Writer, s report.Style, rep lifecycle.Report, err error) {
 		if len(rep.Checks) > 0 && (!a.global.quiet || err != nil) {
 			report.Checks(w, s, rep.Checks)
+			fmt.Fprintf(w, "\n%s\n", rep.Message)
 		}
 	}
 	return a.do(cmd, verb{

@@ -81,7 +81,7 @@ func (a *app) runRegister(cmd *cobra.Command, o *registerOptions) error {
 	}
 	a.outcome.text = func(w io.Writer, s report.Style, rep lifecycle.Report, err error) {
 		if err != nil {
-			failedChecks(w, s, rep.Checks)
+			failedChecks(cleaning{a.err, a.redactor}, a.style(a.env.Streams.ErrTTY), rep.Checks)
 			return
 		}
 		if result, ok := rep.Result.(lifecycle.RegisterResult); ok && !a.global.quiet {

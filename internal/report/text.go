@@ -124,14 +124,12 @@ func Checks(w io.Writer, s Style, checks []preflight.Result) {
 	for _, c := range checks {
 		width = max(width, len(c.ID))
 	}
-	count := map[preflight.Status]int{}
 	for _, c := range checks {
 		status := c.Status
 		note := ""
 		if c.Ignored { // a failure that counts as a warning
 			status, note = preflight.Warn, " (ignored)"
 		}
-		count[status]++
 		fmt.Fprintf(w, "%s %s  %-*s  %s%s\n", s.mark(string(status)), s.word(string(status), fmt.Sprintf("%-4s", status)),
 			width, c.ID, indented(c.Detail), note)
 		if status == preflight.Pass || status == preflight.Skip {
@@ -144,8 +142,6 @@ func Checks(w io.Writer, s Style, checks []preflight.Result) {
 			fmt.Fprintf(w, "    %s %s\n", s.dim.Render("see:"), c.Docs)
 		}
 	}
-	fmt.Fprintf(w, "\n%d passed, %d warnings, %d failed, %d skipped\n",
-		count[preflight.Pass], count[preflight.Warn], count[preflight.Fail], count[preflight.Skip])
 }
 
 // Operation writes what is known of an operation; nothing when there is none.

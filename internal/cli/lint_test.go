@@ -1,0 +1,128 @@
+package cli_test
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/anywhere-ecs/anywhere/internal/cli"
+)
+
+// everyCommand calls visit for each command of the tree, help included.
+func everyCommand(cmd *cobra.Command, visit func(*cobra.Command)) {
+	visit(cmd)
+	for _, sub := range cmd.Commands() {
+		everyCommand(sub, visit)
+	}
+}
+
+func TestEveryCommandIsDocumented(t *testing.T) {
+	root := cli.New(cli.Env{})
+	root.InitDefaultHelpCmd()
+	everyCommand(root, func(cmd *cobra.Command) {
+		name := cmd.CommandPath()
+		switch {
+		case cmd.Short == "" || strings.HasSuffix(cmd.Short, "."):
+			t.Errorf("%s: Short is %q; expected a few words without a full stop", name, cmd.Short)
+		case !strings.Contains(cmd.Long, "Exit status:") || !strings.Contains(cmd.Long, "143"):
+			t.Errorf("%s: the help has no table of exit statuses", name)
+		case !strings.HasPrefix(cmd.Example, "  "):
+			t.Errorf("%s: no example, or one that is not indented", name)
+		case cmd.Args == nil && cmd.HasParent() && cmd.Name() != "help" && cmd.Name() != "rehearse":
+			t.Errorf("%s: says nothing of its arguments, and so takes any", name)
+		}
+		for line := range strings.SplitSeq(cmd.Long+"\n"+cmd.Example, "\n") {
+			if len(line) > 120 {
+				t.Errorf("%s: a line of the help is wider than 120 columns: %s", name, line)
+			}
+		}
+	})
+}
+
+// Examples must be command lines that the parser takes: flags that do not exist are the first thing that goes stale.
+func TestExamplesName(t *testing.T) {
+	root := cli.New(cli.Env{})
+	flagName := regexp.MustCompile(`--[a-z-]+`)
+	everyCommand(root, func(cmd *cobra.Command) {
+		known := map[string]bool{}
+		everyCommand(root, func(c *cobra.Command) {
+			c.Flags().VisitAll(func(f *pflag.Flag) { known["--"+f.Name] = true })
+			c.InheritedFlags().VisitAll(func(f *pflag.Flag) { known["--"+f.Name] = true })
+		})
+		for _, name := range flagName.FindAllString(cmd.Example, -1) {
+			if !known[name] {
+				t.Errorf("%s: the example uses %s, which no command has", cmd.CommandPath(), name)
+			}
+		}
+	})
+}
+
+func TestNoFlagTakesASecret(t *testing.T) {
+	secretive := regexp.MustCompile(`(^|-)(code|secret|password|passphrase|key)$`)
+	everyCommand(cli.New(cli.Env{}), func(cmd *cobra.Command) {
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if secretive.MatchString(f.Name) && f.Name != "activation-code" {
+				t.Errorf("%s --%s: a secret in argv can be read by every user of the host", cmd.CommandPath(), f.Name)
+			}
+		})
+	})
+}
+
+func TestShorthandsAreUnique(t *testing.T) {
+	everyCommand(cli.New(cli.Env{}), func(cmd *cobra.Command) {
+		seen := map[string]string{}
+		each := func(f *pflag.Flag) {
+			if other := seen[f.Shorthand]; f.Shorthand != "" && other != "" && other != f.Name {
+				t.Errorf("%s: -%s is --%s and --%s", cmd.CommandPath(), f.Shorthand, other, f.Name)
+			}
+			seen[f.Shorthand] = f.Name
+		}
+		cmd.LocalFlags().VisitAll(each)
+		cmd.InheritedFlags().VisitAll(each)
+	})
+}
+
+func TestFlagsAreWordsWithUsage(t *testing.T) {
+	form := regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
+	everyCommand(cli.New(cli.Env{}), func(cmd *cobra.Command) {
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if !form.MatchString(f.Name) || f.Usage == "" || strings.HasSuffix(f.Usage, ".") {
+				t.Errorf("%s --%s: usage %q", cmd.CommandPath(), f.Name, f.Usage)
+			}
+		})
+	})
+}
+
+// The global flags are a contract: name and variables of each.
+func TestGlobalFlags(t *testing.T) {
+	want := map[string]string{
+		"region":       "ANYWHERE_REGION AWS_REGION AWS_DEFAULT_REGION",
+		"endpoint-url": "AWS_ENDPOINT_URL AWS_ENDPOINT_URL_ECS AWS_ENDPOINT_URL_SSM",
+		"output":       "ANYWHERE_OUTPUT",
+		"quiet":        "", "verbose": "",
+		"color":        "NO_COLOR=never TERM:dumb=never CLICOLOR_FORCE=always",
+		"log-file":     "ANYWHERE_LOG_FILE",
+		"timeout":      "ANYWHERE_TIMEOUT",
+		"lock-timeout": "ANYWHERE_LOCK_TIMEOUT",
+		"config":       "ANYWHERE_CONFIG",
+		"yes":          "ANYWHERE_YES",
+		"accept-risk":  "ANYWHERE_ACCEPT_RISK",
+	}
+	got := map[string]string{}
+	cli.New(cli.Env{}).PersistentFlags().VisitAll(func(f *pflag.Flag) {
+		got[f.Name] = strings.Join(f.Annotations["env"], " ")
+	})
+	for name, variables := range want {
+		if have, found := got[name]; !found || have != variables {
+			t.Errorf("--%s: variables %q, expected %q", name, have, variables)
+		}
+		delete(got, name)
+	}
+	if len(got) > 0 {
+		t.Errorf("unexpected global flags: %s", fmt.Sprint(got))
+	}
+}
