@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"path"
 	"regexp"
@@ -44,7 +45,7 @@ var versionFolder = regexp.MustCompile(`^\d+(\.\d+)*$`)
 // ExecFiles is what is there for ECS Exec.
 type ExecFiles struct {
 	Complete   []string // versions with all programs, oldest first
-	Incomplete []string // versions that lack one, or have an empty file for it
+	Incomplete []string // versions that lack one, or have an empty file for it (which the agent would take for whole)
 	ConfigDir  bool
 	Certs      bool
 }
@@ -164,7 +165,7 @@ func unpackExec(ctx context.Context, tx *engine.Tx, pkg artifact.Package, files 
 		if path.Dir(file.Name) != "usr/bin" || !slices.Contains(missing, name) {
 			return nil
 		}
-		if err := tx.WriteFile(ctx, path.Join(folder, name), file.Body, 0o755); err != nil {
+		if err := writeProgram(ctx, tx, path.Join(folder, name), file.Body); err != nil {
 			return err
 		}
 		missing = slices.DeleteFunc(missing, func(m string) bool { return m == name })
@@ -181,6 +182,20 @@ func unpackExec(ctx context.Context, tx *engine.Tx, pkg artifact.Package, files 
 			WithRemedy("leave ECS Exec out with --no-exec, or choose another --ssm-agent-version")
 	}
 	return nil
+}
+
+// writeProgram writes an executable file; one that is there and is not executable goes first, for a file keeps its mode.
+func writeProgram(ctx context.Context, tx *engine.Tx, target string, body io.Reader) error {
+	there, err := statOptional(tx.Reader().Files, target)
+	if err != nil {
+		return err
+	}
+	if there != nil && there.Mode().Perm() != 0o755 {
+		if err := tx.Remove(ctx, target); err != nil {
+			return err
+		}
+	}
+	return tx.WriteFile(ctx, target, body, 0o755)
 }
 
 func readCABundle(files host.Files) ([]byte, error) {
