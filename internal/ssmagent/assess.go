@@ -25,11 +25,11 @@ const (
 // against a server, 2026-11-22; AWS documents one hour.
 const tokenLifetime = time.Hour
 
-// Assess judges an identity. machineID is the content of MachineIDPath, unit the agent's unit, log what ReadRecent found.
-// The string says why, with the evidence.
+// Assess judges an identity. machineID is the content of MachineIDPath, unit the agent's unit, log what ReadRecent
+// found. The string says why, with the evidence.
 //
-// A copy of a machine that also has its machine-id cannot be told from the original here: the agent itself takes it for
-// the same machine.
+// A copy of a machine that also has its machine-id cannot be told from the original here: the agent itself takes it
+// for the same machine.
 func Assess(i Identity, machineID string, unit host.Unit, log Recent, now time.Time) (Verdict, string) {
 	machineID = strings.TrimSpace(machineID)
 	accepted := lastAccepted(i, log)
@@ -48,7 +48,8 @@ func Assess(i Identity, machineID string, unit host.Unit, log Recent, now time.T
 		return Clone, fmt.Sprintf("%s was registered on a machine with the machine-id %s; this one's is %s",
 			i.InstanceID, i.MachineID, machineID)
 	case against(log.Fingerprint):
-		return Clone, fmt.Sprintf("Systems Manager does not recognise the machine of %s: %s", i.InstanceID, log.Fingerprint.Line)
+		return Clone, fmt.Sprintf("Systems Manager does not recognise the machine of %s: %s",
+			i.InstanceID, log.Fingerprint.Line)
 	case against(log.Deregistered):
 		return Deregistered, fmt.Sprintf("Systems Manager does not know %s: %s", i.InstanceID, log.Deregistered.Line)
 	case i.Fingerprint == "":
@@ -83,7 +84,8 @@ func judgeCredentials(i Identity, unit host.Unit, accepted, now time.Time) (Verd
 	case expires.IsZero():
 		return Unknown, fmt.Sprintf("%s was never seen to get credentials%s", i.InstanceID, hint)
 	}
-	return Unknown, fmt.Sprintf("the credentials of %s expired at %s and were not renewed%s", i.InstanceID, stamp(expires), hint)
+	return Unknown, fmt.Sprintf("the credentials of %s expired at %s and were not renewed%s",
+		i.InstanceID, stamp(expires), hint)
 }
 
 // stamp is a time as messages show it.

@@ -23,9 +23,9 @@ type Config struct {
 	S3Endpoint       string
 }
 
-// onPrem is the agent's name for the identity of a managed node. With it alone in the consumption order, a host on whose
-// network something answers like the EC2 metadata service never takes itself for an EC2 instance.
-// Source: https://github.com/aws/amazon-ssm-agent/issues/134; ssm-setup-cli writes the same.
+// onPrem is the agent's name for the identity of a managed node. With it alone in the consumption order, a host on
+// whose network something answers like the EC2 metadata service never takes itself for an EC2 instance. Source:
+// https://github.com/aws/amazon-ssm-agent/issues/134; ssm-setup-cli writes the same.
 const onPrem = "OnPrem"
 
 // configFile is the part of ConfigPath that is read. The agent's names match in any case, as encoding/json does it.
@@ -83,10 +83,10 @@ type Settings struct {
 	ShareProfile string
 }
 
-// SetConfig returns the content of ConfigPath with the settings in it: other keys and their order stay. It always limits
-// the agent to its identity as a managed node, and turns the sharing of credentials on where it was off. Content that has
-// all of it already is returned as it is; an empty old is a file that does not exist yet. A malformed file is an error
-// with the code failure.AgentConfig that names the offset.
+// SetConfig returns the content of ConfigPath with the settings in it: other keys and their order stay. It always
+// limits the agent to its identity as a managed node, and turns the sharing of credentials on where it was off.
+// Content that has all of it already is returned as it is; an empty old is a file that does not exist yet. A
+// malformed file is an error with the code failure.AgentConfig that names the offset.
 func SetConfig(old []byte, s Settings) ([]byte, error) {
 	if len(strings.TrimSpace(string(old))) == 0 {
 		old = []byte("{}")
@@ -132,15 +132,16 @@ func SetConfig(old []byte, s Settings) ([]byte, error) {
 	return file.render(), nil
 }
 
-// gatewayURL is the form in which the agent understands the message gateway's endpoint: it parses it as a URL and, when
-// that fails as with a bare address and port, silently takes AWS's own. Source: agent/session/config/config.go and runs of
-// 3.3.987.0, 2026-11-22.
+// gatewayURL is the form in which the agent understands the message gateway's endpoint: it parses it as a URL and,
+// when that fails as with a bare address and port, silently takes AWS's own. Source: agent/session/config/config.go
+// and runs of 3.3.987.0, 2026-11-22.
 func gatewayURL(endpoint string) (string, error) {
 	switch {
 	case endpoint == "", strings.HasPrefix(endpoint, "https://"):
 		return endpoint, nil
 	case strings.Contains(endpoint, "://"):
-		return "", failure.New(failure.Usage, "the SSM agent reaches ssmmessages by https only, and its endpoint is given as %s", endpoint).
+		return "", failure.New(failure.Usage,
+			"the SSM agent reaches ssmmessages by https only, and its endpoint is given as %s", endpoint).
 			WithRemedy("give the endpoint for ssmmessages with https://")
 	}
 	return "https://" + endpoint, nil

@@ -28,16 +28,16 @@ type Credentials struct {
 	Ours       bool        // it is what the SSM agent maintains
 }
 
-// sources are the settings by which a profile gets credentials without a key. A key that the agent writes would win over
-// them. Source: AWS SDKs and Tools reference, "Settings reference", read 2026-11-22.
+// sources are the settings by which a profile gets credentials without a key. A key that the agent writes would win
+// over them. Source: AWS SDKs and Tools reference, "Settings reference", read 2026-11-22.
 var sources = []string{
 	"credential_process", "role_arn", "source_profile", "credential_source", "web_identity_token_file",
 	"sso_session", "sso_start_url", "sso_account_id",
 }
 
-// ReadCredentials reads a profile ("" is default) of CredentialsPath, with the library that the agent reads it with, so
-// that Parsable is the agent's view. A missing file is no error; one that may not be read is an error with the code
-// failure.NotRoot. No secret leaves the function.
+// ReadCredentials reads a profile ("" is default) of CredentialsPath, with the library that the agent reads it with,
+// so that Parsable is the agent's view. A missing file is no error; one that may not be read is an error with the
+// code failure.NotRoot. No secret leaves the function.
 func ReadCredentials(r host.Reader, profile string) (Credentials, error) {
 	info, err := r.Files.Stat(CredentialsPath)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -108,8 +108,8 @@ func maskID(id string) string {
 	return "****" + id[len(id)-4:]
 }
 
-// Foreign reports whether the SSM agent, writing its own credentials to this profile, would destroy somebody else's, and
-// why.
+// Foreign reports whether the SSM agent, writing its own credentials to this profile, would destroy somebody else's,
+// and why.
 func Foreign(c Credentials, i Identity, profile string) (why string, foreign bool) {
 	name := profileName(profile)
 	switch {
@@ -135,8 +135,8 @@ func Foreign(c Credentials, i Identity, profile string) (why string, foreign boo
 		name, CredentialsPath, c.KeyID, RuntimePath), true
 }
 
-// CredentialsReady reports whether the agent, registered as i, has written credentials that are good now and were fetched
-// at or after notBefore. The string says what was seen or what is missing.
+// CredentialsReady reports whether the agent, registered as i, has written credentials that are good now and were
+// fetched at or after notBefore. The string says what was seen or what is missing.
 func CredentialsReady(r host.Reader, i Identity, notBefore time.Time) (bool, string) {
 	run, err := loadRuntime(r.Files)
 	if err != nil {
@@ -161,7 +161,8 @@ func CredentialsReady(r host.Reader, i Identity, notBefore time.Time) (bool, str
 	case err != nil:
 		return false, err.Error()
 	case !c.Ours:
-		return false, fmt.Sprintf("%s has no credentials of the agent in profile [%s]", CredentialsPath, profileName(run.ShareProfile))
+		return false, fmt.Sprintf("%s has no credentials of the agent in profile [%s]",
+			CredentialsPath, profileName(run.ShareProfile))
 	}
 	return true, fmt.Sprintf("credentials of %s until %s", i.InstanceID, stamp(run.CredentialsExpiresAt))
 }

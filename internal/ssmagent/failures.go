@@ -45,15 +45,18 @@ var Failures = []Failure{
 		Pattern: line(`MachineFingerprintDoesNotMatch`), Code: failure.FingerprintChanged, Terminal: true, Source: ran,
 	},
 	{
-		Pattern: line(`Machine configuration has changed more than the allowed threshold|The hardware ID \(.*has changed from the registered value`),
-		Code:    failure.FingerprintChanged, Terminal: true, Source: ran,
-		Cause: "the agent takes this machine for another than the registered one: a clone, a new machine-id or much changed hardware",
+		Pattern: line(`Machine configuration has changed more than the allowed threshold|` +
+			`The hardware ID \(.*has changed from the registered value`),
+		Code: failure.FingerprintChanged, Terminal: true, Source: ran,
+		Cause: "the agent takes this machine for another than the registered one: " +
+			"a clone, a new machine-id or much changed hardware",
 	},
 	{
 		Pattern: line(`InvalidInstanceId`), Code: failure.NodeUnknown, Terminal: true, Source: issue + "381",
 	},
 	{
-		Pattern: line(`Failed to roll-back remove public key change`), Code: failure.CredentialsInvalid, Terminal: true, Source: read,
+		Pattern: line(`Failed to roll-back remove public key change`),
+		Code:    failure.CredentialsInvalid, Terminal: true, Source: read,
 		Cause:  "a rotation of the node's key failed half-way: the service and this host have different keys",
 		Remedy: "register the host anew with a new activation and --accept-risk replace-identity",
 	},
@@ -115,11 +118,13 @@ var Failures = []Failure{
 	{
 		Pattern: line(`InvalidSignatureException|Signature expired|Signature not yet current|RequestExpired`),
 		Code:    failure.ClockSkew, Terminal: true, Source: ran,
-		Remedy: "set the clock: timedatectl set-ntp true; if it is right, the node's key is not the registered one: anywhere doctor",
+		Remedy: "set the clock: timedatectl set-ntp true; " +
+			"if it is right, the node's key is not the registered one: anywhere doctor",
 	},
 	{
 		Pattern: line(`certificate has expired or is not yet valid`), Code: failure.ClockSkew, Terminal: true, Source: read,
-		Cause:  "the server's certificate is not valid at this machine's time: the clock is wrong, or a proxy's certificate is out of date",
+		Cause: "the server's certificate is not valid at this machine's time: " +
+			"the clock is wrong, or a proxy's certificate is out of date",
 		Remedy: "set the clock: timedatectl set-ntp true; if it is right, see to the proxy",
 	},
 	{
@@ -157,7 +162,8 @@ var Failures = []Failure{
 		Pattern: line(`InternalServerError|ServiceUnavailable|status code: 5\d\d`), Code: failure.AWSUnavailable, Source: ran,
 	},
 	{
-		Pattern: line(`first record does not look like a TLS handshake`), Code: failure.Network, Terminal: true, Source: issue + "226",
+		Pattern: line(`first record does not look like a TLS handshake`),
+		Code:    failure.Network, Terminal: true, Source: issue + "226",
 		Cause:  "the proxy speaks plain HTTP and is configured as https://",
 		Remedy: "give --https-proxy with http:// in front of the proxy's name",
 	},

@@ -10,8 +10,8 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
-// Identity is what the host says about its managed node, from all the places that say something. The zero Identity is a
-// host on which no agent ever ran.
+// Identity is what the host says about its managed node, from all the places that say something. The zero Identity is
+// a host on which no agent ever ran.
 type Identity struct {
 	InstanceID string    // mi-…, from the vault; empty when not registered
 	Region     string    // from the vault
@@ -49,8 +49,9 @@ const (
 	fingerprintEntry = "InstanceFingerprint"
 )
 
-// ReadIdentity reads the identity store. What is missing is left empty; what cannot be understood is named in Damaged; a
-// file that may not be read is an error with the code failure.NotRoot. The private key never leaves the function.
+// ReadIdentity reads the identity store. What is missing is left empty; what cannot be understood is named in
+// Damaged; a file that may not be read is an error with the code failure.NotRoot. The private key never leaves the
+// function.
 func ReadIdentity(r host.Reader) (Identity, error) {
 	s := store{files: r.Files}
 	var i Identity
@@ -124,7 +125,8 @@ func (s *store) loadKey(i *Identity, manifest map[string]string) {
 	case !s.exists(RegistrationPath):
 		s.damage("%s is missing; the vault says %s", RegistrationPath, i.InstanceID)
 	case i.SideID != "" && (i.SideID != i.InstanceID || i.SideRegion != i.Region):
-		s.damage("%s says %s in %s, the vault says %s in %s", RegistrationPath, i.SideID, i.SideRegion, i.InstanceID, i.Region)
+		s.damage("%s says %s in %s, the vault says %s in %s",
+			RegistrationPath, i.SideID, i.SideRegion, i.InstanceID, i.Region)
 	}
 }
 

@@ -42,8 +42,8 @@ func parseObject(text []byte) (object, error) {
 	return o, err
 }
 
-// with returns o with section.name set. Names match as encoding/json matches them: in any case, and of several the last
-// one counts. A section that is not an object becomes one.
+// with returns o with section.name set. Names match as encoding/json matches them: in any case, and of several the
+// last one counts. A section that is not an object becomes one.
 func (o object) with(section, name string, value any) object {
 	at := o.find(section)
 	var inner object

@@ -28,8 +28,8 @@ type Finding struct {
 // tailSize is how much of a log's end is read. At the agent's pace of a few lines a minute that is days.
 const tailSize = 256 << 10
 
-// ReadLog returns what the ends of the agent's logs (256 KiB each) say newer than since, oldest first. Missing logs are
-// no error; logs that may not be read are one with the code failure.NotRoot.
+// ReadLog returns what the ends of the agent's logs (256 KiB each) say newer than since, oldest first. Missing logs
+// are no error; logs that may not be read are one with the code failure.NotRoot.
 func ReadLog(r host.Reader, since time.Time) ([]Finding, error) {
 	type mark struct {
 		code failure.Code
@@ -64,8 +64,8 @@ func (f Failure) found(rec record, path string) Finding {
 	}
 }
 
-// Recent is what Assess needs from the log: when the service last accepted the identity, and the last refusals. A Finding
-// without Time was not found.
+// Recent is what Assess needs from the log: when the service last accepted the identity, and the last refusals. A
+// Finding without Time was not found.
 type Recent struct {
 	Success      time.Time
 	Deregistered Finding // InvalidInstanceId

@@ -42,8 +42,8 @@ const (
 	// RuntimePath tells where the credentials were written and when they expire. Agents after 3.1.282 write it.
 	RuntimePath = DataDir + "/runtimeconfig/identity_config.json"
 
-	// CredentialsPath is where the agent's unit shares its credentials: systemd gives it no HOME, so root's home is taken
-	// from the user database. Source: agent/managedInstances/sharedCredentials.
+	// CredentialsPath is where the agent's unit shares its credentials: systemd gives it no HOME, so root's home is
+	// taken from the user database. Source: agent/managedInstances/sharedCredentials.
 	CredentialsPath = "/root/.aws/credentials"
 	// DefaultProfile is the section of CredentialsPath that is written unless Profile.ShareProfile names another.
 	DefaultProfile = "default"

@@ -20,9 +20,9 @@ type Registration struct {
 	Env          []string // NAME=value: proxy variables, SSL_CERT_FILE
 }
 
-// Register registers the host as a managed node and returns the node's id, replacing an identity that is there. It must
-// run as (part of) a step's Change, with Kind in the engine's table under RegisterKind. The agent's unit is stopped
-// before; starting it is the caller's.
+// Register registers the host as a managed node and returns the node's id, replacing an identity that is there. It
+// must run as (part of) a step's Change, with Kind in the engine's table under RegisterKind. The agent's unit is
+// stopped before; starting it is the caller's.
 //
 // The agent blanks the stored identity before it calls AWS, so the store is copied first, and put back before Register
 // returns an error; the engine's undo would do the same, but does not run with --no-rollback. A registration that AWS
@@ -32,7 +32,7 @@ func Register(ctx context.Context, tx *engine.Tx, reg Registration) (instanceID 
 		return "", err
 	}
 	if err := tx.Unit(ctx, UnitName, engine.UnitWant{Stop: true}); err != nil {
-		return "", failure.Wrap(failure.ServiceFailed, err, "stopping %s before the registration", UnitName)
+		return "", err
 	}
 	before, err := keepStore(tx)
 	if err != nil {
@@ -71,8 +71,8 @@ func (reg Registration) command() host.Cmd {
 	}
 }
 
-// What the agent accepts; anything else it would find out only after it has blanked the stored identity. Source: SSM API
-// model (botocore 1.43.11) and agent/appconfig of 3.3.987.0, read 2026-11-22.
+// What the agent accepts; anything else it would find out only after it has blanked the stored identity. Source: SSM
+// API model (botocore 1.43.11) and agent/appconfig of 3.3.987.0, read 2026-11-22.
 var (
 	goodID     = regexp.MustCompile(`^[A-Za-z0-9-]{36,}$`)
 	goodCode   = regexp.MustCompile(`^[\x21-\x7e]{20,250}$`)
@@ -128,8 +128,8 @@ func (reg Registration) clean(text string) string {
 // RegisterKind is the kind of effect that a registration is in the engine's undo table.
 const RegisterKind = "ssm.registration"
 
-// Kind says how a registration is taken back: as long as there is no new identity, the stored files are put back as they
-// were. A new identity cannot be taken back from this side, for its slot of the activation is spent.
+// Kind says how a registration is taken back: as long as there is no new identity, the stored files are put back as
+// they were. A new identity cannot be taken back from this side, for its slot of the activation is spent.
 func Kind() engine.Kind {
 	return engine.Kind{
 		Undo: func(_ context.Context, h host.Host, data []byte) ([]string, error) {

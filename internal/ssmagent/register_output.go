@@ -12,8 +12,8 @@ import (
 // complaint that the agent got over.
 const refused = "Registration failed due to"
 
-// refusal makes an error of the output of a failed registration: the known cause in plain words, and the agent's own line
-// as evidence. A failure that is not known is told by that line alone.
+// refusal makes an error of the output of a failed registration: the known cause in plain words, and the agent's own
+// line as evidence. A failure that is not known is told by that line alone.
 func refusal(result host.Result, reg Registration) error {
 	output := reg.clean(result.Output)
 	evidence := lastLine(output)

@@ -35,8 +35,8 @@ func (s stored) replacedBy(now Identity) bool {
 	return now.Registered() && now.InstanceID != s.FormerID
 }
 
-// keepStore copies the store. In a run that goes on after a crash the copies, and so the former id, are still those from
-// before the operation: that is why the id is taken from the copy, not from a store that may be blanked by now.
+// keepStore copies the store. In a run that goes on after a crash the copies, and so the former id, are still those
+// from before the operation: that is why the id is taken from the copy, not from a store that may be blanked by now.
 func keepStore(tx *engine.Tx) (stored, error) {
 	var before stored
 	for _, path := range storeFiles {
@@ -106,8 +106,8 @@ func (s stored) restore(h host.Host) error {
 	return nil
 }
 
-// undo restores the store unless a new identity is in it. A key that was rotated since belongs to the same id and is left
-// alone.
+// undo restores the store unless a new identity is in it. A key that was rotated since belongs to the same id and is
+// left alone.
 func undo(h host.Host, before stored) (kept []string, err error) {
 	now, err := ReadIdentity(h.Reader)
 	switch {
@@ -128,7 +128,7 @@ func notPutBack(cause, back error, before stored) error {
 	out.Err = errors.Join(cause, back)
 	for _, f := range before.Files {
 		if f.Path == KeyPath && before.FormerID != "" {
-			out.Remedy = "copy " + f.Copy + " back to " + KeyPath + " to be " + before.FormerID + " again; or run: anywhere rollback"
+			out.Remedy = "anywhere rollback; or, to be " + before.FormerID + " again, copy " + f.Copy + " to " + KeyPath
 		}
 	}
 	return &out

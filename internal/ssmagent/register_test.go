@@ -127,7 +127,7 @@ func (a *agentBinary) engine() *engine.Engine {
 	}
 }
 
-// agentStore is every file and folder of the agent, with its content.
+// agentStore is every file and folder of the agent, with mode and content.
 func agentStore(t *testing.T, m machine) map[string]string {
 	t.Helper()
 	tree := map[string]string{}
@@ -138,12 +138,13 @@ func agentStore(t *testing.T, m machine) map[string]string {
 		if err != nil {
 			return err
 		}
-		if entry.IsDir() {
+		info, err := entry.Info()
+		if err != nil || entry.IsDir() {
 			tree[path] = "folder"
-			return nil
+			return err
 		}
 		text, err := os.ReadFile(path)
-		tree[path] = string(text)
+		tree[path] = info.Mode().String() + string(text)
 		return err
 	})
 	if err != nil {

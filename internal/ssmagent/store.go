@@ -18,8 +18,8 @@ type store struct {
 	err     error
 }
 
-// load reads a file into v and reports whether it was there and understood. A file that is not JSON leaves v as it was,
-// or partly filled when only a type is wrong.
+// load reads a file into v and reports whether it was there and understood. A file that is not JSON leaves v as it
+// was, or partly filled when only a type is wrong.
 func (s *store) load(path string, v any) bool {
 	text, err := s.files.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// lastTooOld is the last version whose agents do not write RuntimePath, by which anywhere tells whether the credentials
-// are fresh; they also lack the choice of identity (before 3.0.1295). Source: the agent's RELEASENOTES.md, read 2026-11-22.
+// lastTooOld is the last version whose agents do not write RuntimePath, by which anywhere tells whether the
+// credentials are fresh; they also lack the choice of identity (before 3.0.1295). Source: the agent's
+// RELEASENOTES.md, read 2026-11-22.
 const lastTooOld = "3.1.282.0"
 
 // badVersions are agents that must not be registered with.
@@ -18,8 +19,8 @@ var badVersions = []struct{ version, reason, source string }{
 	},
 }
 
-// KnownBad reports whether an agent of this version must be replaced before it registers, and why. A version that is not
-// four numbers is not known to be bad.
+// KnownBad reports whether an agent of this version must be replaced before it registers, and why. A version that is
+// not four numbers is not known to be bad.
 func KnownBad(version string) (reason string, bad bool) {
 	if _, ok := parseVersion(version); !ok {
 		return "", false
@@ -35,8 +36,8 @@ func KnownBad(version string) (reason string, bad bool) {
 	return "", false
 }
 
-// CompareVersions compares two versions of the agent, which have four parts: -1 when a is older than b, 0 when they are
-// equal, 1 when it is newer. A package's revision ("-1") does not count; what is not a version is older than any.
+// CompareVersions compares two versions of the agent, which have four parts: -1 when a is older than b, 0 when they
+// are equal, 1 when it is newer. A package's revision ("-1") does not count; what is not a version is older than any.
 func CompareVersions(a, b string) int {
 	left, leftOK := parseVersion(a)
 	right, rightOK := parseVersion(b)
