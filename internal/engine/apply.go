@@ -40,10 +40,15 @@ func (e *Engine) Apply(ctx context.Context, plan Plan, opts Options) (Outcome, e
 		}
 		j = nil
 	}
-	r := &run{Engine: e, plan: plan, opts: opts, journal: j, tell: e.teller(), resumed: j != nil}
+	r := &run{Engine: e, plan: plan, opts: opts, journal: j, tell: e.teller()}
 	defer r.shut()
-	r.out.Resumed = r.resumed
-	if r.resumed {
+	r.out.Resumed = j != nil
+	if j != nil && j.story.undoing {
+		if err := r.finishUndo(ctx); err != nil {
+			return r.out, err
+		}
+	}
+	if r.resumed = r.journal != nil; r.resumed {
 		plan.goOn(j)
 		if err := j.awaitChildren(ctx, r.tell); err != nil { // no safe point: nothing can be undone under a child's hands
 			r.out.Changed, r.out.Kept = j.story.changes() > 0, j.story.left()
@@ -54,6 +59,30 @@ func (e *Engine) Apply(ctx context.Context, plan Plan, opts Options) (Outcome, e
 		return r.settle(ctx, err)
 	}
 	return r.finish()
+}
+
+// finishUndo ends the undo in which an earlier run was interrupted, so that the plan begins anew on the host as it was. It
+// cannot go forward from the middle: units that ran before are stopped there, and no step need know of them.
+func (r *run) finishUndo(ctx context.Context) error {
+	r.tell.event(Event{Kind: Noted, Text: "ends the undo in which an earlier run was interrupted"})
+	u, err := r.journal.undo(ctx, r.tell)
+	if err == nil && r.journal.story.commit != "" {
+		return nil // and forward from here after all
+	}
+	r.plan.goOn(r.journal) // the same versions again
+	r.out.settle(u, err, r.tell)
+	if err == nil && len(u.errs) > 0 {
+		err = failure.Wrap(failure.Internal, u.errs[0], "cannot undo what an earlier run has left").
+			WithRemedy("mend what the message names, then anywhere rollback; anywhere operation abandon leaves the host as it is")
+	}
+	if err != nil {
+		return err
+	}
+	for _, kept := range r.out.Kept {
+		r.tell.event(Event{Kind: Warned, Text: "kept, for it was changed since: " + kept})
+	}
+	r.out, r.journal = Outcome{Resumed: true}, nil
+	return nil
 }
 
 // Observe looks at every step and changes nothing: the dry run. Pending and unknown steps are reported as planned. Where

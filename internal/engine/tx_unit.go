@@ -152,13 +152,13 @@ type reloadChange struct{}
 
 func (*reloadChange) undo(context.Context, *undoing, *record) ([]string, error) { return nil, nil }
 
-// stopUnits stops what was not running before, and everything when files are about to change under it, and disables what
-// was not enabled: a package that is removed while its unit is enabled leaves a dangling link behind. What fails here is
-// tried again, and told, by bringBackUnits.
+// stopUnits stops what was not running before, and everything when files change under it, and disables what was not
+// enabled: a package that is removed while its unit is enabled leaves a dangling link behind. What fails here is tried
+// again, and told, by bringBackUnits.
 func (u *undoing) stopUnits(ctx context.Context) {
 	for _, before := range u.journal.story.units() {
 		now, err := u.host.Units.Unit(ctx, before.Name)
-		if err == nil && now.Loaded && isUp(now) && (!before.Up || u.changesFiles()) {
+		if err == nil && isUp(now) && (!before.Up || u.changesFiles()) {
 			err = u.host.Manager.Stop(u.watched(ctx, ""), before.Name)
 		}
 		if err == nil && now.Loaded && now.IsEnabled() && !before.Enabled {
@@ -170,8 +170,10 @@ func (u *undoing) stopUnits(ctx context.Context) {
 	}
 }
 
-// bringBackUnits brings each unit to its first image. A unit that no longer exists is passed over.
+// bringBackUnits brings each unit to its first image. A unit that no longer exists is passed over. One that is up already
+// was started by a package's script in the middle of the undo, with files that were not yet back: it is stopped first.
 func (u *undoing) bringBackUnits(ctx context.Context) {
+	u.stopUnits(ctx)
 	units := u.journal.story.units()
 	if len(units) > 0 || u.has(kindReload) || u.has(kindPackage) {
 		if err := u.host.Manager.Reload(u.watched(ctx, "")); err != nil {
@@ -187,8 +189,14 @@ func (u *undoing) bringBackUnits(ctx context.Context) {
 
 func (u *undoing) bringBack(ctx context.Context, before unitImage) error {
 	now, err := u.host.Units.Unit(ctx, before.Name)
-	if err != nil || !now.Loaded {
+	if err != nil {
 		return err
+	}
+	if !now.Loaded {
+		if isUp(now) { // its file is gone, and its processes are not
+			return u.host.Manager.Stop(ctx, before.Name)
+		}
+		return nil
 	}
 	switch {
 	case before.Enabled && !now.IsEnabled():
@@ -208,15 +216,14 @@ func (u *undoing) bringBack(ctx context.Context, before unitImage) error {
 	return nil
 }
 
-// changesFiles reports whether undoing still has anything to take back besides units.
+// changesFiles reports whether the operation touched anything besides units. What an interrupted undo has done already
+// counts too: it may have died before a unit that a package's script had started was stopped again.
 func (u *undoing) changesFiles() bool {
 	for _, r := range u.journal.story.records {
 		switch r.kind {
 		case kindUnit, kindReload, kindBackup:
 		default:
-			if !r.undone {
-				return true
-			}
+			return true
 		}
 	}
 	return false

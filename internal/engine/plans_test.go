@@ -1,0 +1,230 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+)
+
+// The machine that the plans below start from.
+func furnish(m *machine) {
+	ctx := context.Background()
+	m.put("/etc/conf/base.service", "port=1\n")
+	must(os.Chmod(m.Local("/etc/conf/base.service"), 0o640))
+	m.put("/etc/shared.conf", "shared\n")
+	m.put("/etc/obsolete", "old\n")
+	must(os.Chmod(m.Local("/etc/obsolete"), 0o600))
+	must(os.Symlink("obsolete", m.Local("/etc/alias")))
+	m.put("/etc/target", "behind a link\n")
+	must(os.Symlink("target", m.Local("/etc/linked")))
+	m.put("/srv/old/data", "precious\n")
+	m.put("/var/lib/ident", "identity 1\n")
+	must(os.Chmod(m.Local("/var/lib/ident"), 0o600))
+	for _, version := range []string{"1", "2"} {
+		m.put("/cache/base-"+version, archive{
+			Name: "base", Version: version, Units: []string{"base.service"},
+			Files: map[string]string{"/lib/systemd/system/base.service": "unit", "/usr/bin/base": "program " + version},
+		}.text())
+	}
+	m.put("/cache/demo-1", archive{
+		Name: "demo", Version: "1", Units: []string{"demo.service"},
+		Files:   map[string]string{"/lib/systemd/system/demo.service": "unit", "/usr/share/demo/doc": "read me"},
+		Appends: map[string]string{"/etc/shared.conf": "demo was here\n"},
+	}.text())
+	must(packages{m}.Install(ctx, "/cache/base-1"))
+	m.put("/lib/systemd/system/idle.service", "unit")
+	m.put("/lib/systemd/system/busy.service", "unit")
+	must(units{m}.Enable(ctx, "busy.service"))
+	must(units{m}.Start(ctx, "busy.service"))
+}
+
+// step is a step with an id for a title, OK when ok says so.
+func step(id string, ok func(host.Reader) bool, change func(context.Context, *Tx) error) Step {
+	return Step{
+		ID: id, Title: "Do " + id,
+		Observe: func(_ context.Context, r host.Reader) (Obs, error) {
+			if ok(r) {
+				return Obs{State: OK, Detail: "is so"}, nil
+			}
+			return Obs{State: Pending, Detail: "is not so"}, nil
+		},
+		Change: change,
+	}
+}
+
+func holds(r host.Reader, name, content string) bool {
+	text, err := r.Files.ReadFile(name)
+	return err == nil && string(text) == content
+}
+
+func there(r host.Reader, name string) bool {
+	_, err := r.Files.Lstat(name)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// write is the smallest step.
+func write(id, name, content string) Step {
+	return step(id, func(r host.Reader) bool { return holds(r, name, content) }, func(ctx context.Context, tx *Tx) error {
+		return tx.WriteFile(ctx, name, strings.NewReader(content), 0o600)
+	})
+}
+
+// The steps of the crash tests: each exercises one primitive, or those that belong together.
+var (
+	writing = []Step{
+		write("write.new", "/etc/new/folder/file", "hello\n"),
+		write("write.old", "/etc/conf/base.service", "port=2\n"),
+		write("write.link", "/etc/linked", "written through\n"),
+	}
+	folders = []Step{step("mkdir", func(r host.Reader) bool { return there(r, "/srv/b/c") }, func(ctx context.Context, tx *Tx) error {
+		return errors.Join(tx.Mkdir(ctx, "/srv/a", 0o750), tx.Mkdir(ctx, "/srv/b/c", 0o700))
+	})}
+	renaming = []Step{step("rename", func(r host.Reader) bool { return there(r, "/srv/moved/here") && there(r, "/etc/aside") },
+		func(ctx context.Context, tx *Tx) error {
+			if err := tx.Rename(ctx, "/srv/old", "/srv/moved/here"); err != nil {
+				return err
+			}
+			return tx.Rename(ctx, "/etc/target", "/etc/aside")
+		})}
+	removing = []Step{step("remove", func(r host.Reader) bool { return !there(r, "/etc/obsolete") && !there(r, "/etc/alias") },
+		func(ctx context.Context, tx *Tx) error {
+			return errors.Join(tx.Remove(ctx, "/etc/obsolete"), tx.Remove(ctx, "/etc/alias"), tx.Remove(ctx, "/etc/never"))
+		})}
+	claiming = []Step{step("claim", func(r host.Reader) bool {
+		return there(r, "/srv/claimed/deep/file") && holds(r, "/etc/shared.conf", "taken\n")
+	},
+		func(ctx context.Context, tx *Tx) error {
+			if err := errors.Join(tx.Claim(ctx, "/srv/claimed", "/srv"), tx.Snapshot(ctx, "/etc/shared.conf", "/etc/fresh")); err != nil {
+				return err
+			}
+			return tx.Effect(ctx, "children", nil, func(ctx context.Context) error {
+				for _, args := range [][]string{{"/etc/fresh", "new\n"}, {"/etc/shared.conf", "taken\n"}, {"/srv/claimed/deep/file", "x\n"}} {
+					if _, err := tx.Run(ctx, host.Cmd{Path: "write", Args: args}); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})}
+	installing = []Step{step("install", func(r host.Reader) bool { p, _ := r.Packages.Package("demo"); return p.Installed },
+		func(ctx context.Context, tx *Tx) error {
+			if err := errors.Join(tx.Claim(ctx, "/var/lib/state-demo.service"), tx.Snapshot(ctx, "/etc/shared.conf")); err != nil {
+				return err
+			}
+			return tx.Install(ctx, "demo", "/cache/demo-1", "", "demo.service")
+		})}
+	upgrading = []Step{step("upgrade", func(r host.Reader) bool { p, _ := r.Packages.Package("base"); return p.Version == "2" && p.Installed },
+		func(ctx context.Context, tx *Tx) error {
+			return tx.Install(ctx, "base", "/cache/base-2", "/cache/base-1", "base.service")
+		})}
+	identifying = []Step{step("identity", func(r host.Reader) bool { return holds(r, "/var/lib/ident", "identity 2\n") },
+		func(ctx context.Context, tx *Tx) error {
+			saved, err := tx.Backup("/var/lib/ident")
+			if err != nil {
+				return err
+			}
+			return tx.Effect(ctx, "identity", identity{saved}, func(ctx context.Context) error {
+				for _, content := range []string{"", "identity 2\n"} { // like the agent, it blanks the old one first
+					if _, err := tx.Run(ctx, host.Cmd{Path: "write", Args: []string{"/var/lib/ident", content}}); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})}
+	serving = []Step{
+		write("conf", "/etc/conf/base.service", "port=3\n"),
+		step("dropin", func(r host.Reader) bool { return there(r, "/etc/systemd/system/base.service.d/x.conf") }, func(ctx context.Context, tx *Tx) error {
+			if err := tx.WriteFile(ctx, "/etc/systemd/system/base.service.d/x.conf", strings.NewReader("x"), 0o644); err != nil {
+				return err
+			}
+			return tx.ReloadUnits(ctx)
+		}),
+		step("restart", func(r host.Reader) bool { return holds(r, "/run/units/base.service", "port=3\n") }, func(ctx context.Context, tx *Tx) error {
+			return tx.Unit(ctx, "base.service", UnitWant{Enable: true, Restart: true})
+		}),
+		step("idle", func(r host.Reader) bool { return there(r, "/run/units/idle.service") }, func(ctx context.Context, tx *Tx) error {
+			if err := tx.Claim(ctx, "/var/lib/state-idle.service"); err != nil {
+				return err
+			}
+			return tx.Unit(ctx, "idle.service", UnitWant{Enable: true, Start: true})
+		}),
+		step("busy", func(r host.Reader) bool { return !there(r, "/run/units/busy.service") }, func(ctx context.Context, tx *Tx) error {
+			return tx.Unit(ctx, "busy.service", UnitWant{Disable: true, Stop: true})
+		}),
+	}
+)
+
+// plans by name, so that a second process can be told which.
+var plans = map[string][]Step{
+	"write": writing, "mkdir": folders, "rename": renaming, "remove": removing, "claim": claiming, "install": installing,
+	"upgrade": upgrading, "identity": identifying, "units": serving,
+	"everything": join(writing, folders, removing, installing, upgrading, identifying, serving, moved),
+}
+
+// moved is the rename without the one that the link of writing leads to.
+var moved = []Step{step("rename", func(r host.Reader) bool { return there(r, "/srv/moved/here") }, func(ctx context.Context, tx *Tx) error {
+	return tx.Rename(ctx, "/srv/old", "/srv/moved/here")
+})}
+
+// broken fails, after everything else.
+var broken = step("broken", func(host.Reader) bool { return false }, func(ctx context.Context, tx *Tx) error {
+	return failure.New(failure.ServiceFailed, "it broke")
+})
+
+func join(parts ...[]Step) []Step {
+	var all []Step
+	for _, part := range parts {
+		all = append(all, part...)
+	}
+	return all
+}
+
+func planOf(steps ...Step) Plan {
+	return Plan{Verb: "register", Key: "key", Pins: map[string]string{}, Steps: steps}
+}
+
+// identity is the effect that the engine knows nothing of.
+type identity struct {
+	Saved string `json:"saved"`
+}
+
+func kinds(m *machine) map[string]Kind {
+	return map[string]Kind{
+		"children": {Undo: func(context.Context, host.Host, []byte) ([]string, error) { return nil, nil }},
+		"identity": {Undo: func(_ context.Context, h host.Host, data []byte) ([]string, error) {
+			var was identity
+			if err := json.Unmarshal(data, &was); err != nil {
+				return nil, err
+			}
+			text, err := h.Files.ReadFile(was.Saved)
+			if err != nil {
+				return nil, err
+			}
+			return nil, h.Disk.WriteFile("/var/lib/ident", strings.NewReader(string(text)), 0o600, host.Owner{})
+		}},
+		"slot": {
+			Undo: func(context.Context, host.Host, []byte) ([]string, error) {
+				m.drop("/slot-begun")
+				return nil, nil
+			},
+			Committed: func(_ context.Context, r host.Reader, _ []byte) (string, bool) {
+				return "the slot", there(r, "/slot-spent")
+			},
+		},
+	}
+}
+
+// slot is a step that cannot be taken back once it is through.
+var slot = step("slot", func(r host.Reader) bool { return there(r, "/slot-spent") }, func(ctx context.Context, tx *Tx) error {
+	return tx.Effect(ctx, "slot", nil, func(ctx context.Context) error {
+		_, err := tx.Run(ctx, host.Cmd{Path: "write", Args: []string{"/slot-spent", "1"}})
+		return err
+	})
+})
