@@ -11,11 +11,11 @@ import (
 )
 
 // Dir is the machine's files below a root folder: "/" for the real machine, a throw-away folder in a rehearsal or test.
-// It implements [Files] and [Disk]. Symbolic links are followed as chroot would follow them, so that an absolute link in
-// a rehearsal's root never leads out of it.
+// It implements [Files] and [Disk]. Symbolic links are followed as chroot would follow them, so that an absolute link
+// in a rehearsal's root never leads out of it.
 //
-// Errors of reading are plain *fs.PathError values with the host's path. Errors of writing have a code: failure.DiskFull,
-// failure.ReadOnly, or failure.Internal for what should not happen.
+// Errors of reading are plain *fs.PathError values with the host's path. Errors of writing have a code:
+// failure.DiskFull, failure.ReadOnly, or failure.Internal for what should not happen.
 type Dir struct {
 	root        string
 	passthrough []string
@@ -65,8 +65,8 @@ func within(name, dir string) bool {
 // maxLinks is the number of symbolic links that Linux follows in one path.
 const maxLinks = 40
 
-// resolve follows the symbolic links in the parents of name, and with final the one at name itself, inside the root. What
-// does not exist is taken as it is written.
+// resolve follows the symbolic links in the parents of name, and with final the one at name itself, inside the root.
+// What does not exist is taken as it is written.
 func (d *Dir) resolve(name string, final bool) (string, error) {
 	at, rest := "/", elements(clean(name))
 	for links := 0; len(rest) > 0; {

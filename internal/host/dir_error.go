@@ -9,8 +9,8 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 )
 
-// failed turns an error of a change into one that its reader can act on: what was tried, on which path, and for a full or
-// read-only file system where it is mounted.
+// failed turns an error of a change into one that its reader can act on: what was tried, on which path, and for a full
+// or read-only file system where it is mounted.
 func (d *Dir) failed(err error, doing, name string) error {
 	if err == nil {
 		return nil

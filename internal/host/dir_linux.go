@@ -44,7 +44,8 @@ func deviceOf(info fs.FileInfo) uint64 {
 	return 0
 }
 
-// renameExclusive renames without replacing. Where the file system cannot promise that (NFS, old overlayfs) it looks first.
+// renameExclusive renames without replacing. Where the file system cannot promise that (NFS, old overlayfs) it looks
+// first.
 func renameExclusive(from, to string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {

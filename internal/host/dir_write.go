@@ -93,8 +93,8 @@ func (d *Dir) rename(from, to string) error {
 	return errors.Join(syncFolder(path.Dir(d.Local(target))), syncFolder(path.Dir(d.Local(source))))
 }
 
-// Mkdir makes a folder, with this mode whatever the umask is, and its missing parents with mode 0755. An existing folder
-// is left as it is.
+// Mkdir makes a folder, with this mode whatever the umask is, and its missing parents with mode 0755. An existing
+// folder is left as it is.
 func (d *Dir) Mkdir(name string, mode fs.FileMode, owner Owner) error {
 	at, err := d.touch(name, true)
 	if err == nil {

@@ -23,8 +23,8 @@ func NewDpkg(files Files, disk Disk, runner Runner) *Dpkg { return &Dpkg{files, 
 // the file, else the old one stays.
 var keepOld = []string{"--force-confdef", "--force-confold"}
 
-// Install implements Packager. What the package depends on must be there: nothing else is installed with it, and what is
-// missing is named in the error.
+// Install implements Packager. What the package depends on must be there: nothing else is installed with it, and what
+// is missing is named in the error.
 func (d *Dpkg) Install(ctx context.Context, file string) error {
 	result, err := d.dpkg(ctx, append(append([]string{}, keepOld...), "--install", d.disk.Local(file))...)
 	if err != nil || result.ExitCode == 0 {

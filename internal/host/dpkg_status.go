@@ -75,8 +75,8 @@ func (d *Dpkg) record(name string) (record, error) {
 	return best, nil
 }
 
-// each calls visit with the records of one package, or of all when name is empty: those of the status file, then those of
-// an interrupted run, which replace them. A machine without dpkg has none.
+// each calls visit with the records of one package, or of all when name is empty: those of the status file, then those
+// of an interrupted run, which replace them. A machine without dpkg has none.
 func (d *Dpkg) each(name string, visit func(record)) error {
 	names, err := d.updates()
 	if err != nil {
@@ -116,8 +116,8 @@ func (d *Dpkg) updates() ([]string, error) {
 	return names, nil
 }
 
-// parseStatus reads a status file as a stream. With a name, only that package's paragraphs are taken apart: the file has
-// megabytes, mostly descriptions.
+// parseStatus reads a status file as a stream. With a name, only that package's paragraphs are taken apart: the file
+// has megabytes, mostly descriptions.
 func parseStatus(from io.Reader, name string, visit func(record)) error {
 	lines := bufio.NewReaderSize(from, 256<<10)
 	var r record

@@ -14,8 +14,8 @@ import (
 // inNamespace is set in the copy of the test binary that may mount.
 const inNamespace = "ANYWHERE_TEST_IN_NAMESPACE"
 
-// isolated runs the rest of the test in a mount namespace of its own, as root: in a copy of this binary. It reports false
-// to the one that only starts the copy.
+// isolated runs the rest of the test in a mount namespace of its own, as root: in a copy of this binary. It reports
+// false to the one that only starts the copy.
 func isolated(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(inNamespace) == t.Name() {

@@ -44,7 +44,8 @@ func parseMounts(data []byte) ([]mount, error) {
 			return nil, fmt.Errorf("line of mountinfo not understood: %q", lines.Text())
 		}
 		readOnly := hasOption(left[5], "ro") || len(right) > 2 && hasOption(right[2], "ro")
-		mounts = append(mounts, mount{Point: unescape(left[4]), Type: right[0], Source: unescape(right[1]), ReadOnly: readOnly})
+		m := mount{Point: unescape(left[4]), Type: right[0], Source: unescape(right[1]), ReadOnly: readOnly}
+		mounts = append(mounts, m)
 	}
 	return mounts, nil
 }

@@ -25,14 +25,14 @@ type runner struct {
 }
 
 // NewRunner returns the Runner of this machine. When ctx ends while a child runs, Run goes on waiting for it: children
-// are short-lived, and one that is left half-way (dpkg, a registration) does more harm than a late Ctrl-C. A ctx that has
-// ended already starts nothing.
+// are short-lived, and one that is left half-way (dpkg, a registration) does more harm than a late Ctrl-C. A ctx that
+// has ended already starts nothing.
 func NewRunner() Runner {
 	return &runner{lookup: os.LookupEnv, proc: "/proc", poll: 200 * time.Millisecond}
 }
 
-// Run implements Runner. The child writes into a file of its own and not into a pipe, so that it does not die of a broken
-// pipe when this process is killed.
+// Run implements Runner. The child writes into a file of its own and not into a pipe, so that it does not die of a
+// broken pipe when this process is killed.
 func (r *runner) Run(ctx context.Context, cmd Cmd) (Result, error) {
 	if ctx.Err() != nil {
 		return Result{}, context.Cause(ctx)
@@ -68,7 +68,8 @@ func (r *runner) Run(ctx context.Context, cmd Cmd) (Result, error) {
 	return result, nil
 }
 
-// outputFile is a file without a name: in memory, or where the kernel is older than 3.17 in the folder for temporary ones.
+// outputFile is a file without a name: in memory, or where the kernel is older than 3.17 in the folder for temporary
+// ones.
 func outputFile() (*os.File, error) {
 	if fd, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC); err == nil {
 		return os.NewFile(uintptr(fd), "output"), nil
@@ -102,7 +103,8 @@ func (r *runner) Wait(ctx context.Context, child Child) error {
 	}
 }
 
-// stat reads the start time, in clock ticks since boot, and the state of a process: fields 22 and 3 of proc_pid_stat(5).
+// stat reads the start time, in clock ticks since boot, and the state of a process: fields 22 and 3 of
+// proc_pid_stat(5).
 func (r *runner) stat(pid int) (started uint64, state byte, err error) {
 	data, err := os.ReadFile(filepath.Join(r.proc, strconv.Itoa(pid), "stat"))
 	if err != nil {

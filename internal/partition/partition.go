@@ -20,9 +20,10 @@ type Partition struct {
 
 // partitions, the commercial one last: a Region of no other partition is its.
 //
-// Suffixes, dual-stack suffixes and Region patterns: aws-sdk-go-v2 service/ssm v1.81.4 (2026-11-05), internal/endpoints.
-// The same suffixes in the SSM agent's own table: common/identity/endpoint/endpoint.go (2024-10). Script:
-// ecs-anywhere-install.sh of 2026-04-14. Consoles: AWS's Getting Started pages of each partition, read 2026-11-22.
+// Suffixes, dual-stack suffixes and Region patterns: aws-sdk-go-v2 service/ssm v1.81.4 (2026-11-05),
+// internal/endpoints. The same suffixes in the SSM agent's own table: common/identity/endpoint/endpoint.go (2024-10).
+// Script: ecs-anywhere-install.sh of 2026-04-14. Consoles: AWS's Getting Started pages of each partition, read
+// 2026-11-22.
 var partitions = []Partition{
 	{ID: "aws-cn", Suffix: "amazonaws.com.cn", DualStackSuffix: "api.amazonwebservices.com.cn",
 		Console: "console.amazonaws.cn", Script: true, prefixes: []string{"cn-"}},
@@ -61,8 +62,8 @@ func of(region string) Partition {
 // Endpoint is the https URL, without a path, of a service in a Region: ecs, ssm, ssmmessages, ec2messages, s3, logs,
 // api.ecr, sts, ….
 //
-// ecs-a (the agent's channel) and ecs-t (telemetry) have numbered hosts, ecs-a-1, ecs-a-2 and so on, of which ECS picks one
-// in DiscoverPollEndpoint; theirs is the first, to see whether such a host can be reached. A firewall must let in
+// ecs-a (the agent's channel) and ecs-t (telemetry) have numbered hosts, ecs-a-1, ecs-a-2 and so on, of which ECS picks
+// one in DiscoverPollEndpoint; theirs is the first, to see whether such a host can be reached. A firewall must let in
 // ecs-a-*.REGION.SUFFIX. Source: "Amazon ECS clusters for external instances", ECS developer guide, read 2026-11-22.
 func Endpoint(service, region string) string {
 	switch service {

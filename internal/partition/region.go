@@ -15,8 +15,8 @@ var regionForm = regexp.MustCompile(`^[a-z]{2,4}(-[a-z]+){1,3}-[0-9]{1,2}$`)
 
 var zoneForm = regexp.MustCompile(`^([a-z]{2,4}(?:-[a-z]+){1,3}-[0-9]{1,2})[a-z]$`)
 
-// CheckRegion returns a usage error when s cannot be a Region's name. It does not know which Regions there are: new ones
-// come every year. Each character that does not belong is named, for what a word processor or a chat makes of a
+// CheckRegion returns a usage error when s cannot be a Region's name. It does not know which Regions there are: new
+// ones come every year. Each character that does not belong is named, for what a word processor or a chat makes of a
 // pasted command (typographic quotes, long dashes, look-alike letters) cannot be seen.
 func CheckRegion(s string) error {
 	if s == "" {

@@ -28,8 +28,8 @@ const (
 	Never     State = "never"
 )
 
-// Position is AWS's position. Since and Until are dates (2021-05-27), or say in words between which copies of AWS's page
-// the change lies; they may be empty.
+// Position is AWS's position. Since and Until are dates (2021-05-27), or say in words between which copies of AWS's
+// page the change lies; they may be empty.
 type Position struct {
 	State        State
 	Since, Until string

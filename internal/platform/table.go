@@ -12,7 +12,8 @@ const (
 	rhel9  = "https://github.com/aws/containers-roadmap/issues/2375, closed 2026-01-26"
 )
 
-// AWS's dates. Between May 2023, when the public history of the page ends, and the copies of 2026 there is no telling when.
+// AWS's dates. Between May 2023, when the public history of the page ends, and the copies of 2026 there is no telling
+// when.
 const (
 	start   = "2021-05-27" // general availability
 	by2023  = "between 2021-05 and 2023-05"
@@ -25,10 +26,13 @@ const (
 )
 
 const (
-	noteOldCgroup = "runs on control groups v2 with agents from 1.61.0 (2022-04-05) on; older ones need systemd.unified_cgroup_hierarchy=0"
-	noteRHEL      = "Docker is not in RHEL's open repositories: install it first, then register with --docker-source none"
-	noteRebuild   = "AWS's script does not know it and would install podman-docker; Docker's repository for CentOS fits"
-	notePi        = "Raspberry Pi OS starts without the memory control group: add cgroup_enable=memory to the kernel's command line"
+	noteOldCgroup = "runs on control groups v2 with agents from 1.61.0 (2022-04-05) on; " +
+		"older ones need systemd.unified_cgroup_hierarchy=0"
+	noteRHEL    = "Docker is not in RHEL's open repositories: install it first, then register with --docker-source none"
+	noteRebuild = "AWS's script does not know it and would install podman-docker; Docker's repository for CentOS fits"
+	notePi      = "Raspberry Pi OS starts without the memory control group: " +
+		"add cgroup_enable=memory to the kernel's command line"
+	noteAmazon = "use the generic amazon-ecs-init, not Amazon Linux's own ecs-init, whose unit reads only /etc/ecs/ecs.config"
 )
 
 // Table is what is known of operating systems, each system's versions from old to new. The slice is the caller's.
@@ -100,8 +104,8 @@ func Table() []Row {
 		ubuntu("24.04", listed(after23), guide, noteOldCgroup),
 		ubuntu("26.04", never, notIn, noteOldCgroup),
 
-		amazon("2", "yum", listed("early 2022"), guide, "use the generic amazon-ecs-init, not Amazon Linux's own ecs-init, which does not read /var/lib/ecs/ecs.config"),
-		amazon("2023", "dnf", listed(after23), guide, "use the generic amazon-ecs-init, not Amazon Linux's own ecs-init"),
+		amazon("2", "yum", listed("early 2022"), guide, noteAmazon),
+		amazon("2023", "dnf", listed(after23), guide, noteAmazon),
 
 		centos("7", "yum", was(start, after23), wasIn, "without updates since 2024-06-30"),
 		centos("8", "dnf", was(start, "2022-03-25"), wasIn, "without updates since 2021-12-31"),
