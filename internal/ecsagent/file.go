@@ -69,7 +69,7 @@ func (f *File) Unset(key string) {
 }
 
 func (f *File) append(line string) {
-	if n := len(f.lines); n > 0 && strings.TrimSpace(f.lines[n-1]) == "" {
+	if n := len(f.lines); n > 0 && f.lines[n-1] == "" {
 		f.lines = append(f.lines[:n-1], line, "")
 		return
 	}

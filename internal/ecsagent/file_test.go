@@ -66,6 +66,7 @@ func FuzzFile(f *testing.F) {
 	f.Add("# c\nA=1\nECS_CLUSTER=x\n", "ECS_CLUSTER", "new")
 	f.Add("A=\"open\n", "A", `{"a":"b"}`)
 	f.Add("\r\n=\n", "_", `\`)
+	f.Add(" ", "A", "0")
 	f.Fuzz(func(t *testing.T, content, key, value string) {
 		file := Parse([]byte(content))
 		if got := string(file.Bytes()); got != content {
