@@ -144,18 +144,6 @@ func (c crash) leads(t *testing.T, allowed ...map[string]string) {
 	}
 }
 
-// settled checks that nothing is open, and that no backup is left where nothing was kept.
-func settled(t *testing.T, m *machine) {
-	t.Helper()
-	op, err := newEngine(m, "look").Open()
-	if op != nil || err != nil {
-		t.Errorf("an operation is still open: %+v, %v", op, err)
-	}
-	if left, _ := m.ReadDir(dataDir + "/backup"); len(left) > 0 {
-		t.Errorf("backups are left: %v", left)
-	}
-}
-
 func TestKilledAtEveryPoint(t *testing.T) {
 	for plan := range plans {
 		t.Run(plan, func(t *testing.T) {

@@ -74,6 +74,8 @@ func (m *machine) get(name string) string {
 	return string(text)
 }
 
+func (m *machine) below(name string) fs.FS { return os.DirFS(m.Local(name)) }
+
 func (m *machine) drop(name string) { must(os.RemoveAll(m.Local(name))) }
 
 func must(err error) {
