@@ -44,8 +44,8 @@ func main() {
 	os.Exit(cli.Main(context.Background(), env, os.Args[1:]))
 }
 
-// signals brings what ends a command. SIGPIPE is among them so that a write to a closed pipe fails instead of killing the
-// process. One that was ignored when we were started (nohup) stays ignored.
+// signals brings what ends a command. SIGPIPE is among them so that a write to a closed pipe fails instead of killing
+// the process. One that was ignored when we were started (nohup) stays ignored.
 func signals() <-chan os.Signal {
 	arrived := make(chan os.Signal, 8)
 	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE} {

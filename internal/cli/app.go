@@ -35,7 +35,7 @@ type app struct {
 
 	out, err *stream
 
-	progress *report.Progress
+	progress atomic.Pointer[report.Progress] // while a verb runs; signals and calls have their say in it
 	log      *runLog
 	changing atomic.Bool // a change has begun
 	release  func()      // of the deadline's timer
@@ -142,8 +142,8 @@ func (a *app) prepare(cmd *cobra.Command) error {
 // say tells a message on stderr at once, whatever is drawn there.
 func (a *app) say(text string) {
 	text = a.redactor.Clean(text)
-	if a.progress != nil {
-		a.progress.Say(text)
+	if p := a.progress.Load(); p != nil {
+		p.Say(text)
 		return
 	}
 	fmt.Fprintln(a.err, text)
@@ -160,9 +160,8 @@ func (a *app) warn(format string, args ...any) {
 
 // finish tells how the run ended and returns the exit status.
 func (a *app) finish(cmd *cobra.Command, args []string, err error) int {
-	if a.progress != nil {
-		a.progress.Close()
-		a.progress = nil
+	if p := a.progress.Swap(nil); p != nil {
+		p.Close()
 	}
 	rep := a.outcome.report
 	status := exitStatus(rep, err)

@@ -107,7 +107,8 @@ func (c configFile) section(cmd *cobra.Command, node *yaml.Node) error {
 			return c.unknown(cmd, key)
 		}
 		if why := flag.Annotations[noteNoConfig]; why != nil {
-			return failure.New(failure.InvalidConfig, "%s: %s cannot be set in the configuration file: %s", where(key), key.Value, why[0])
+			return failure.New(failure.InvalidConfig, "%s: %s cannot be set in the configuration file: %s",
+				where(key), key.Value, why[0])
 		}
 		if _, twice := values[key.Value]; twice {
 			return failure.New(failure.InvalidConfig, "%s: %s stands there twice", where(key), key.Value)

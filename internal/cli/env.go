@@ -11,7 +11,8 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 )
 
-// Env is the world around a command line. What costs time is a function and is only called by the commands that need it.
+// Env is the world around a command line. What costs time is a function, and is called only by the commands that need
+// it.
 type Env struct {
 	Host func() (host.Host, error)
 	HTTP func() *http.Client

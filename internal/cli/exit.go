@@ -62,8 +62,8 @@ func exitStatus(rep lifecycle.Report, err error) int {
 	return failed.Entry().Exit
 }
 
-// causeOf gives an error that only says "cancelled" its cause: who or what ended ctx. An error of another kind that came
-// up first stays what it is.
+// causeOf gives an error that only says "cancelled" its cause: who or what ended ctx. An error of another kind that
+// came up first stays what it is.
 func causeOf(ctx context.Context, err error) error {
 	var ended *failure.Error
 	if err == nil || !errors.As(context.Cause(ctx), &ended) {

@@ -51,9 +51,10 @@ it. These commands look at the journal, or move it aside.`),
 
 func newOperationShow(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:     "show [flags]",
-		Short:   "Say what an unfinished operation has done",
-		Long:    long("Says which operation is unfinished, what it has done so far and whether it can be undone. Changes nothing."),
+		Use:   "show [flags]",
+		Short: "Say what an unfinished operation has done",
+		Long: long(`
+Says which operation is unfinished, what it has done so far and whether it can be undone. Changes nothing.`),
 		Example: "  sudo anywhere operation show -o json",
 		Args:    none,
 		RunE: func(cmd *cobra.Command, _ []string) error {

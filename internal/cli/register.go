@@ -55,8 +55,10 @@ activation's slot is spent: the same command goes on from there, without a token
 	f.SortFlags = false
 	o.activation.register(f)
 	f.StringVar(&o.cluster, "cluster", "", "ECS cluster, by name or ARN (default: the token's, else default)")
-	f.StringVar(&o.ecsAgentVersion, "ecs-agent-version", "", "like 1.105.1, or latest (default: the installed one, else the latest)")
-	f.StringVar(&o.ssmAgentVersion, "ssm-agent-version", "", "like 3.3.1611.0, or latest (default: the installed one, else the latest)")
+	f.StringVar(&o.ecsAgentVersion, "ecs-agent-version", "",
+		"like 1.105.1, or latest (default: the installed one, else the latest)")
+	f.StringVar(&o.ssmAgentVersion, "ssm-agent-version", "",
+		"like 3.3.1611.0, or latest (default: the installed one, else the latest)")
 	f.Var(pairsValue{&o.tags}, "tag", "tag of the container instance; may be repeated")
 	f.Var(pairsValue{&o.attributes}, "attribute", "attribute of the container instance; may be repeated")
 	f.Var(pairsValue{&o.settings}, "ecs-config", "setting for the ECS agent's configuration file; may be repeated")

@@ -76,25 +76,28 @@ func (a *app) listen(e engine.Event) {
 		a.changing.Store(true)
 	}
 	a.log.event(e)
-	a.progress.Event(e)
+	if p := a.progress.Load(); p != nil {
+		p.Event(e)
+	}
 }
 
 // startProgress begins to tell what goes on, once a second.
 func (a *app) startProgress(begin string) (stop func()) {
-	a.progress = report.NewProgress(a.screen())
-	a.progress.Begin(begin)
+	progress := report.NewProgress(a.screen())
+	a.progress.Store(progress)
+	progress.Begin(begin)
 	ticks, stopTicks := a.env.Ticker(time.Second)
 	done := make(chan struct{})
-	go func(p *report.Progress) {
+	go func() {
 		for {
 			select {
 			case <-done:
 				return
 			case <-ticks:
-				p.Tick()
+				progress.Tick()
 			}
 		}
-	}(a.progress)
+	}()
 	return func() {
 		close(done)
 		stopTicks()
@@ -145,8 +148,8 @@ func (a *app) client() *http.Client {
 	return &client
 }
 
-// tracing tells of each call: where to, what, how it ended. Bodies and headers are not looked at, apart from the name of
-// the operation, which the AWS JSON protocol has in a header.
+// tracing tells of each call: where to, what, how it ended. Bodies and headers are not looked at, apart from the name
+// of the operation, which the AWS JSON protocol has in a header.
 type tracing struct {
 	next http.RoundTripper
 	app  *app

@@ -188,13 +188,15 @@ func TestSignals(t *testing.T) {
 		exits  int
 		code   string
 	}{
-		"interrupted":                     {false, []os.Signal{os.Interrupt}, 130, 0, "interrupted"},
-		"interrupted in a change":         {true, []os.Signal{os.Interrupt}, 130, 0, "interrupted"},
-		"interrupted twice":               {true, []os.Signal{os.Interrupt, os.Interrupt}, 130, 1, "interrupted"},
-		"terminated":                      {true, []os.Signal{syscall.SIGTERM}, 143, 0, "terminated"},
-		"hung up before a change":         {false, []os.Signal{syscall.SIGHUP}, 143, 0, "terminated"},
-		"reader gone before a change":     {false, []os.Signal{syscall.SIGPIPE}, 143, 0, "terminated"},
-		"hung up in a change, then ended": {true, []os.Signal{syscall.SIGHUP, syscall.SIGPIPE, os.Interrupt}, 130, 0, "interrupted"},
+		"interrupted":                 {false, []os.Signal{os.Interrupt}, 130, 0, "interrupted"},
+		"interrupted in a change":     {true, []os.Signal{os.Interrupt}, 130, 0, "interrupted"},
+		"interrupted twice":           {true, []os.Signal{os.Interrupt, os.Interrupt}, 130, 1, "interrupted"},
+		"terminated":                  {true, []os.Signal{syscall.SIGTERM}, 143, 0, "terminated"},
+		"hung up before a change":     {false, []os.Signal{syscall.SIGHUP}, 143, 0, "terminated"},
+		"reader gone before a change": {false, []os.Signal{syscall.SIGPIPE}, 143, 0, "terminated"},
+		"hung up in a change, then ended": {
+			true, []os.Signal{syscall.SIGHUP, syscall.SIGPIPE, os.Interrupt}, 130, 0, "interrupted",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -155,7 +155,8 @@ func document(ts *testscript.TestScript, _ bool, codes []string) {
 		code = doc.Error.Code
 	}
 	switch {
-	case doc.Schema != report.Schema || doc.RunID != "run-1" || doc.Version != "1.2.3" || doc.StartedAt != "2026-11-22T10:00:00Z":
+	case doc.Schema != report.Schema || doc.RunID != "run-1" || doc.Version != "1.2.3",
+		doc.StartedAt != "2026-11-22T10:00:00Z":
 		ts.Fatalf("the document's head is %+v", doc)
 	case strconv.Itoa(doc.RC) != status || doc.Failed != (doc.Error != nil):
 		ts.Fatalf("rc %d, failed %v, error %q; the exit status is %s", doc.RC, doc.Failed, code, status)

@@ -10,9 +10,9 @@ import (
 
 // watch ends the returned context when a signal asks for it. stop ends the watching.
 //
-// One Ctrl-C stops at the next safe point, a second one exits at once. A lost terminal (SIGHUP) or reader (SIGPIPE) ends
-// a command that has changed nothing yet; once a change has begun they are passed over, and the run finishes into its
-// log.
+// One Ctrl-C stops at the next safe point, a second one exits at once. A lost terminal (SIGHUP) or reader (SIGPIPE)
+// ends a command that has changed nothing yet; once a change has begun they are passed over, and the run finishes into
+// its log.
 func (a *app) watch(ctx context.Context) (watched context.Context, stop func()) {
 	watched, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})
@@ -53,7 +53,8 @@ func (a *app) signalled(sig os.Signal, cancel context.CancelCauseFunc, interrupt
 			a.logf("%s passed over: a change has begun", signalName(sig))
 			break
 		}
-		cancel(failure.New(failure.Terminated, "ended by %s: the terminal or the reader of the output has gone", signalName(sig)))
+		cancel(failure.New(failure.Terminated, "ended by %s: the terminal or the reader of the output has gone",
+			signalName(sig)))
 	}
 	return interrupted
 }

@@ -13,8 +13,8 @@ import (
 // Schema is the version of the document. Fields are only ever added to it.
 const Schema = "anywhere/v1"
 
-// Document is what -o json prints: one object for every command, also on failure. The names in its first lines are those
-// that Ansible modules use. Arrays are never null; Error is there only when Failed.
+// Document is what -o json prints: one object for every command, also on failure. The names at the top are those that
+// Ansible modules use. Arrays are never null; Error is there only when Failed.
 type Document struct {
 	Schema  string `json:"schema"`
 	Command string `json:"command"` // without the program's name, like "operation show"

@@ -80,7 +80,8 @@ func Registration(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.Regist
 		return
 	}
 	fmt.Fprintln(w, "\nNext:")
-	fmt.Fprintf(w, "  aws ecs run-task --launch-type EXTERNAL --region %s --cluster %s --task-definition NAME\n", r.Region, r.Cluster)
+	fmt.Fprintf(w, "  aws ecs run-task --launch-type EXTERNAL --region %s --cluster %s --task-definition NAME\n",
+		r.Region, r.Cluster)
 	fmt.Fprintf(w, "  aws ecs describe-container-instances --region %s --cluster %s --container-instances %s\n",
 		r.Region, r.Cluster, r.ContainerInstanceARN)
 }
