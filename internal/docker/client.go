@@ -146,7 +146,8 @@ func (c *client) containers(ctx context.Context, label string) ([]Container, err
 		for i, name := range a.Names {
 			a.Names[i] = strings.TrimPrefix(name, "/")
 		}
-		list = append(list, Container{ID: a.ID, Names: a.Names, Image: a.Image, ImageID: a.ImageID, State: a.State, Labels: a.Labels})
+		list = append(list, Container{ID: a.ID, Names: a.Names, Image: a.Image, ImageID: a.ImageID,
+			State: a.State, Labels: a.Labels})
 	}
 	return list, nil
 }

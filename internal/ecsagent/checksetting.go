@@ -18,7 +18,8 @@ func CheckSetting(key, value string) error {
 		if near := nearest(key); near != "" {
 			return err.WithRemedy("did you mean --ecs-config %s=…?", near)
 		}
-		return err.WithRemedy("names are written in capitals, without blanks; the README of github.com/aws/amazon-ecs-agent lists them")
+		return err.WithRemedy("names are written in capitals, without blanks; " +
+			"the README of github.com/aws/amazon-ecs-agent lists them")
 	case s.Flag != "":
 		return failure.New(failure.Usage, "%s cannot be given with --ecs-config: %s sets it", key, s.Flag).
 			WithRemedy("leave --ecs-config %s out", key)
@@ -33,7 +34,8 @@ func CheckSetting(key, value string) error {
 		return failure.New(failure.Usage, "%s %s", key, wrong).WithRemedy("correct the value in --ecs-config %s=…", key)
 	}
 	if why := readDifferently(s, value); why != "" {
-		return failure.New(failure.Usage, "%s: %s", key, why).WithRemedy("write the value of %s plain, without outer quotes, blanks or backslashes", key)
+		return failure.New(failure.Usage, "%s: %s", key, why).
+			WithRemedy("write the value of %s plain, without outer quotes, blanks or backslashes", key)
 	}
 	return nil
 }

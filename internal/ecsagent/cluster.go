@@ -24,7 +24,8 @@ func ClusterName(nameOrARN string) string {
 // region; where account or region is empty it is not known and not compared.
 func SameCluster(configured, account, region, want string) bool {
 	a, b := placeOf(configured, account, region), placeOf(want, account, region)
-	return a.name == b.name && a.name != "" && alike(a.account, b.account) && alike(a.region, b.region) && alike(a.partition, b.partition)
+	return a.name == b.name && a.name != "" &&
+		alike(a.account, b.account) && alike(a.region, b.region) && alike(a.partition, b.partition)
 }
 
 type clusterPlace struct{ partition, region, account, name string }

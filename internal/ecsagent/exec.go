@@ -117,7 +117,7 @@ func execComplete(files host.Files, version string) (bool, error) {
 func InstallExec(ctx context.Context, tx *engine.Tx, pkg artifact.Package, files host.Files) error {
 	version := upstream(pkg.Version)
 	if !versionFolder.MatchString(version) {
-		return failure.New(failure.Internal, "%q is no version of the SSM agent that the ECS agent would recognise", pkg.Version)
+		return failure.New(failure.Internal, "%q is no version that the ECS agent would recognise", pkg.Version)
 	}
 	for _, folder := range []string{path.Dir(ExecDir), ExecDir, execBin, execConfig, execCerts} {
 		if err := tx.Mkdir(ctx, folder, 0o755); err != nil {
@@ -178,7 +178,7 @@ func unpackExec(ctx context.Context, tx *engine.Tx, pkg artifact.Package, files 
 		return failure.Wrap(failure.Internal, err, "could not unpack ECS Exec's programs from %s", pkg.Path)
 	}
 	if len(missing) > 0 {
-		return failure.New(failure.ArtifactCorrupt, "the SSM agent's package %s has no usr/bin/%s, which ECS Exec needs", pkg.Path, missing[0]).
+		return failure.New(failure.ArtifactCorrupt, "%s has no usr/bin/%s, which ECS Exec needs", pkg.Path, missing[0]).
 			WithRemedy("leave ECS Exec out with --no-exec, or choose another --ssm-agent-version")
 	}
 	return nil
@@ -210,7 +210,7 @@ func readCABundle(files host.Files) ([]byte, error) {
 			return data, nil
 		}
 	}
-	return nil, failure.New(failure.TLSUntrusted, "this host has no file of trusted certificate authorities, which ECS Exec needs").
+	return nil, failure.New(failure.TLSUntrusted, "this host has no certificate authorities, which ECS Exec needs").
 		WithEvidence("looked for %s and %d more", CABundles[0], len(CABundles)-1).
 		WithRemedy("install the package ca-certificates, or leave ECS Exec out with --no-exec")
 }

@@ -31,7 +31,7 @@ func (f *File) Get(key string) (value string, ok bool) {
 // its own.
 func (f *File) Set(key, value string) error {
 	if !oneLine(key, value) {
-		return failure.New(failure.InvalidConfig, "%s cannot be written to %s: its value would not stay on one line", key, ConfigPath).
+		return failure.New(failure.InvalidConfig, "%s cannot be written: its value would not stay on one line", key).
 			WithRemedy("take line breaks, outer blanks, opening quotes and closing backslashes out of the value of %s", key)
 	}
 	last := -1

@@ -153,7 +153,10 @@ func decodeTasks(body []byte) ([]Task, error) {
 	var answer struct {
 		Tasks []struct {
 			Arn, DesiredStatus, KnownStatus, Family, Version string
-			Containers                                       []struct{ DockerId, Name, Image string } //nolint:revive // the agent's name
+			Containers                                       []struct {
+				ID          string `json:"DockerId"`
+				Name, Image string
+			}
 		}
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
@@ -161,9 +164,10 @@ func decodeTasks(body []byte) ([]Task, error) {
 	}
 	tasks := make([]Task, 0, len(answer.Tasks))
 	for _, t := range answer.Tasks {
-		task := Task{ARN: t.Arn, DesiredStatus: t.DesiredStatus, KnownStatus: t.KnownStatus, Family: t.Family, Revision: t.Version}
+		task := Task{ARN: t.Arn, DesiredStatus: t.DesiredStatus, KnownStatus: t.KnownStatus,
+			Family: t.Family, Revision: t.Version}
 		for _, c := range t.Containers {
-			task.Containers = append(task.Containers, TaskContainer{ID: c.DockerId, Name: c.Name, Image: c.Image})
+			task.Containers = append(task.Containers, TaskContainer{ID: c.ID, Name: c.Name, Image: c.Image})
 		}
 		tasks = append(tasks, task)
 	}

@@ -116,8 +116,8 @@ func findings(seen map[int]*sighting) []Finding {
 		if remedy == "" {
 			remedy = failure.Catalogue[f.Code].Remedy
 		}
-		out = append(out, Finding{Code: f.Code, Time: s.last.time, Line: evidence(redactor.Clean(s.last.line)), File: s.last.file,
-			Cause: f.Cause, Remedy: remedy, Terminal: terminal(i)})
+		out = append(out, Finding{Code: f.Code, Time: s.last.time, File: s.last.file,
+			Line: evidence(redactor.Clean(s.last.line)), Cause: f.Cause, Remedy: remedy, Terminal: terminal(i)})
 	}
 	return out
 }

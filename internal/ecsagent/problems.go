@@ -57,7 +57,8 @@ func lineProblem(line string, systemd assignment) (Problem, bool) {
 	case strings.HasPrefix(trimmed, "#") || strings.HasPrefix(trimmed, ";"):
 		return commentProblem(trimmed, key, assigns)
 	case strings.HasPrefix(line, byteOrderMark):
-		return Problem{Key: meant(line), Wrong: "begins with a byte order mark, which both readers take for a part of the name",
+		return Problem{Key: meant(line),
+			Wrong:  "begins with a byte order mark, which both readers take for a part of the name",
 			Remedy: "save the file as UTF-8 without a byte order mark", Fatal: true}, true
 	case !assigns:
 		return Problem{Wrong: "is no KEY=VALUE, so nobody reads it", Remedy: "write KEY=VALUE, or put a # in front"}, true
@@ -70,10 +71,12 @@ func lineProblem(line string, systemd assignment) (Problem, bool) {
 func commentProblem(line, key string, assigns bool) (Problem, bool) {
 	switch {
 	case strings.HasSuffix(line, `\`):
-		return Problem{Wrong: "is a comment that ends in a backslash: systemd before 254 takes the next line for a part of it",
+		return Problem{
+			Wrong:  "is a comment that ends in a backslash: systemd before 254 takes the next line for a part of it",
 			Remedy: "take the backslash away", Fatal: true}, true
 	case assigns:
-		return Problem{Key: key, Wrong: "is a comment for systemd only: ecs-init knows none and makes it a variable named " + key,
+		return Problem{Key: key,
+			Wrong:  "is a comment for systemd only: ecs-init knows none and makes it a variable named " + key,
 			Remedy: "nothing breaks; remove the line, or its equals sign, to be rid of the variable"}, true
 	}
 	return Problem{}, false
@@ -82,12 +85,14 @@ func commentProblem(line, key string, assigns bool) (Problem, bool) {
 // shapeProblem is a line whose name one of the readers does not see.
 func shapeProblem(key, name string) (Problem, bool) {
 	s, _ := known(name)
-	p := Problem{Key: name, Remedy: "write " + name + "=VALUE, without blanks and export", Fatal: s.Fatal || s.Name == KeyCluster}
+	p := Problem{Key: name, Remedy: "write " + name + "=VALUE, without blanks and export",
+		Fatal: s.Fatal || s.Name == KeyCluster}
 	if strings.HasPrefix(key, "export") && key != name {
 		p.Wrong = "has an export, which neither systemd nor ecs-init understands, so the setting has no effect"
 		return p, true
 	}
-	p.Wrong = "has a blank in front of the equals sign: systemd drops it, ecs-init keeps it, so the agent does not see the setting"
+	p.Wrong = "has a blank in front of the equals sign: systemd drops it, ecs-init keeps it, " +
+		"so the agent does not see the setting"
 	return p, true
 }
 
@@ -103,11 +108,14 @@ func valueProblem(key, value string, systemd assignment) (Problem, bool) {
 	case !variableName.MatchString(key):
 		return at("has no proper name, so systemd drops it", "write KEY=VALUE")
 	case systemd.key != key:
-		return at("is not seen by systemd: a quote or backslash further up swallows it", "close the quote, or remove the backslash, above this line")
+		return at("is not seen by systemd: a quote or backslash further up swallows it",
+			"close the quote, or remove the backslash, above this line")
 	case strings.HasPrefix(value, " ") || strings.HasPrefix(value, "\t"):
-		return at("has a blank behind the equals sign: systemd drops it, ecs-init gives it to the agent", "write "+key+"=VALUE without blanks")
+		return at("has a blank behind the equals sign: systemd drops it, ecs-init gives it to the agent",
+			"write "+key+"=VALUE without blanks")
 	case strings.HasPrefix(value, `"`) || strings.HasPrefix(value, "'"):
-		return at("has a quoted value: systemd takes the quotes away, ecs-init gives them to the agent", "take the quotes away")
+		return at("has a quoted value: systemd takes the quotes away, ecs-init gives them to the agent",
+			"take the quotes away")
 	case key == KeyExternal:
 		return externalProblem(at, value)
 	case s.Refused != "" && s.wrong(value) != "" && s.Kind == choice, s.Secret && s.Refused != "":

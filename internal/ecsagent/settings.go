@@ -42,7 +42,8 @@ const (
 
 // LogDrivers are the names that the agent knows; another one ends it ("Invalid logging drivers"). Source:
 // agent/dockerclient/logging_drivers.go of 1.105.1; awsfirelens: the ECS developer guide, 2026-11.
-var LogDrivers = []string{"awsfirelens", "awslogs", "fluentd", "gelf", "journald", "json-file", "logentries", "none", "splunk", "sumologic", "syslog"}
+var LogDrivers = []string{"awsfirelens", "awslogs", "fluentd", "gelf", "journald", "json-file", "logentries", "none",
+	"splunk", "sumologic", "syslog"}
 
 var levels = []string{"crit", "error", "warn", "info", "debug"}
 
@@ -74,8 +75,10 @@ var Settings = []Setting{
 	{Name: "AWS_ACCESS_KEY_ID", Refused: reasonKeys, Secret: true},
 	{Name: "AWS_SECRET_ACCESS_KEY", Refused: reasonKeys, Secret: true},
 	{Name: "AWS_SESSION_TOKEN", Refused: reasonKeys, Secret: true},
-	{Name: "AWS_PROFILE", Refused: "the container has no such file; --ssm-profile names the profile that Systems Manager writes"},
-	{Name: "AWS_SHARED_CREDENTIALS_FILE", Refused: "the container has no such file; --ssm-profile names the profile that Systems Manager writes"},
+	{Name: "AWS_PROFILE",
+		Refused: "the container has no such file; --ssm-profile names the profile that Systems Manager writes"},
+	{Name: "AWS_SHARED_CREDENTIALS_FILE",
+		Refused: "the container has no such file; --ssm-profile names the profile that Systems Manager writes"},
 
 	// Placement.
 	{Name: KeyAttributes, Kind: jsonMap, Flag: "--attribute", Fatal: true},
@@ -121,7 +124,8 @@ var Settings = []Setting{
 	{Name: "NONECS_NUM_CONTAINERS_DELETE_PER_CYCLE", Kind: number, Min: 1, Default: "5"},
 	{Name: "ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP", Kind: boolean, Default: "false"},
 	{Name: "ECS_EXCLUDE_UNTRACKED_IMAGE"},
-	{Name: "ECS_IMAGE_PULL_BEHAVIOR", Kind: choice, Values: []string{"default", "always", "once", "prefer-cached"}, Default: "default"},
+	{Name: "ECS_IMAGE_PULL_BEHAVIOR", Kind: choice, Values: []string{"default", "always", "once", "prefer-cached"},
+		Default: "default"},
 	{Name: "ECS_IMAGE_PULL_TIMEOUT", Kind: duration, Min: second, Default: "2h"},
 	{Name: "ECS_IMAGE_PULL_INACTIVITY_TIMEOUT", Kind: duration, Min: second, Default: "1m"},
 	{Name: "ECS_MANIFEST_PULL_TIMEOUT", Kind: duration, Min: 30 * second, Default: "1m"},
