@@ -45,8 +45,8 @@ type Package struct {
 	SignedAt       time.Time
 }
 
-// Source fetches packages from AWS or a mirror into a cache. Its fields are set once, before its first use; then it may be
-// used by several goroutines, but not for the same package at the same time.
+// Source fetches packages from AWS or a mirror into a cache. Its fields are set once, before its first use; then it
+// may be used by several goroutines, but not for the same package at the same time.
 type Source struct {
 	// Base takes the place of AWS: an http or https URL, or an absolute folder of the host. What lies below it is laid out
 	// as in AWS's buckets, the bucket's name first. Empty is AWS.
@@ -68,8 +68,8 @@ const DefaultStall = 30 * time.Second
 
 type progressKey struct{}
 
-// WithProgress returns a context under which Fetch reports the bytes that are there and the bytes that will be, zero while
-// that is unknown. report is called from Fetch's goroutine and must not block.
+// WithProgress returns a context under which Fetch reports the bytes that are there and the bytes that will be, zero
+// while that is unknown. report is called from Fetch's goroutine and must not block.
 func WithProgress(ctx context.Context, report func(done, total int64)) context.Context {
 	return context.WithValue(ctx, progressKey{}, report)
 }

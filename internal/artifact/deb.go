@@ -38,8 +38,8 @@ type File struct {
 }
 
 // Extract streams the regular files of the Debian package at path, in their order, to visit; visit ends it early with
-// fs.SkipAll, or with an error that Extract returns. The package must be one that Fetch returned: nothing is verified here.
-// A package that cannot be read, or has a name that leads out of its root, is ArtifactCorrupt.
+// fs.SkipAll, or with an error that Extract returns. The package must be one that Fetch returned: nothing is verified
+// here. A package that cannot be read, or has a name that leads out of its root, is ArtifactCorrupt.
 func Extract(ctx context.Context, files host.Files, path string, visit func(File) error) error {
 	file, err := files.Open(path)
 	if err != nil {
@@ -64,8 +64,8 @@ func Extract(ctx context.Context, files host.Files, path string, visit func(File
 	return nil
 }
 
-// Control reads a Debian package's own name, version and architecture from its beginning; the rest is not read. Its errors
-// are ArtifactCorrupt.
+// Control reads a Debian package's own name, version and architecture from its beginning; the rest is not read. Its
+// errors are ArtifactCorrupt.
 func Control(r io.Reader) (name, version, arch string, err error) {
 	var fields map[string]string
 	err = walk(r, "control.tar", maxControl, func(f File) error {
@@ -87,12 +87,14 @@ func Control(r io.Reader) (name, version, arch string, err error) {
 	}
 	name, version, arch = fields["package"], fields["version"], fields["architecture"]
 	if name == "" || version == "" || arch == "" {
-		return "", "", "", failure.New(failure.ArtifactCorrupt, "the package's control file lacks its name, version or architecture")
+		return "", "", "", failure.New(failure.ArtifactCorrupt,
+			"the package's control file lacks its name, version or architecture")
 	}
 	return name, version, arch, nil
 }
 
-// parseControl reads the one-line fields of a control file's first paragraph (deb-control(5)), their names in lower case.
+// parseControl reads the one-line fields of a control file's first paragraph (deb-control(5)), their names in lower
+// case.
 func parseControl(raw []byte) map[string]string {
 	fields := make(map[string]string)
 	for line := range strings.Lines(string(raw)) {

@@ -19,8 +19,9 @@ var compressors = []string{"", ".gz", ".xz", ".zst"}
 
 func TestControl(t *testing.T) {
 	for _, suffix := range compressors {
-		plain := newTar(t, []tar.Header{{Name: "./", Typeflag: tar.TypeDir}, {Name: "./postinst", Mode: 0o755}, {Name: "./control"}},
-			nil, []byte("#!/bin/sh\n"), controlText("amazon-ecs-init", "1.105.1-1", "amd64"))
+		plain := newTar(t, []tar.Header{
+			{Name: "./", Typeflag: tar.TypeDir}, {Name: "./postinst", Mode: 0o755}, {Name: "./control"},
+		}, nil, []byte("#!/bin/sh\n"), controlText("amazon-ecs-init", "1.105.1-1", "amd64"))
 		deb := newArchive(member{"debian-binary", []byte("2.0\n")}, member{"control.tar" + suffix, pack(t, suffix, plain)})
 		name, version, arch, err := Control(bytes.NewReader(deb))
 		if err != nil || name != "amazon-ecs-init" || version != "1.105.1-1" || arch != "amd64" {
@@ -47,11 +48,12 @@ func TestControlRefuses(t *testing.T) {
 		"no version":     newArchive(binary, member{"control.tar", control("Package: a\nArchitecture: b\n")}),
 		"second part":    newArchive(binary, member{"control.tar", control("Package: a\n\nVersion: 1\nArchitecture: b\n")}),
 		"unknown suffix": newArchive(binary, member{"control.tar.lz4", control("")}),
-		"negative size":  append(newArchive(binary), fmt.Appendf(nil, "%-16s%-12d%-6d%-6d%-8s%-10d`\n", "control.tar", 0, 0, 0, "1", -5)...),
+		"negative size":  append(newArchive(binary), memberHeader("control.tar", -5)...),
 		"huge file":      newArchive(binary, member{"control.tar", control(strings.Repeat("x", maxFields+1))}),
 		"bomb": newArchive(binary, member{"control.tar.gz", pack(t, ".gz",
 			newTar(t, []tar.Header{{Name: "big"}}, make([]byte, maxControl+1)))}),
-		"xz window of 4 GiB": newArchive(binary, member{"control.tar.xz", widened(t, pack(t, ".xz", control("Package: a\n")))}),
+		"xz window of 4 GiB": newArchive(binary,
+			member{"control.tar.xz", widened(t, pack(t, ".xz", control("Package: a\n")))}),
 	} {
 		if got, _, _, err := Control(bytes.NewReader(deb)); !failure.Is(err, failure.ArtifactCorrupt) {
 			t.Errorf("%s: %q, %v", name, got, err)
@@ -123,7 +125,8 @@ func TestExtractRefuses(t *testing.T) {
 			t.Errorf("%s: %v, visited %v", name, err, visited)
 		}
 	}
-	whole := newArchive(binary, member{"data.tar.gz", pack(t, ".gz", newTar(t, []tar.Header{{Name: "a"}}, make([]byte, 5000)))})
+	data := pack(t, ".gz", newTar(t, []tar.Header{{Name: "a"}}, make([]byte, 5000)))
+	whole := newArchive(binary, member{"data.tar.gz", data})
 	files, path := stored(t, whole[:len(whole)-30])
 	err := Extract(t.Context(), files, path, func(f File) error { _, err := io.Copy(io.Discard, f.Body); return err })
 	if err == nil {

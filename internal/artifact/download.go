@@ -145,8 +145,8 @@ func (s *Source) restart(p *part) error {
 	return nil
 }
 
-// download brings the object under key into the file at path, going on where this or an earlier run was cut off. resumed
-// tells that some of it is an earlier run's. The object must begin with magic.
+// download brings the object under key into the file at path, going on where this or an earlier run was cut off.
+// resumed tells that some of it is an earlier run's. The object must begin with magic.
 func (s *Source) download(ctx context.Context, from origin, key, path, magic string) (resumed bool, err error) {
 	p, err := s.openPart(path, from.name(key))
 	if err != nil {

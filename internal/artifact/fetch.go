@@ -17,8 +17,9 @@ const arMagic = "!<arch>\n"
 // Fetch returns the package that ref names, from the cache when it verifies, else downloaded. It is verified when it is
 // returned: signed by a key pinned for its product, and the product, version and architecture that were asked for.
 //
-// Errors: those of Resolve; ArtifactMissing, ArtifactDownload, Network, TLSUntrusted; ArtifactUnsigned, ArtifactCorrupt,
-// ArtifactKey; DiskFull, ReadOnly. After a failure that trying again may mend, what was downloaded is kept.
+// Errors: those of Resolve; ArtifactMissing, ArtifactDownload, Network, TLSUntrusted; ArtifactUnsigned,
+// ArtifactCorrupt, ArtifactKey; DiskFull, ReadOnly. After a failure that trying again may mend, what was downloaded
+// is kept.
 func (s *Source) Fetch(ctx context.Context, ref Ref) (Package, error) {
 	version, err := s.Resolve(ctx, ref)
 	if err != nil {
@@ -76,9 +77,9 @@ func (s *Source) cached(ref Ref) (Package, error) {
 	return s.verified(ref, path, path, signature)
 }
 
-// obtain downloads the package under this version's name or alias, with its signature, and moves it to its place once it
-// verifies. A download that an earlier run began, and that is not what was signed, is thrown away and made anew once: the
-// object may have changed without its validator telling.
+// obtain downloads the package under this version's name or alias, with its signature, and moves it to its place once
+// it verifies. A download that an earlier run began, and that is not what was signed, is thrown away and made anew
+// once: the object may have changed without its validator telling.
 func (s *Source) obtain(ctx context.Context, from origin, ref Ref, version string) (Package, error) {
 	key, path := ref.key(version), s.path(ref)
 	for {

@@ -90,8 +90,15 @@ func (s *story) bySubkey(life time.Duration) {
 		s.t.Fatal(err)
 	}
 	sub := key.Subkeys[len(key.Subkeys)-1]
-	s.source.Keys.entries = append(s.source.Keys.entries, newRing(s.t, map[Product][]*openpgp.Entity{s.ref.Product: {key}}).entries...)
+	s.pin(key)
 	s.sign(sign(s.t, &openpgp.Entity{PrimaryKey: sub.PublicKey, PrivateKey: sub.PrivateKey}, today.Add(-2*day), s.deb()))
+}
+
+// pin adds a key to the ring.
+func (s *story) pin(key *openpgp.Entity) {
+	s.t.Helper()
+	ring := newRing(s.t, map[Product][]*openpgp.Entity{s.ref.Product: {key}})
+	s.source.Keys.entries = append(s.source.Keys.entries, ring.entries...)
 }
 
 func (s *story) deb() []byte { return s.objects[s.key] }
@@ -195,8 +202,8 @@ func flip(b []byte) []byte {
 	return b
 }
 
-// TestBadServers is the table of everything that a server, a proxy or a line can do to a package or its signature. Each row
-// is played for both products, once with the package and once with the signature.
+// TestBadServers is the table of everything that a server, a proxy or a line can do to a package or its signature.
+// Each row is played for both products, once with the package and once with the signature.
 func TestBadServers(t *testing.T) {
 	rows := []struct {
 		name string
@@ -266,12 +273,16 @@ func TestBadSignatures(t *testing.T) {
 		{"not armored", func(s *story) { s.objects[s.signature] = sign(s.t, s.signer, today, s.deb()) }, "", ""},
 		{"by a subkey", func(s *story) { s.bySubkey(0) }, "", ""},
 		{"by a subkey that had expired", func(s *story) { s.bySubkey(day) }, failure.ArtifactKey, "by the subkey"},
-		{"by a key that has expired since", func(s *story) { s.sign(sign(s.t, s.expired, today.Add(-500*day), s.deb())) }, "", ""},
+		{"by a key that has expired since", func(s *story) {
+			s.sign(sign(s.t, s.expired, today.Add(-500*day), s.deb()))
+		}, "", ""},
 		{"by a key that had expired", func(s *story) { s.sign(sign(s.t, s.expired, today.Add(-399*day), s.deb())) },
 			failure.ArtifactKey, "valid from 2024-09-13 to 2025-10-18"},
 		{"by a key that was not made yet", func(s *story) { s.sign(sign(s.t, s.signer, today.Add(-101*day), s.deb())) },
 			failure.ArtifactKey, "signed on 2026-08-13"},
-		{"by the other product's key", func(s *story) { s.sign(sign(s.t, s.other, today, s.deb())) }, failure.ArtifactKey, "is not one for"},
+		{"by the other product's key", func(s *story) {
+			s.sign(sign(s.t, s.other, today, s.deb()))
+		}, failure.ArtifactKey, "is not one for"},
 		{"by an unknown key", func(s *story) {
 			stranger := newKey(s.t, today.Add(-day), 0)
 			s.sign(sign(s.t, stranger, today, s.deb()))
@@ -282,7 +293,7 @@ func TestBadSignatures(t *testing.T) {
 		}, "", ""},
 		{"by a revoked key", func(s *story) {
 			revoked := newKey(s.t, today.Add(-50*day), 0)
-			s.source.Keys.entries = append(s.source.Keys.entries, newRing(s.t, map[Product][]*openpgp.Entity{"": {revoked}}).entries...)
+			s.pin(revoked)
 			config := &packet.Config{Time: func() time.Time { return today }}
 			if err := revoked.Revoke(packet.KeyCompromised, "lost", config); err != nil {
 				s.t.Fatal(err)
@@ -300,7 +311,9 @@ func TestBadSignatures(t *testing.T) {
 		{"in the future", func(s *story) { s.sign(sign(s.t, s.signer, today.Add(25*time.Hour), s.deb())) },
 			failure.ArtifactKey, "here it is 2026-11-22T12:00:00Z"},
 		{"a little in the future", func(s *story) { s.sign(sign(s.t, s.signer, today.Add(23*time.Hour), s.deb())) }, "", ""},
-		{"of other bytes", func(s *story) { s.sign(sign(s.t, s.signer, today, flip(s.deb()))) }, failure.ArtifactCorrupt, "is not what the key"},
+		{"of other bytes", func(s *story) {
+			s.sign(sign(s.t, s.signer, today, flip(s.deb())))
+		}, failure.ArtifactCorrupt, "is not what the key"},
 		{"of text", func(s *story) {
 			s.sign(sign(s.t, s.signer, today, s.deb(), func(sig *packet.Signature) { sig.SigType = packet.SigTypeText }))
 		}, failure.ArtifactUnsigned, "is not one"},
@@ -314,7 +327,9 @@ func TestBadSignatures(t *testing.T) {
 			life := uint32(time.Hour / time.Second)
 			s.sign(sign(s.t, s.signer, today.Add(-day), s.deb(), func(sig *packet.Signature) { sig.SigLifetimeSecs = &life }))
 		}, failure.ArtifactUnsigned, "has expired"},
-		{"a public key in its place", func(s *story) { s.objects[s.signature] = public(s.t, s.signer) }, failure.ArtifactUnsigned, "is not one"},
+		{"a public key in its place", func(s *story) {
+			s.objects[s.signature] = public(s.t, s.signer)
+		}, failure.ArtifactUnsigned, "is not one"},
 		{"blank", func(s *story) { s.objects[s.signature] = []byte(" \n") }, failure.ArtifactUnsigned, "empty"},
 		{"another version, well signed", func(s *story) {
 			s.offer(newDeb(s.t, string(s.ref.Product), "1.0.0-1", s.ref.Arch, 1000))
@@ -341,13 +356,14 @@ func TestBadSignatures(t *testing.T) {
 	}
 }
 
-// expect fetches and holds the end to a code; empty is a good package, which then comes out of the cache without a request.
+// expect fetches and holds the end to a code; empty is a good package, which then comes out of the cache without a
+// request.
 func (s *story) expect(want failure.Code) error {
 	s.t.Helper()
 	pkg, err := s.source.Fetch(s.t.Context(), s.ref)
 	if want != "" {
 		if !failure.Is(err, want) {
-			s.t.Fatalf("got %v (%s), want %s", err, failure.Of(err).Code, want)
+			s.t.Fatalf("got %+v, %v; want %s", pkg, err, want)
 		}
 		if _, ok := s.source.Cached(s.t.Context(), s.ref); ok {
 			s.t.Error("the cache holds what could not be verified")
@@ -453,7 +469,8 @@ func TestResumeInTheNextRun(t *testing.T) {
 				for _, a := range s.of(s.key)[before:] {
 					got = append(got, a.rangeOf)
 				}
-				want := strings.NewReplacer("HALF", strconv.Itoa(half), "MORE", strconv.Itoa(half+1)).Replace(fmt.Sprintf("%q", row.again))
+				places := strings.NewReplacer("HALF", strconv.Itoa(half), "MORE", strconv.Itoa(half+1))
+				want := places.Replace(fmt.Sprintf("%q", row.again))
 				if fmt.Sprintf("%q", got) != want {
 					t.Errorf("asked for %q, want %s", got, want)
 				}
@@ -530,7 +547,8 @@ func TestInterrupted(t *testing.T) {
 		if !failure.Is(failure.Of(err), failure.Timeout) {
 			t.Errorf("got %v (%s)", err, failure.Of(err).Code)
 		}
-		if info, err := s.source.Files.Stat(s.source.path(s.ref) + ".part"); err != nil || info.Size() != int64(len(s.deb())/2) {
+		info, err := s.source.Files.Stat(s.source.path(s.ref) + ".part")
+		if err != nil || info.Size() != int64(len(s.deb())/2) {
 			t.Errorf("the part: %v, %v", info, err)
 		}
 	})
@@ -562,8 +580,10 @@ func TestLatestAlias(t *testing.T) {
 				s.objects[alias] = newDeb(t, string(ref.Product), "9.9.9-1", ref.Arch, packageSize)
 				delete(s.objects, s.key)
 				err := s.expect(failure.ArtifactMissing)
-				if !strings.Contains(err.Error(), "http://mirror.test/packages/"+s.key) || !strings.Contains(err.Error(), ref.Version) {
-					t.Errorf("%q does not name the address and the version", err)
+				for _, part := range []string{"http://mirror.test/packages/" + s.key, ref.Version} {
+					if !strings.Contains(err.Error(), part) {
+						t.Errorf("%q does not name %s", err, part)
+					}
 				}
 				if got := s.of(alias); len(got) != 1 || got[0].sent > maxSmall {
 					t.Errorf("the alias was read more than looked at: %v", got)

@@ -22,8 +22,8 @@ var keyFiles embed.FS
 
 // pins are the keys whose signatures count, by the fingerprint of the primary key. Sources, read 2026-11-22:
 // https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-agent-install.html and
-// https://docs.aws.amazon.com/systems-manager/latest/userguide/verify-agent-signature.html. AWS makes a new SSM key about
-// every 18 months; older packages stay signed with older keys. ECS's signatures carry the subkey D64BB6F9….
+// https://docs.aws.amazon.com/systems-manager/latest/userguide/verify-agent-signature.html. AWS makes a new SSM key
+// about every 18 months; older packages stay signed with older keys. ECS's signatures carry the subkey D64BB6F9….
 var pins = []struct {
 	product           Product
 	file, fingerprint string
@@ -53,8 +53,8 @@ type Keyring struct {
 	entries []entry
 }
 
-// entry is a key with its packets. They are parsed anew for each verification, because the library notes its verdicts in
-// what it parsed.
+// entry is a key with its packets. They are parsed anew for each verification, because the library notes its verdicts
+// in what it parsed.
 type entry struct {
 	Key
 	packets []byte
@@ -80,8 +80,8 @@ func Embedded() (*Keyring, error) {
 	return ring, nil
 }
 
-// Add adds the operator's own keys, for every product: one or more armored blocks of public keys. It adds all or none; its
-// errors are Usage.
+// Add adds the operator's own keys, for every product: one or more armored blocks of public keys. It adds all or
+// none; its errors are Usage.
 func (k *Keyring) Add(armored io.Reader) error {
 	raw, err := io.ReadAll(io.LimitReader(armored, maxKeyring+1))
 	if err != nil {
@@ -164,7 +164,8 @@ func newEntry(entity *openpgp.Entity, product Product) (entry, error) {
 	return e, nil
 }
 
-// candidates are the keys that may sign a product and have the primary key or subkey id, parsed; the newest addition first.
+// candidates are the keys that may sign a product and have the primary key or subkey id, parsed; the newest addition
+// first.
 func (k *Keyring) candidates(product Product, id uint64) (found []candidate, err error) {
 	for _, e := range slices.Backward(k.entries) {
 		if e.Product != "" && e.Product != product {

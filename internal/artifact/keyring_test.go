@@ -12,10 +12,11 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 )
 
-// The pinned keys, as AWS's pages list them (sources at pins). A file that is swapped, or a pin without its file, fails here.
+// The pinned keys, as AWS's pages list them (sources at pins). A file that is swapped, or a pin without its file,
+// fails here.
 func TestEmbedded(t *testing.T) {
 	want := []Key{
-		{"F34C3DDAE72926B079BEAEC6BCE9D9A42D51784F", ECSInit, "Amazon ECS <ecs-security@amazon.com>", date("2018-03-23"), time.Time{}},
+		{"F34C3DDAE72926B079BEAEC6BCE9D9A42D51784F", ECSInit, ecsSigner, date("2018-03-23"), time.Time{}},
 		{"1C5B395CBE5E74E2F1CA21592784DBF388D19D46", SSMAgent, ssmSigner, date("2026-06-04"), date("2027-11-25")},
 		{"4855A9E6833216D6A77D8FE451A8E050D0052E5D", SSMAgent, ssmSigner, date("2025-01-22"), date("2026-07-15")},
 		{"DE92C7DA3E56E92331D62A36BC1F495C97DD04ED", SSMAgent, ssmSigner, date("2023-08-28"), date("2025-02-17")},
@@ -44,7 +45,10 @@ func TestEmbedded(t *testing.T) {
 	}
 }
 
-const ssmSigner = "SSM Agent <ssm-agent-signer@amazon.com>"
+const (
+	ecsSigner = "Amazon ECS <ecs-security@amazon.com>"
+	ssmSigner = "SSM Agent <ssm-agent-signer@amazon.com>"
+)
 
 func date(s string) time.Time {
 	at, err := time.Parse(time.DateOnly, s)
@@ -87,6 +91,7 @@ func TestAdd(t *testing.T) {
 	one, two := newKey(t, today.Add(-day), 0), newKey(t, today.Add(-day), 30*day)
 	private := armored(t, openpgp.PrivateKeyType, func(w io.Writer) error { return one.SerializePrivate(w, nil) })
 	mislabelled := armored(t, openpgp.PublicKeyType, func(w io.Writer) error { return one.SerializePrivate(w, nil) })
+	broken := bytes.Replace(public(t, two), []byte("\n\n"), []byte("\n\nAAAA"), 1)
 	rows := []struct {
 		name  string
 		file  []byte
@@ -100,7 +105,7 @@ func TestAdd(t *testing.T) {
 		{"cut", public(t, one)[:200], 0, "no armored public key"},
 		{"private", private, 0, "PRIVATE KEY"},
 		{"private, called public", mislabelled, 0, "private key of"},
-		{"one good, one broken", slicesOf(public(t, one), bytes.Replace(public(t, two), []byte("\n\n"), []byte("\n\nAAAA"), 1)), 0, "--keyring"},
+		{"one good, one broken", slicesOf(public(t, one), broken), 0, "--keyring"},
 		{"huge", bytes.Repeat([]byte("x"), maxKeyring+1), 0, "larger than"},
 	}
 	for _, row := range rows {
@@ -123,7 +128,7 @@ func TestAdd(t *testing.T) {
 	}
 }
 
-// A key that the operator adds counts for both products; and one that AWS prolongs works beside its older form.
+// A key that the operator adds counts for both products.
 func TestAddedKeySigns(t *testing.T) {
 	data := []byte("a package")
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
@@ -139,6 +144,36 @@ func TestAddedKeySigns(t *testing.T) {
 		proof, err := ring.verify(product, "it", open, asc(t, sign(t, key, today, data)), today)
 		if err != nil || proof.size != int64(len(data)) || !proof.at.Equal(today) {
 			t.Errorf("%s: %+v, %v", product, proof, err)
+		}
+	}
+}
+
+// A key whose life is prolonged, and which the operator adds beside its pinned older form, vouches for what it signed
+// before and after.
+func TestProlongedKey(t *testing.T) {
+	data := []byte("a package")
+	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+	key := newKey(t, today.Add(-100*day), 50*day)
+	ring := newRing(t, map[Product][]*openpgp.Entity{SSMAgent: {key}})
+	early := asc(t, sign(t, key, today.Add(-90*day), data))
+	late := asc(t, sign(t, key, today.Add(-10*day), data))
+	if _, err := ring.verify(SSMAgent, "it", open, late, today); !failure.Is(err, failure.ArtifactKey) {
+		t.Errorf("signed after the key's end: %v", err)
+	}
+	life := uint32(200 * day / time.Second)
+	for name, id := range key.Identities {
+		self := id.SelfCertifications[0].Packet
+		self.CreationTime, self.KeyLifetimeSecs = today.Add(-20*day), &life
+		if err := self.SignUserId(name, key.PrimaryKey, key.PrivateKey, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ring.Add(bytes.NewReader(public(t, key))); err != nil {
+		t.Fatal(err)
+	}
+	for when, signature := range map[string][]byte{"before": early, "after": late} {
+		if _, err := ring.verify(SSMAgent, "it", open, signature, today); err != nil {
+			t.Errorf("signed %s it was prolonged: %v", when, err)
 		}
 	}
 }

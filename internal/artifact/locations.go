@@ -9,9 +9,10 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/partition"
 )
 
-// Where AWS keeps its packages, relative to the Region's S3 endpoint. {region}, {version} and {arch} are filled in; the
-// version "latest" is an alias that AWS moves. Sources, read 2026-11-22: amazon-ecs-agent, scripts/ecs-anywhere-install.sh and
-// buildspecs/signing.yml; amazon-ssm-agent, agent/updateutil/updateutil.go and README.md.
+// Where AWS keeps its packages, relative to the Region's S3 endpoint. {region}, {version} and {arch} are filled in;
+// the version "latest" is an alias that AWS moves. Sources, read 2026-11-22: amazon-ecs-agent,
+// scripts/ecs-anywhere-install.sh and buildspecs/signing.yml; amazon-ssm-agent, agent/updateutil/updateutil.go and
+// README.md.
 var locations = map[Product]map[string]location{
 	ECSInit: {
 		Deb: {
@@ -75,8 +76,8 @@ func (r Ref) check() error {
 
 func (r Ref) resolved() bool { return r.Version != "" && r.Version != Latest }
 
-// normal is the version as it stands in AWS's file names. Package managers know the SSM agent 3.3.4108.0 as 3.3.4108.0-1;
-// the ECS agent's own version, 1.105.1, is that of the package's first revision, 1.105.1-1.
+// normal is the version as it stands in AWS's file names. Package managers know the SSM agent 3.3.4108.0 as
+// 3.3.4108.0-1; the ECS agent's own version, 1.105.1, is that of the package's first revision, 1.105.1-1.
 func (r Ref) normal() string {
 	switch r.Product {
 	case SSMAgent:
@@ -105,7 +106,8 @@ func withoutRevision(version string) string {
 // key is where the package lies below the base, in the given version or under the alias Latest.
 func (r Ref) key(version string) string {
 	where := locations[r.Product][r.Family]
-	return strings.NewReplacer("{region}", r.Region, "{version}", version, "{arch}", where.arch[r.Arch]).Replace(where.pattern)
+	fill := strings.NewReplacer("{region}", r.Region, "{version}", version, "{arch}", where.arch[r.Arch])
+	return fill.Replace(where.pattern)
 }
 
 func (r Ref) signature() string { return locations[r.Product][r.Family].signature }

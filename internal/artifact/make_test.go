@@ -64,7 +64,8 @@ func sign(t testing.TB, key *openpgp.Entity, at time.Time, data []byte, change .
 	t.Helper()
 	sig := &packet.Signature{
 		Version: key.PrimaryKey.Version, SigType: packet.SigTypeBinary, PubKeyAlgo: key.PrimaryKey.PubKeyAlgo,
-		Hash: crypto.SHA256, CreationTime: at, IssuerKeyId: &key.PrimaryKey.KeyId, IssuerFingerprint: key.PrimaryKey.Fingerprint,
+		Hash: crypto.SHA256, CreationTime: at,
+		IssuerKeyId: &key.PrimaryKey.KeyId, IssuerFingerprint: key.PrimaryKey.Fingerprint,
 	}
 	for _, c := range change {
 		c(sig)
@@ -120,13 +121,18 @@ func newArchive(members ...member) []byte {
 	var out bytes.Buffer
 	out.WriteString(arMagic)
 	for _, m := range members {
-		fmt.Fprintf(&out, "%-16s%-12d%-6d%-6d%-8s%-10d`\n", m.name, 0, 0, 0, "100644", len(m.body))
+		out.Write(memberHeader(m.name, int64(len(m.body))))
 		out.Write(m.body)
 		if len(m.body)%2 == 1 {
 			out.WriteByte('\n')
 		}
 	}
 	return out.Bytes()
+}
+
+// memberHeader is what precedes a member of an ar archive.
+func memberHeader(name string, size int64) []byte {
+	return fmt.Appendf(nil, "%-16s%-12d%-6d%-6d%-8s%-10d`\n", name, 0, 0, 0, "100644", size)
 }
 
 func newTar(t testing.TB, headers []tar.Header, bodies ...[]byte) []byte {
@@ -195,9 +201,10 @@ func newDeb(t testing.TB, name, version, arch string, size int) []byte {
 	t.Helper()
 	body := make([]byte, size)
 	rand.NewChaCha8(sha256.Sum256([]byte(version))).Read(body)
+	control := newTar(t, []tar.Header{{Name: "./control", Mode: 0o644}}, controlText(name, version, arch))
 	return newArchive(
 		member{"debian-binary", []byte("2.0\n")},
-		member{"control.tar.gz", pack(t, ".gz", newTar(t, []tar.Header{{Name: "./control", Mode: 0o644}}, controlText(name, version, arch)))},
+		member{"control.tar.gz", pack(t, ".gz", control)},
 		member{"data.tar", newTar(t, []tar.Header{{Name: "./usr/bin/agent", Mode: 0o755}}, body)},
 	)
 }

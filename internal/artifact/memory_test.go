@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"crypto"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -23,9 +22,9 @@ type bulk struct {
 }
 
 func newBulk(t testing.TB, ref Ref, size int64) bulk {
-	head := newArchive(member{"debian-binary", []byte("2.0\n")},
-		member{"control.tar", newTar(t, []tar.Header{{Name: "control"}}, controlText(string(ref.Product), inside(ref), ref.Arch))})
-	head = fmt.Appendf(head, "%-16s%-12d%-6d%-6d%-8s%-10d`\n", "data.tar", 0, 0, 0, "100644", size)
+	control := newTar(t, []tar.Header{{Name: "control"}}, controlText(string(ref.Product), inside(ref), ref.Arch))
+	head := newArchive(member{"debian-binary", []byte("2.0\n")}, member{"control.tar", control})
+	head = append(head, memberHeader("data.tar", size)...)
 	return bulk{head, int64(len(head)) + size}
 }
 

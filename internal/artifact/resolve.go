@@ -8,11 +8,11 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 )
 
-// Resolve tells which version ref means, as it stands in AWS's file names. Only an empty version or Latest needs the network,
-// and what it says then is not verified: Fetch holds the package's own control file to it.
+// Resolve tells which version ref means, as it stands in AWS's file names. Only an empty version or Latest needs the
+// network, and what it says then is not verified: Fetch holds the package's own control file to it.
 //
-// Errors: Usage for a version or Region that cannot be one, NotBuilt for rpm's newest ECS agent, ArtifactMissing, Network,
-// TLSUntrusted, ArtifactDownload.
+// Errors: Usage for a version or Region that cannot be one, NotBuilt for rpm's newest ECS agent, ArtifactMissing,
+// Network, TLSUntrusted, ArtifactDownload.
 func (s *Source) Resolve(ctx context.Context, ref Ref) (version string, err error) {
 	if err := ref.check(); err != nil {
 		return "", err
@@ -28,7 +28,8 @@ func (s *Source) Resolve(ctx context.Context, ref Ref) (version string, err erro
 		return s.latestSSM(ctx, from, ref)
 	}
 	if ref.Family != Deb {
-		return "", failure.New(failure.NotBuilt, "anywhere cannot find out the newest %s of the family %s yet", ref.Product, ref.Family).
+		return "", failure.New(failure.NotBuilt,
+			"anywhere cannot find out the newest %s of the family %s yet", ref.Product, ref.Family).
 			WithRemedy("name the version: --ecs-agent-version")
 	}
 	return s.peek(ctx, from, ref)
@@ -60,7 +61,8 @@ func (s *Source) peek(ctx context.Context, from origin, ref Ref) (string, error)
 			WithEvidence("it begins with %.60q; %s", raw, err)
 	}
 	if name != string(ref.Product) || arch != ref.Arch {
-		return "", failure.New(failure.ArtifactMissing, "%s is %s for %s, not %s for %s", from.name(key), name, arch, ref.Product, ref.Arch)
+		return "", failure.New(failure.ArtifactMissing, "%s is %s for %s, not %s for %s",
+			from.name(key), name, arch, ref.Product, ref.Arch)
 	}
 	ref.Version = version
 	if err := ref.check(); err != nil {

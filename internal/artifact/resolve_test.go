@@ -38,7 +38,7 @@ func TestKeys(t *testing.T) {
 func TestResolve(t *testing.T) {
 	newest := func(ref Ref) Ref { ref.Version = Latest; return ref }
 	with := func(ref Ref, change func(*Ref)) Ref { change(&ref); return ref }
-	alias := newest(ecsRef).key(Latest)
+	alias, version := newest(ecsRef).key(Latest), ssmRef.latestKey()
 	rows := []struct {
 		name string
 		ref  Ref
@@ -64,8 +64,8 @@ func TestResolve(t *testing.T) {
 			s.objects[alias] = newDeb(s.t, "coreutils", "1.0-1", "amd64", 10)
 		}, "", failure.ArtifactMissing},
 		{"SSM", newest(ssmRef), nil, "3.3.5000.0", ""},
-		{"SSM, page", newest(ssmRef), func(s *story) { s.faults[ssmRef.latestKey()] = status(200) }, "", failure.ArtifactMissing},
-		{"SSM, missing", newest(ssmRef), func(s *story) { delete(s.objects, ssmRef.latestKey()) }, "", failure.ArtifactMissing},
+		{"SSM, page", newest(ssmRef), func(s *story) { s.faults[version] = status(200) }, "", failure.ArtifactMissing},
+		{"SSM, missing", newest(ssmRef), func(s *story) { delete(s.objects, version) }, "", failure.ArtifactMissing},
 		{"ECS, given", ecsRef, nil, "1.105.1-1", ""},
 		{"ECS, the agent's own version", with(ecsRef, func(r *Ref) { r.Version = "1.105.1" }), nil, "1.105.1-1", ""},
 		{"SSM, dpkg's version", with(ssmRef, func(r *Ref) { r.Version = "3.3.4108.0-1" }), nil, "3.3.4108.0", ""},
@@ -81,7 +81,7 @@ func TestResolve(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newStory(t, row.ref)
 				s.objects[alias] = newDeb(t, "amazon-ecs-init", "1.106.0-2", "amd64", packageSize)
-				s.objects[ssmRef.latestKey()] = []byte("3.3.5000.0\n")
+				s.objects[version] = []byte("3.3.5000.0\n")
 				if row.do != nil {
 					row.do(s)
 				}

@@ -17,7 +17,8 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 )
 
-// ahead is how far a signature may be in the future: clocks differ, and a host's may be wrong until its first NTP answer.
+// ahead is how far a signature may be in the future: clocks differ, and a host's may be wrong until its first NTP
+// answer.
 const ahead = 24 * time.Hour
 
 // weak are hashes for which other data with the same sum can be made.
@@ -31,9 +32,12 @@ type proof struct {
 	sum         []byte // SHA-256
 }
 
-// verify holds what open gives to a detached signature, armored or not. A signature counts when a key of the ring that may
-// sign the product made it while the key was valid; a key that has expired since is fine. name is the file's in messages.
-func (k *Keyring) verify(product Product, name string, open func() (io.ReadCloser, error), raw []byte, now time.Time) (proof, error) {
+// verify holds what open gives to a detached signature, armored or not. A signature counts when a key of the ring
+// that may sign the product made it while the key was valid; a key that has expired since is fine. name is the file's
+// in messages.
+func (k *Keyring) verify(
+	product Product, name string, open func() (io.ReadCloser, error), raw []byte, now time.Time,
+) (proof, error) {
 	raw, made, err := readSignature(name, raw)
 	if err != nil {
 		return proof{}, err
@@ -94,7 +98,8 @@ func (k *Keyring) verifyOne(
 ) (proof, error) {
 	at := sig.CreationTime.UTC()
 	if weak[sig.Hash] {
-		return proof{}, failure.New(failure.ArtifactUnsigned, "the signature of %s is of %s, which proves nothing", name, sig.Hash)
+		return proof{}, failure.New(failure.ArtifactUnsigned,
+			"the signature of %s is of %s, which proves nothing", name, sig.Hash)
 	}
 	if at.After(now.Add(ahead)) {
 		return proof{}, failure.New(failure.ArtifactKey, "the signature of %s was made on %s, and here it is %s",
@@ -105,7 +110,8 @@ func (k *Keyring) verifyOne(
 	if err != nil {
 		return proof{}, err
 	}
-	err = failure.New(failure.ArtifactKey, "%s is signed by the key %s, which is not one for %s", name, issuer(sig), product)
+	err = failure.New(failure.ArtifactKey, "%s is signed by the key %s, which is not one for %s",
+		name, issuer(sig), product)
 	for _, c := range candidates {
 		var p proof
 		if p, err = c.verify(name, open, raw, sig, now); err == nil {
@@ -192,10 +198,12 @@ func (c candidate) refusal(name string, sig *packet.Signature, err error, usable
 	case errors.As(err, &weakKey):
 		return failure.Wrap(failure.ArtifactKey, err, "the key %s of %s is too weak", c.Fingerprint, name)
 	case !usable || errors.Is(err, pgperrors.ErrSignatureOlderThanKey): // a subkey with dates of its own
-		return failure.New(failure.ArtifactKey, "%s was signed on %s by the subkey %s of %s, which may not sign or could not then",
+		return failure.New(failure.ArtifactKey,
+			"%s was signed on %s by the subkey %s of %s, which may not sign or could not then",
 			name, at.Format(day), issuer(sig), c.Fingerprint).WithEvidence("%s", err)
 	}
-	return failure.New(failure.ArtifactCorrupt, "%s is not what the key %s signed", name, c.Fingerprint).WithEvidence("%s", err)
+	return failure.New(failure.ArtifactCorrupt, "%s is not what the key %s signed", name, c.Fingerprint).
+		WithEvidence("%s", err)
 }
 
 // tally counts what it reads and remembers how that ended.

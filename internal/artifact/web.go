@@ -82,7 +82,8 @@ func (w web) get(ctx context.Context, req request) (_ *object, err error) {
 		if !ok || obj.from != req.from || (req.from > 0 && other) {
 			body.Close()
 			if req.from == 0 {
-				return nil, failure.New(failure.ArtifactDownload, "%s answered with another part than was asked for", w.name(req.key))
+				return nil, failure.New(failure.ArtifactDownload,
+					"%s answered with another part than was asked for", w.name(req.key))
 			}
 			return nil, errOtherContent
 		}
@@ -102,7 +103,8 @@ func (w web) get(ctx context.Context, req request) (_ *object, err error) {
 // redirect lets a mirror point elsewhere, but never from https to http.
 func (w web) redirect(to *http.Request, via []*http.Request) error {
 	if to.URL.Scheme != "https" && w.base.Scheme == "https" {
-		return failure.New(failure.ArtifactMissing, "%s redirects to %s, which is not https", via[0].URL.Redacted(), to.URL.Redacted()).
+		return failure.New(failure.ArtifactMissing,
+			"%s redirects to %s, which is not https", via[0].URL.Redacted(), to.URL.Redacted()).
 			WithRemedy("name the right place with --artifacts; an http:// one is taken when it is named openly")
 	}
 	if len(via) > maxRedirects {
@@ -111,15 +113,17 @@ func (w web) redirect(to *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// refused codes an answer that is not the object. S3 answers 403, with a page of XML, for an object that is not there, to
-// those who may not list the bucket.
+// refused codes an answer that is not the object. S3 answers 403, with a page of XML, for an object that is not
+// there, to those who may not list the bucket.
 func (w web) refused(answer *http.Response, body io.Reader, key string) error {
 	start, _ := io.ReadAll(io.LimitReader(body, 300))
 	code := failure.ArtifactMissing
-	if answer.StatusCode >= 500 || answer.StatusCode == http.StatusTooManyRequests || answer.StatusCode == http.StatusRequestTimeout {
+	switch status := answer.StatusCode; {
+	case status >= 500, status == http.StatusTooManyRequests, status == http.StatusRequestTimeout:
 		code = failure.ArtifactDownload
 	}
-	return failure.New(code, "%s answered %s", w.name(key), answer.Status).WithEvidence("HTTP %s, %q", answer.Status, start)
+	return failure.New(code, "%s answered %s", w.name(key), answer.Status).
+		WithEvidence("HTTP %s, %q", answer.Status, start)
 }
 
 // failed codes what happened to a connection. parent is the caller's context, ctx the one that a stall cancels too.

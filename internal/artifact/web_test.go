@@ -180,7 +180,9 @@ func TestContentRange(t *testing.T) {
 			t.Errorf("%q: %d, %d, %v", value, from, total, ok)
 		}
 	}
-	for _, value := range []string{"", "bytes", "bytes */20", "lines 1-2/3", "bytes -1-2/3", "bytes 9-9/9", "bytes 1-2/x", "bytes 1-2"} {
+	for _, value := range []string{
+		"", "bytes", "bytes */20", "lines 1-2/3", "bytes -1-2/3", "bytes 9-9/9", "bytes 1-2/x", "bytes 1-2",
+	} {
 		if from, total, ok := contentRange(value); ok {
 			t.Errorf("%q is taken as from %d of %d", value, from, total)
 		}
