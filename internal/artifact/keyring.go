@@ -81,18 +81,18 @@ func Embedded() (*Keyring, error) {
 }
 
 // Add adds the operator's own keys, for every product: one or more armored blocks of public keys. It adds all or
-// none; its errors are Usage.
+// none; its errors are Usage, and do not name the file.
 func (k *Keyring) Add(armored io.Reader) error {
 	raw, err := io.ReadAll(io.LimitReader(armored, maxKeyring+1))
 	if err != nil {
-		return failure.Wrap(failure.Usage, err, "--keyring: read the file")
+		return failure.Wrap(failure.Usage, err, "read the keys")
 	}
 	if len(raw) > maxKeyring {
-		return failure.New(failure.Usage, "--keyring: the file is larger than %d bytes", maxKeyring)
+		return failure.New(failure.Usage, "the file is larger than %d bytes", maxKeyring)
 	}
 	entries, err := parseKeys(raw, "")
 	if err != nil {
-		return failure.Wrap(failure.Usage, err, "--keyring")
+		return failure.New(failure.Usage, "%v", err)
 	}
 	k.entries = append(k.entries, entries...)
 	return nil

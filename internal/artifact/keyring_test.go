@@ -105,7 +105,7 @@ func TestAdd(t *testing.T) {
 		{"cut", public(t, one)[:200], 0, "no armored public key"},
 		{"private", private, 0, "PRIVATE KEY"},
 		{"private, called public", mislabelled, 0, "private key of"},
-		{"one good, one broken", slicesOf(public(t, one), broken), 0, "--keyring"},
+		{"one good, one broken", slicesOf(public(t, one), broken), 0, "a block of the file"},
 		{"huge", bytes.Repeat([]byte("x"), maxKeyring+1), 0, "larger than"},
 	}
 	for _, row := range rows {
