@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"syscall"
 	"time"
 
@@ -24,24 +25,29 @@ import (
 var version = "dev"
 
 func main() {
+	tty := &terminal{}
+	exit := func(status int) {
+		tty.restore()
+		os.Exit(status)
+	}
 	env := cli.Env{
 		Host:      host.Real,
 		HTTP:      newHTTPClient,
 		Now:       time.Now,
 		Ticker:    newTicker,
-		Streams:   standardStreams(),
+		Streams:   standardStreams(tty),
 		LookupEnv: os.LookupEnv,
 		Unsetenv:  os.Unsetenv,
 		ReadFile:  os.ReadFile,
 		Signals:   signals(),
-		Exit:      os.Exit,
+		Exit:      exit,
 		NewRunID:  newRunID,
 		Build:     build(),
 	}
 	env.Rehearse = func(ctx context.Context, req cli.RehearseRequest) (lifecycle.Report, error) {
 		return rehearsal.Run(ctx, env, req)
 	}
-	os.Exit(cli.Main(context.Background(), env, os.Args[1:]))
+	exit(cli.Main(context.Background(), env, os.Args[1:]))
 }
 
 // signals brings what ends a command. SIGPIPE is among them so that a write to a closed pipe fails instead of killing
@@ -66,12 +72,12 @@ func newHTTPClient() *http.Client {
 	return &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
 }
 
-func standardStreams() cli.Streams {
+func standardStreams(tty *terminal) cli.Streams {
 	in, out, err := int(os.Stdin.Fd()), int(os.Stdout.Fd()), int(os.Stderr.Fd())
 	s := cli.Streams{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		InTTY: term.IsTerminal(in), OutTTY: term.IsTerminal(out), ErrTTY: term.IsTerminal(err),
-		ReadSecret:  readSecret,
+		ReadSecret:  tty.readSecret,
 		SpinnerFile: os.Stderr,
 	}
 	if s.ErrTTY {
@@ -80,17 +86,34 @@ func standardStreams() cli.Streams {
 	return s
 }
 
-// readSecret reads a line without echo, and turns the echo on again when ctx ends while nobody has typed it.
-func readSecret(ctx context.Context) (string, error) {
+// terminal is the one on stdin, and how it was before its echo was turned off.
+type terminal struct {
+	mu     sync.Mutex
+	before *term.State
+}
+
+// readSecret reads a line without echo. It cannot be called back: when the run ends meanwhile, restore turns the echo
+// on.
+func (t *terminal) readSecret(context.Context) (string, error) {
 	in := int(os.Stdin.Fd())
 	before, err := term.GetState(in)
 	if err != nil {
 		return "", err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = term.Restore(in, before) })
-	defer stop()
+	t.mu.Lock()
+	t.before = before
+	t.mu.Unlock()
 	line, err := term.ReadPassword(in)
 	return string(line), err
+}
+
+// restore must be called before the process ends.
+func (t *terminal) restore() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.before != nil {
+		_ = term.Restore(int(os.Stdin.Fd()), t.before) // the terminal may be gone
+	}
 }
 
 // newRunID names a run in logs, journals and AWS descriptions: the time, for people, and what tells apart runs of the

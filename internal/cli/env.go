@@ -47,8 +47,8 @@ type Streams struct {
 	InTTY, OutTTY, ErrTTY bool
 	// Width of the terminal in columns; 0 is unknown.
 	Width int
-	// ReadSecret reads a line from the terminal without echo, and restores the echo when ctx ends. It is called only when
-	// In is a terminal.
+	// ReadSecret reads a line from the terminal without echo. It is called only when In is a terminal, and may still be
+	// waiting when the process ends.
 	ReadSecret func(ctx context.Context) (string, error)
 	// SpinnerFile is the file behind Err, which the spinner needs to draw on; nil where there is none.
 	SpinnerFile *os.File

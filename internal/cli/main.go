@@ -35,7 +35,7 @@ func start(ctx context.Context, a *app, args []string, extend func(*app, *cobra.
 	root.SetErr(a.err)
 	cmd, err := root.ExecuteContextC(ctx)
 	defer a.release()
-	if err == nil && !a.settled { // help, completion, --version: they have printed what they had to say
+	if err == nil && !a.settled { // help and completion: they have printed what they had to say
 		return a.delivered(failure.ExitOK)
 	}
 	if err != nil && !a.settled && !isCoded(err) {

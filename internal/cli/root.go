@@ -7,6 +7,7 @@ import (
 )
 
 func newRoot(a *app) *cobra.Command {
+	showVersion := false
 	root := &cobra.Command{
 		Use:   "anywhere",
 		Short: "Make this machine an Amazon ECS external instance, and look after it",
@@ -23,14 +24,18 @@ show" prints where each value comes from.`),
 		SilenceErrors:      true,
 		SilenceUsage:       true,
 		DisableSuggestions: true, // noSuchCommand has its own
-		RunE:               bare,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if showVersion {
+				return a.runVersion()
+			}
+			return bare(cmd, args)
+		},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			return a.prepare(cmd)
 		},
-		Version:           a.env.Build.Version,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	root.SetVersionTemplate("anywhere {{.Version}}\n")
+	root.Flags().BoolVar(&showVersion, "version", false, "print the version, as the command version does")
 	root.SetFlagErrorFunc(flagError)
 	a.global.register(root.PersistentFlags())
 	root.AddCommand(
