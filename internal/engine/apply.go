@@ -20,8 +20,8 @@ const (
 )
 
 // Apply carries out the plan, or goes on with the open operation of the same verb and key. Another open operation is
-// refused with failure.Unfinished. When ctx ends it stops at the next safe point and undoes or keeps as after a failure;
-// the error is then context.Cause(ctx).
+// refused with failure.Unfinished. When ctx ends it stops at the next safe point and undoes or keeps as after a
+// failure; the error is then context.Cause(ctx).
 //
 // A failure is undone, with what earlier runs of the operation did: Outcome.RolledBack, or Kept when somebody else had
 // changed something meanwhile. Past the commit point, with Options.NoRollback, and where undoing itself failed, the
@@ -50,7 +50,8 @@ func (e *Engine) Apply(ctx context.Context, plan Plan, opts Options) (Outcome, e
 	}
 	if r.resumed = r.journal != nil; r.resumed {
 		plan.goOn(j)
-		if err := j.awaitChildren(ctx, r.tell); err != nil { // no safe point: nothing can be undone under a child's hands
+		if err := j.awaitChildren(ctx, r.tell); err != nil {
+			// This is no safe point: nothing can be undone under a child's hands.
 			r.out.Changed, r.out.Kept = j.story.changes() > 0, j.story.left()
 			return r.out, err
 		}
@@ -61,8 +62,8 @@ func (e *Engine) Apply(ctx context.Context, plan Plan, opts Options) (Outcome, e
 	return r.finish()
 }
 
-// finishUndo ends the undo in which an earlier run was interrupted, so that the plan begins anew on the host as it was. It
-// cannot go forward from the middle: units that ran before are stopped there, and no step need know of them.
+// finishUndo ends the undo in which an earlier run was interrupted, so that the plan begins anew on the host as it
+// was. It cannot go forward from the middle: units that ran before are stopped there, and no step need know of them.
 func (r *run) finishUndo(ctx context.Context) error {
 	r.tell.event(Event{Kind: Noted, Text: "ends the undo in which an earlier run was interrupted"})
 	u, err := r.journal.undo(ctx, r.tell)
@@ -73,7 +74,8 @@ func (r *run) finishUndo(ctx context.Context) error {
 	r.out.settle(u, err, r.tell)
 	if err == nil && len(u.errs) > 0 {
 		err = failure.Wrap(failure.Internal, u.errs[0], "cannot undo what an earlier run has left").
-			WithRemedy("mend what the message names, then anywhere rollback; anywhere operation abandon leaves the host as it is")
+			WithRemedy("mend what the message names, then anywhere rollback; " +
+				"anywhere operation abandon leaves the host as it is")
 	}
 	if err != nil {
 		return err
@@ -85,8 +87,8 @@ func (r *run) finishUndo(ctx context.Context) error {
 	return nil
 }
 
-// Observe looks at every step and changes nothing: the dry run. Pending and unknown steps are reported as planned. Where
-// Apply would be refused because of an unfinished operation, Observe is too.
+// Observe looks at every step and changes nothing: the dry run. Pending and unknown steps are reported as planned.
+// Where Apply would be refused because of an unfinished operation, Observe is too.
 func (e *Engine) Observe(ctx context.Context, plan Plan) ([]StepReport, error) {
 	if err := e.check(plan); err != nil {
 		return nil, err
@@ -255,8 +257,8 @@ func (r *run) change(ctx context.Context, i int) error {
 	return r.passed(i)
 }
 
-// passed is called for each step that is OK. The commit step commits the operation only if the operation changed it: one
-// that was so before is no reason to keep what can be undone.
+// passed is called for each step that is OK. The commit step commits the operation only if the operation changed it:
+// one that was so before is no reason to keep what can be undone.
 func (r *run) passed(i int) error {
 	s := r.plan.Steps[i]
 	if s.ID != r.plan.Commit || r.journal.story.step(s.ID) == nil || r.journal.story.commit != "" {
@@ -294,7 +296,7 @@ func (r *run) finish() (Outcome, error) {
 		how = endNothing
 	}
 	if err := r.journal.end(how); err != nil {
-		r.warn("the operation is done, and its journal could not be closed; the next run does that", err)
+		r.tell.warn("the operation is done, and its journal could not be closed; the next run does that", err)
 	}
 	return r.out, nil
 }
@@ -316,7 +318,7 @@ func (r *run) settle(ctx context.Context, cause error) (Outcome, error) {
 		r.keep()
 	case r.journal.story.changes() == 0:
 		if err := r.journal.end(endNothing); err != nil {
-			r.warn("nothing was changed, and the journal could not be removed; the next run does that", err)
+			r.tell.warn("nothing was changed, and the journal could not be removed; the next run does that", err)
 		}
 	default:
 		r.takeBack(ctx)
@@ -375,12 +377,8 @@ func (out *Outcome) settle(u *undoing, err error, tell *teller) {
 		how = endKept
 	}
 	if err := u.journal.end(how); err != nil {
-		tell.event(Event{Kind: Warned, Text: "the undo is done, and its journal could not be closed; the next run does that", Err: err})
+		tell.warn("the undo is done, and its journal could not be closed; the next run does that", err)
 	}
-}
-
-func (r *run) warn(text string, err error) {
-	r.tell.event(Event{Kind: Warned, Text: text, Err: err})
 }
 
 // cause is what ended ctx, if it has ended: an error that follows from the interruption is not the story.

@@ -56,9 +56,9 @@ type Kind struct {
 	// Undo takes back one effect, from what the journal has of it. It must be idempotent: a killed undo is begun anew.
 	// kept names what it left alone because it is no longer what was written.
 	Undo func(ctx context.Context, h host.Host, data []byte) (kept []string, err error)
-	// Committed reports, by looking at the host, that the effect cannot be taken back any more, so that the whole operation
-	// only goes forward; what names it ("managed node mi-…"). Optional. It closes the gap between an effect and its mark in
-	// the journal.
+	// Committed reports, by looking at the host, that the effect cannot be taken back any more, so that the whole
+	// operation only goes forward; what names it ("managed node mi-…"). Optional. It closes the gap between an effect
+	// and its mark in the journal.
 	Committed func(ctx context.Context, r host.Reader, data []byte) (what string, yes bool)
 }
 

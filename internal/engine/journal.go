@@ -140,7 +140,8 @@ func parseHeader(line []byte) (*story, error) {
 	}
 	switch {
 	case format.Format > journalFormat:
-		return nil, failure.New(failure.NewerRecord, "it has format %d, and this program knows %d", format.Format, journalFormat)
+		return nil, failure.New(failure.NewerRecord,
+			"it has format %d, and this program knows %d", format.Format, journalFormat)
 	case format.Format < 1:
 		return nil, failure.New(failure.JournalUnreadable, "it is not a journal's header")
 	}

@@ -128,7 +128,8 @@ func (j *journal) record(step, kind string, data any) (*record, error) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.append(entry{Is: markRecord, Seq: len(j.story.records) + 1, Step: step, Kind: kind, Data: raw}); err != nil {
+	e := entry{Is: markRecord, Seq: j.nextSeq(), Step: step, Kind: kind, Data: raw}
+	if err := j.append(e); err != nil {
 		return nil, err
 	}
 	return j.story.records[len(j.story.records)-1], nil
@@ -228,7 +229,8 @@ func (e *Engine) prune() error {
 	}
 	sort.Strings(names)
 	for ; len(names) > keepJournals; names = names[1:] {
-		if parts := strings.SplitN(strings.TrimSuffix(names[0], ".jsonl"), "-", 3); len(parts) == 3 && isName(parts[2]) {
+		parts := strings.SplitN(strings.TrimSuffix(names[0], ".jsonl"), "-", 3) // time, verb, run
+		if len(parts) == 3 && isName(parts[2]) {
 			if err := e.Host.Disk.RemoveAll(path.Join(e.Dir, backupDir, parts[2])); err != nil {
 				return err
 			}

@@ -191,7 +191,7 @@ func FuzzParse(f *testing.F) {
 	m := newMachine(f.TempDir())
 	furnish(m)
 	e := newEngine(m, "one")
-	_, err := e.Apply(context.Background(), planOf(join(plans["everything"], []Step{broken})...), Options{NoRollback: true})
+	_, err := e.Apply(context.Background(), planOf(join(removing, upgrading, []Step{broken})...), Options{NoRollback: true})
 	if err == nil {
 		f.Fatal("the broken step did not break")
 	}
@@ -199,7 +199,14 @@ func FuzzParse(f *testing.F) {
 	must(err)
 	f.Add(text)
 	f.Add(text[:len(text)-7])
-	f.Add(text[:bytes.IndexByte(text, '\n')+1])
+	head := bytes.IndexByte(text, '\n') + 1
+	f.Add(text[:head])
+	for _, line := range []string{
+		`{"is":"commit","at":"2026-11-22T10:00:00Z","what":"the slot"}`, `{"is":"end","at":"2026-11-22T10:00:00Z","how":"done"}`,
+		`{"is":"resume","at":"2026-11-22T10:00:00Z","pins":{"a":"1"}}`, `{"is":"child","at":"2026-11-22T10:00:00Z","child":{"pid":1}}`,
+	} {
+		f.Add(append(text[:head:head], line+"\n"...))
+	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		s, whole, err := parse(text)
 		if err != nil {

@@ -50,24 +50,34 @@ func child(root, plan, verb, killAt string) {
 	}
 }
 
+// planned is the plan of this name, with more steps behind it.
+func planned(name string, more ...Step) Plan {
+	if name == "commit" {
+		plan := planOf(write("conf", "/etc/fresh", "x"), slot, write("after", "/etc/after", "y"))
+		plan.Commit = "slot"
+		return plan
+	}
+	return planOf(join(plans[name], more)...)
+}
+
 // do is what both the killed process and the one after it do.
 func do(e *Engine, plan, verb string) error {
 	ctx := context.Background()
 	switch verb {
 	case "apply":
-		out, err := e.Apply(ctx, planOf(plans[plan]...), Options{})
+		out, err := e.Apply(ctx, planned(plan), Options{})
 		if err == nil && len(out.Kept) > 0 {
 			err = fmt.Errorf("kept %q without an error", out.Kept)
 		}
 		return err
 	case "fail":
-		out, err := e.Apply(ctx, planOf(append(plans[plan], broken)...), Options{})
+		out, err := e.Apply(ctx, planned(plan, broken), Options{})
 		if !failure.Is(err, failure.ServiceFailed) || !out.RolledBack {
 			return fmt.Errorf("not rolled back: kept %q, error %w", out.Kept, err)
 		}
 		return nil
 	case "break": // and leave it so
-		if _, err := e.Apply(ctx, planOf(append(plans[plan], broken)...), Options{NoRollback: true}); !failure.Is(err, failure.ServiceFailed) {
+		if _, err := e.Apply(ctx, planned(plan, broken), Options{NoRollback: true}); !failure.Is(err, failure.ServiceFailed) {
 			return fmt.Errorf("another error than was meant: %w", err)
 		}
 		return nil
@@ -216,10 +226,10 @@ func TestKilledTwice(t *testing.T) {
 	}
 }
 
-// The commit point holds through a crash too: killed between the effect and its mark, nothing is undone.
+// The commit point holds through a crash too: killed between the effect and its mark, nothing is undone, and the same
+// command goes on.
 func TestKilledAroundTheCommitPoint(t *testing.T) {
-	plans["commit"] = []Step{write("conf", "/etc/new", "x"), slot, write("after", "/etc/after", "y")}
-	defer delete(plans, "commit")
+	kept, undone := 0, 0
 	for at := 1; ; at++ {
 		m := testMachine(t)
 		before := m.tree()
@@ -231,14 +241,28 @@ func TestKilledAroundTheCommitPoint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		spent := m.exists("/slot-spent")
-		out, err := newEngine(m, "second").Rollback(context.Background())
-		switch {
-		case op == nil:
-		case spent && (!failure.Is(err, failure.NothingToRollBack) || len(out.Kept) == 0 || !m.exists("/etc/new")):
-			t.Errorf("killed at %s: undone although the slot is spent: %+v, %v", point, out, err)
-		case !spent && cmp.Diff(before, m.tree()) != "":
-			t.Errorf("killed at %s: not undone although the slot is not spent", point)
+		if op == nil { // not yet begun, or over
+			continue
 		}
+		spent := m.exists("/slot-spent")
+		out, err := newEngine(m, "second").Rollback(t.Context())
+		if !spent {
+			undone++
+			if err != nil || !out.RolledBack || !cmp.Equal(before, m.tree()) {
+				t.Errorf("killed at %s: not undone although the slot is not spent: %+v, %v", point, out, err)
+			}
+			continue
+		}
+		kept++
+		if !failure.Is(err, failure.NothingToRollBack) || len(out.Kept) == 0 || !m.exists("/etc/fresh") {
+			t.Errorf("killed at %s: undone although the slot is spent: %+v, %v", point, out, err)
+		}
+		if err := do(newEngine(m, "third"), "commit", "apply"); err != nil || m.get("/etc/after") != "y" {
+			t.Errorf("killed at %s: it did not go on: %v", point, err)
+		}
+		settled(t, m)
+	}
+	if kept < 8 || undone < 8 {
+		t.Errorf("killed only %d times before the slot was spent, and %d times after", undone, kept)
 	}
 }

@@ -19,9 +19,9 @@ import (
 // lockPoll is how often a lock that somebody else holds is tried again.
 const lockPoll = 100 * time.Millisecond
 
-// Lock takes the host's lock, waiting at most timeout. It fails with failure.Locked, naming pid and run of the holder. The
-// kernel frees the lock of a process that dies. The file stays: removing it would let two processes hold two locks of
-// the same name.
+// Lock takes the host's lock, waiting at most timeout. It fails with failure.Locked, naming pid and run of the
+// holder. The kernel frees the lock of a process that dies. The file stays: removing it would let two processes hold
+// two locks of the same name.
 func Lock(ctx context.Context, h host.Host, name, runID string, timeout time.Duration) (release func(), err error) {
 	if err := h.Disk.Mkdir(path.Dir(name), 0o755, host.Owner{}); err != nil {
 		return nil, failure.Wrap(writeCode(err), err, "cannot make the folder of the lock %s", name)
@@ -47,7 +47,8 @@ func Lock(ctx context.Context, h host.Host, name, runID string, timeout time.Dur
 	case !taken && ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case !taken:
-		return nil, failure.New(failure.Locked, "another anywhere is at work: %s", holder(h, name)).WithEvidence("%s", name)
+		return nil, failure.New(failure.Locked, "another anywhere is at work: %s", holder(h, name)).
+			WithEvidence("%s", name)
 	}
 	if err := sign(lock, fmt.Sprintf("pid %d, run %s\n", os.Getpid(), runID)); err != nil {
 		_ = lock.Unlock()
@@ -59,8 +60,8 @@ func Lock(ctx context.Context, h host.Host, name, runID string, timeout time.Dur
 	}, nil
 }
 
-// sign writes into the lock's file who holds it, through a second handle, for flock keeps its own; the two must be of the
-// same file.
+// sign writes into the lock's file who holds it, through a second handle, for flock keeps its own; the two must be of
+// the same file.
 func sign(lock *flock.Flock, text string) error {
 	f, err := os.OpenFile(lock.Path(), os.O_WRONLY, 0)
 	if err != nil {

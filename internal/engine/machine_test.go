@@ -173,8 +173,8 @@ func (u units) Disable(_ context.Context, name string) error {
 
 func (u units) Reload(context.Context) error { return nil }
 
-// packages is the package manager. Like dpkg it unpacks, runs the package's script (which starts its units and writes to
-// other files), and only then calls the package installed.
+// packages is the package manager. Like dpkg it unpacks, runs the package's script (which starts its units and writes
+// to other files), and only then calls the package installed.
 type packages struct{ *machine }
 
 // archive is a package file, and what the database has of it.

@@ -37,8 +37,8 @@ func (e *Engine) Open() (*Operation, error) {
 	return op, nil
 }
 
-// unfinished is the open operation that the plan goes on with, nil when there is none, and an error when the open one is
-// another.
+// unfinished is the open operation that the plan goes on with, nil when there is none, and an error when the open one
+// is another.
 func (e *Engine) unfinished(plan Plan) (*journal, error) {
 	j, err := e.load()
 	if err != nil || j == nil || j.story.ended != "" || j.story.Verb == plan.Verb && j.story.Key == plan.Key {
@@ -52,15 +52,17 @@ func (e *Engine) unfinished(plan Plan) (*journal, error) {
 	refusal := failure.New(failure.Unfinished, "%s was begun at %s (run %s) and is not finished",
 		what, s.Started.Format(time.RFC3339), s.Run).WithEvidence("%s", e.journalPath())
 	if s.commit != "" {
-		return nil, refusal.WithRemedy("finish it with the same anywhere %s command as then; it is past its point of no return (%s), so anywhere rollback leaves it", s.Verb, s.commit)
+		return nil, refusal.WithRemedy("finish it with the same anywhere %s command as then; "+
+			"it is past its point of no return (%s), so anywhere rollback leaves it", s.Verb, s.commit)
 	}
-	return nil, refusal.WithRemedy("finish it with the same anywhere %s command as then, or undo it: anywhere rollback", s.Verb)
+	return nil, refusal.WithRemedy("finish it with the same anywhere %s command as then, "+
+		"or undo it: anywhere rollback", s.Verb)
 }
 
 // Rollback undoes the open operation from its journal alone. One past its commit point is left as it is and named in
-// Outcome.Kept; the error then has the code failure.NothingToRollBack, as when there is no operation at all. What somebody
-// else has changed since is kept, which is no error; where undoing itself failed, the error says so and Rollback can be
-// called again.
+// Outcome.Kept; the error then has the code failure.NothingToRollBack, as when there is no operation at all. What
+// somebody else has changed since is kept, which is no error; where undoing itself failed, the error says so and
+// Rollback can be called again.
 func (e *Engine) Rollback(ctx context.Context) (Outcome, error) {
 	j, err := e.load()
 	if err != nil {
@@ -82,8 +84,9 @@ func (e *Engine) Rollback(ctx context.Context) (Outcome, error) {
 	if err == nil && j.story.commit != "" {
 		out.Changed, out.Kept = true, j.story.left()
 		out.Steps = j.story.reports(func(string) string { return isKept })
-		return out, failure.New(failure.NothingToRollBack, "%s is past its point of no return: %s", j.story.Verb, j.story.commit).
-			WithRemedy("finish it with the same anywhere %s command as at %s", j.story.Verb, j.story.Started.Format(time.RFC3339))
+		s := j.story
+		return out, failure.New(failure.NothingToRollBack, "%s is past its point of no return: %s", s.Verb, s.commit).
+			WithRemedy("finish it with the same anywhere %s command as at %s", s.Verb, s.Started.Format(time.RFC3339))
 	}
 	out.settle(u, err, tell)
 	out.Steps = j.story.reports(u.status)
@@ -104,8 +107,8 @@ func (s *story) reports(status func(step string) string) []StepReport {
 	return all
 }
 
-// Abandon moves the open journal aside without touching the host, and returns where it is now. It works for a journal that
-// cannot be read too; the backups that belong to it stay.
+// Abandon moves the open journal aside without touching the host, and returns where it is now. It works for a journal
+// that cannot be read too; the backups that belong to it stay.
 func (e *Engine) Abandon() (path string, err error) {
 	verb, run := "unreadable", e.RunID
 	j, err := e.load()

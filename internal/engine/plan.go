@@ -25,8 +25,8 @@ type Obs struct {
 // Step is one thing that must be so. It is described once; plan, dry run, apply and resume all come from it.
 type Step struct {
 	ID, Title string
-	// Observe looks, and changes nothing. It is called to make the plan, again just before Change and once more after it:
-	// a step that is not OK after its Change has failed.
+	// Observe looks, and changes nothing. It is called to make the plan, again just before Change and once more after
+	// it: a step that is not OK after its Change has failed.
 	Observe func(ctx context.Context, r host.Reader) (Obs, error)
 	// Fetch downloads into the cache what Change will need. Fetches of all pending steps run in parallel at the start;
 	// progress may be reported with Progress(ctx, …). Optional.
@@ -40,8 +40,9 @@ type Plan struct {
 	Verb string
 	Key  string            // digest of the request without its secrets: the same command again has the same key
 	Pins map[string]string // resolved once, journalled, used again on resume
-	// Resolve fills the pins that are missing. It is called once, only when a step is pending, before the first Fetch: what
-	// it costs (the network, a check that only a change needs) a run without changes does not pay. Optional.
+	// Resolve fills the pins that are missing. It is called once, only when a step is pending, before the first
+	// Fetch: what it costs (the network, a check that only a change needs) a run without changes does not pay.
+	// Optional.
 	Resolve func(ctx context.Context, pins map[string]string) error
 	Steps   []Step
 	// Gate is the id of the first step that may not start before every Fetch is done.

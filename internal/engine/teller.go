@@ -25,6 +25,9 @@ func (t *teller) event(e Event) {
 	t.listen(e)
 }
 
+// warn tells what the reader should know, and does not stop for.
+func (t *teller) warn(text string, err error) { t.event(Event{Kind: Warned, Text: text, Err: err}) }
+
 // progress is the context of a step's fetch.
 func (t *teller) progress(ctx context.Context, s Step) context.Context {
 	return context.WithValue(ctx, progressKey{}, func(done, total int64) {

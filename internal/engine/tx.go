@@ -12,8 +12,9 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/secret"
 )
 
-// Tx is the only way by which a step changes anything. Each primitive writes its before-image to the journal, reaches the
-// disk with it, acts, and marks it done. A primitive does not begin once its ctx has ended; it returns context.Cause then.
+// Tx is the only way by which a step changes anything. Each primitive writes its before-image to the journal, reaches
+// the disk with it, acts, and marks it done. A primitive does not begin once its ctx has ended; it returns
+// context.Cause then.
 //
 // Every primitive may be called again by a run that goes on after a crash. Undoing backwards then passes through every
 // state that was recorded, so the one before the first record is where it ends.
@@ -32,9 +33,9 @@ func (tx *Tx) Note(format string, args ...any) {
 	tx.tell.event(Event{Kind: Noted, Step: tx.step, Text: fmt.Sprintf(format, args...)})
 }
 
-// Backup copies a file, which may hold secrets, to the operation's backup folder with mode 0600 and returns the copy's
-// path; "" for a file that does not exist. It gives the same answer for the rest of the operation, in a resumed run too:
-// the copy is of the file as it was before the operation touched it.
+// Backup copies a file, which may hold secrets, to the operation's backup folder with mode 0600 and returns the
+// copy's path; "" for a file that does not exist. It gives the same answer for the rest of the operation, in a
+// resumed run too: the copy is of the file as it was before the operation touched it.
 func (tx *Tx) Backup(path string) (string, error) {
 	for _, r := range tx.journal.story.records {
 		if b, ok := r.change.(*backupChange); ok && b.Before.Path == path {
@@ -111,8 +112,8 @@ func (c *effectChange) undo(ctx context.Context, u *undoing, _ *record) ([]strin
 	return kind.Undo(ctx, u.host, c.data)
 }
 
-// Run runs a child inside an Effect's do. The child is journalled with pid and start time, so that a later run waits for
-// it if it outlives this process.
+// Run runs a child inside an Effect's do. The child is journalled with pid and start time, so that a later run waits
+// for it if it outlives this process.
 func (tx *Tx) Run(ctx context.Context, cmd host.Cmd) (host.Result, error) {
 	if ctx.Err() != nil {
 		return host.Result{}, context.Cause(ctx)
@@ -139,8 +140,8 @@ func (tx *Tx) watched(ctx context.Context, secrets ...string) context.Context {
 	return host.WithChildHook(ctx, hook)
 }
 
-// watchedKey marks a context that a Tx already watches, so that a child which Run starts inside an Effect is written down
-// once.
+// watchedKey marks a context that a Tx already watches, so that a child which Run starts inside an Effect is written
+// down once.
 type watchedKey struct{}
 
 // watch remembers the hook that was there before.

@@ -13,10 +13,10 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
-// WriteFile makes or replaces the file at path. mode is for a new file; an existing one keeps its mode and owner. Missing
-// parents are made with mode 0755. Writing what is already there does nothing. data is held in memory: its hash is in the
-// journal before the file changes. Undo restores the former content, or removes the file, where the file is still what
-// was written or is missing; else it is kept.
+// WriteFile makes or replaces the file at path. mode is for a new file; an existing one keeps its mode and owner.
+// Missing parents are made with mode 0755. Writing what is already there does nothing. data is held in memory: its
+// hash is in the journal before the file changes. Undo restores the former content, or removes the file, where the
+// file is still what was written or is missing; else it is kept.
 func (tx *Tx) WriteFile(ctx context.Context, path string, data io.Reader, mode fs.FileMode) error {
 	content, err := io.ReadAll(data)
 	if err != nil {
@@ -77,7 +77,8 @@ func (c *fileChange) undo(_ context.Context, u *undoing, r *record) ([]string, e
 	case now.same(c.Before) && r.done:
 		return nil, nil
 	case now.same(c.Before), now.Is == absent, now.Is == file && now.SHA256 == c.After:
-		// A killed write may have left its temporary file beside it: writing or removing once more sweeps that away too.
+		// A killed write may have left its temporary file beside it: writing or removing once more sweeps that away
+		// too.
 		return nil, restore(u.host, c.Before)
 	}
 	return left(c.Before.Path, "was changed by somebody else"), nil

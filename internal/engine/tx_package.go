@@ -7,10 +7,10 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
-// Install installs the package file, after finishing what the package manager was interrupted in. units are those that
-// the package brings or whose state its scripts change: undo brings them back to what they were. Undo removes the package
-// if it was absent, and reinstalls former when that is the file of the version that was there; else it is kept. A package
-// that has another version by then than the one installed here is kept too.
+// Install installs the package file, after finishing what the package manager was interrupted in. units are those
+// that the package brings or whose state its scripts change: undo brings them back to what they were. Undo removes
+// the package if it was absent, and reinstalls former when that is the file of the version that was there; else it is
+// kept. A package that has another version by then than the one installed here is kept too.
 func (tx *Tx) Install(ctx context.Context, name, file, former string, units ...string) error {
 	before, err := tx.host.Packages.Package(name)
 	if err != nil {
@@ -44,14 +44,15 @@ func (tx *Tx) Install(ctx context.Context, name, file, former string, units ...s
 		return failure.Wrap(failure.PackageInstall, err, "cannot look at the package %s", name)
 	}
 	if !now.Installed || now.Partial {
-		return failure.New(failure.PackageInstall, "the package manager reports success, and %s is not installed", name).
-			WithEvidence("its database has version %q, installed: %t, half-way: %t", now.Version, now.Installed, now.Partial)
+		return failure.New(failure.PackageInstall, "the package manager says it is done, and %s is not installed", name).
+			WithEvidence("its database has version %q, installed %t, half-way %t", now.Version, now.Installed, now.Partial)
 	}
 	return tx.journal.write(entry{Is: markDone, Seq: r.seq, Version: now.Version})
 }
 
-// packageRecord writes the record, or finds the operation's first one of this package: what was there before that is what
-// undo goes back to, and a run that was killed inside the package manager must not take its ruins for the before-image.
+// packageRecord writes the record, or finds the operation's first one of this package: what was there before that is
+// what undo goes back to, and a run that was killed inside the package manager must not take its ruins for the
+// before-image.
 func (tx *Tx) packageRecord(c packageChange) (*record, error) {
 	for _, r := range tx.journal.story.records {
 		first, ok := r.change.(*packageChange)

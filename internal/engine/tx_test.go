@@ -172,3 +172,28 @@ func TestChildrenAreToldToTheHookThatWasThere(t *testing.T) {
 	}
 	equal(t, "pids", pids, []int{4711, 4712, 4712, 4712})
 }
+
+// A step may take its own effect back before it fails, so that not even --no-rollback leaves it standing.
+func TestTakeBack(t *testing.T) {
+	m := testMachine(t)
+	before := m.tree()
+	during(t, m, func(ctx context.Context, tx *Tx) error {
+		if err := identifying[0].Change(ctx, tx); err != nil {
+			return err
+		}
+		saved, err := tx.Backup("/var/lib/ident")
+		if err != nil {
+			return err
+		}
+		if _, err := tx.TakeBack(ctx, "identity", identity{"never recorded"}); err != nil {
+			t.Error(err)
+		}
+		_, err = tx.TakeBack(ctx, "identity", identity{saved})
+		return err
+	})
+	equal(t, "the machine", m.tree(), before)
+	if out, err := newEngine(m, "two").Rollback(t.Context()); err != nil || !out.RolledBack {
+		t.Errorf("outcome %+v, error %v", out, err)
+	}
+	equal(t, "the machine", m.tree(), before)
+}

@@ -165,13 +165,14 @@ func (u *undoing) stopUnits(ctx context.Context) {
 			err = u.host.Manager.Disable(u.watched(ctx, ""), before.Name)
 		}
 		if err != nil {
-			u.tell.event(Event{Kind: Warned, Text: before.Name + " could not be stopped before its files go back", Err: err})
+			u.tell.warn(before.Name+" could not be stopped before its files go back", err)
 		}
 	}
 }
 
-// bringBackUnits brings each unit to its first image. A unit that no longer exists is passed over. One that is up already
-// was started by a package's script in the middle of the undo, with files that were not yet back: it is stopped first.
+// bringBackUnits brings each unit to its first image. A unit that no longer exists is passed over. One that is up
+// already was started by a package's script in the middle of the undo, with files that were not yet back: it is
+// stopped first.
 func (u *undoing) bringBackUnits(ctx context.Context) {
 	u.stopUnits(ctx)
 	units := u.journal.story.units()

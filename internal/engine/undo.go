@@ -38,8 +38,9 @@ var undoTable = map[string]func() change{
 	kindReload:   func() change { return new(reloadChange) },
 }
 
-// change is the data of a record. undo looks at what is there now and takes the change back; it is idempotent, and it does
-// nothing where the change never happened. kept says what it left alone because it is no longer what was written.
+// change is the data of a record. undo looks at what is there now and takes the change back; it is idempotent, and it
+// does nothing where the change never happened. kept says what it left alone because it is no longer what was
+// written.
 type change interface {
 	undo(ctx context.Context, u *undoing, r *record) (kept []string, err error)
 }
@@ -69,8 +70,9 @@ type undoing struct {
 	errs  []error
 }
 
-// undo takes the whole operation back, unless it cannot be taken back any more; then it says so in the journal, and the
-// story's commit is set. When ctx ends it stops between two records and returns its cause: what is left is undone by the next.
+// undo takes the whole operation back, unless it cannot be taken back any more; then it says so in the journal, and
+// the story's commit is set. When ctx ends it stops between two records and returns its cause: what is left is undone
+// by the next.
 func (j *journal) undo(ctx context.Context, tell *teller) (*undoing, error) {
 	u := &undoing{journal: j, host: j.Host, tell: tell, steps: map[string]bool{}}
 	if err := j.awaitChildren(ctx, tell); err != nil {
@@ -137,17 +139,17 @@ func (u *undoing) back(ctx context.Context, r *record) {
 	}
 }
 
-// write writes a mark of the undo. It only saves work: an undo without it is begun anew and ends the same, so a full disk
-// does not keep anything from being taken back.
+// write writes a mark of the undo. It only saves work: an undo without it is begun anew and ends the same, so a full
+// disk does not keep anything from being taken back.
 func (u *undoing) write(e entry) {
 	if err := u.journal.write(e); err != nil {
-		u.tell.event(Event{Kind: Warned, Text: "the journal could not be written", Err: err})
+		u.tell.warn("the journal could not be written", err)
 	}
 }
 
 func (u *undoing) failed(what string, err error) {
 	u.errs = append(u.errs, failure.Wrap(failure.Internal, err, "%s", what))
-	u.tell.event(Event{Kind: Warned, Text: what, Err: err})
+	u.tell.warn(what, err)
 }
 
 // watched is a context under which the children of an undo are journalled, for they outlive us like any other.
@@ -236,12 +238,12 @@ func (j *journal) committed(ctx context.Context, tell *teller) bool {
 func (j *journal) commit(tell *teller, what string) {
 	if err := j.write(entry{Is: markCommit, What: what}); err != nil {
 		j.story.commit = what
-		tell.event(Event{Kind: Warned, Text: "the journal could not be written", Err: err})
+		tell.warn("the journal could not be written", err)
 	}
 }
 
-// awaitChildren waits for those that a killed run left behind: while one is at work, nothing may be looked at or touched.
-// This run's own children need no waiting: host.Runner returns when they are gone.
+// awaitChildren waits for those that a killed run left behind: while one is at work, nothing may be looked at or
+// touched. This run's own children need no waiting: host.Runner returns when they are gone.
 func (j *journal) awaitChildren(ctx context.Context, tell *teller) error {
 	for ; len(j.orphans) > 0; j.orphans = j.orphans[1:] {
 		child := j.orphans[0]

@@ -34,7 +34,10 @@ func TestWhatSomebodyElseChangedIsKept(t *testing.T) {
 		{"a replaced file", writing, func(m *machine) { m.put("/etc/conf/base.service", "port=7\n") },
 			"/etc/conf/base.service (was changed",
 			map[string]string{"/etc/conf/base.service": "port=7\n", "/etc/new/folder/file": "no /etc/new/folder/file"}},
-		{"a file become a folder", writing, func(m *machine) { m.drop("/etc/new/folder/file"); m.put("/etc/new/folder/file/x", "mine") },
+		{"a file become a folder", writing, func(m *machine) {
+			m.drop("/etc/new/folder/file")
+			m.put("/etc/new/folder/file/x", "mine")
+		},
 			"/etc/new/folder/file (was changed|/etc/new/folder (is not empty|/etc/new (is not empty",
 			map[string]string{"/etc/new/folder/file/x": "mine"}},
 		{"a folder with something in it", folders, func(m *machine) { m.put("/srv/a/x", "mine") },
@@ -168,7 +171,8 @@ func TestAPackageWithoutAWayBackIsKept(t *testing.T) {
 	equal(t, "the unit", m.exists("/run/units/base.service"), true)
 }
 
-// What cannot be undone now can be later: the journal stays open and says what is missing, and everything else is undone.
+// What cannot be undone now can be later: the journal stays open and says what is missing, and everything else is
+// undone.
 func TestAnUndoThatFailsCanBeTriedAgain(t *testing.T) {
 	m := testMachine(t)
 	before := m.tree()
