@@ -37,7 +37,7 @@ func TestHostsOfBothCgroupVersions(t *testing.T) {
 
 func TestHostReachesTheTestAndNothingElse(t *testing.T) {
 	t.Parallel()
-	h := lab.Start(t, lab.Host{})
+	h := lab.Start(t, lab.Host{Names: []string{"ecs.eu-central-1.amazonaws.com"}})
 	listener, err := net.Listen("tcp", lab.Address+":0")
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestHostReachesTheTestAndNothingElse(t *testing.T) {
 	defer srv.Close()
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	const get = `exec 3<>/dev/tcp/$0/$1; printf 'GET / HTTP/1.0\r\n\r\n' >&3; cat <&3`
-	res := h.Run(lab.Cmd{Args: []string{"/bin/bash", "-c", get, "lab", port}})
+	res := h.Run(lab.Cmd{Args: []string{"/bin/bash", "-c", get, "ecs.eu-central-1.amazonaws.com", port}})
 	if !strings.HasSuffix(res.Stdout, "emulated") {
 		t.Errorf("the host did not reach the test: %v", res)
 	}
@@ -137,9 +137,12 @@ func TestTreeTellsWhatChanged(t *testing.T) {
 	}
 }
 
-func TestLinksLeadInsideTheHost(t *testing.T) {
+func TestLinksAndBinds(t *testing.T) {
 	t.Parallel()
-	h := lab.Start(t, lab.Host{Name: "inside"})
+	h := lab.Start(t, lab.Host{Name: "inside", Binds: []string{lab.Shared("simagent") + ":/usr/local/bin/agent"}})
+	if res := h.Shell("echo >>/usr/local/bin/agent"); res.Exit == 0 || !strings.Contains(res.Stderr, "Read-only") {
+		t.Errorf("a bound file must be there and read-only: %v", res)
+	}
 	h.MustShell("ln -s /etc/hostname /opt/link")
 	data, err := h.ReadFile("/opt/link")
 	if err != nil || strings.TrimSpace(string(data)) != "inside" {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,8 +83,15 @@ func TestSSMAgentsPackage(t *testing.T) {
 	mirror := packages.NewMirror(t, region)
 	deb := mirror.AddSSMAgent(packages.Options{Version: ssmVersion, Program: lab.Shared("simagent")})
 	h := lab.Start(t, lab.Host{})
+	units := h.Units()
+	if units["ssh.service"] != "enabled running" {
+		t.Errorf("units of a fresh host: %v", units)
+	}
 	if res := install(h, deb); res.Exit != 0 {
 		t.Fatal(res)
+	}
+	if got := h.Units()["amazon-ssm-agent.service"]; !strings.HasPrefix(got, "enabled") {
+		t.Errorf("amazon-ssm-agent.service is %q among the units", got)
 	}
 	if got := h.MustShell("dpkg-query -W -f '${Version} ${Status}' amazon-ssm-agent"); got != ssmVersion+"-1 install ok installed" {
 		t.Errorf("dpkg says %q", got)
@@ -101,6 +109,9 @@ func TestSSMAgentsPackage(t *testing.T) {
 	h.MustShell("dpkg -r amazon-ssm-agent")
 	if u := h.Unit("amazon-ssm-agent.service"); u.Load != "not-found" || h.Exists("/usr/bin/amazon-ssm-agent") {
 		t.Errorf("still there after dpkg -r: %+v", u)
+	}
+	if now := h.Units(); !maps.Equal(now, units) {
+		t.Errorf("units after dpkg -r: %v, before: %v", now, units)
 	}
 }
 

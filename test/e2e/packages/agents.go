@@ -19,7 +19,7 @@ func SSMAgent(to string, o Options) error {
 	if err != nil {
 		return err
 	}
-	b.info.Deb.Compression = "gzip"
+	b.info.Deb.Compression = "zstd"
 	for _, name := range []string{
 		"amazon-ssm-agent", "ssm-agent-worker", "ssm-cli", "ssm-document-worker", "ssm-session-worker", "ssm-session-logger",
 	} {
@@ -47,7 +47,7 @@ func ECSInit(to string, o Options) error {
 	if err != nil {
 		return err
 	}
-	b.info.Deb.Compression = "zstd"
+	b.info.Deb.Compression = "gzip"
 	b.info.Depends = []string{
 		"systemd", "docker-ce (>= 17.12.0) | docker-engine (>= 1.6.0) | docker-ee | docker.io",
 	}
