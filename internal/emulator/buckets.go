@@ -40,7 +40,7 @@ func (e *Emulator) serveBucket(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
 		_, _ = w.Write(data[:len(data)/2])
 		_ = http.NewResponseController(w).Flush() // so that the first half arrives
-		panic(http.ErrAbortHandler) // cuts the connection, as a broken network does
+		panic(http.ErrAbortHandler)               // cuts the connection, as a broken network does
 	}
 	http.ServeContent(rec, r, "", modified, bytes.NewReader(data))
 }

@@ -72,8 +72,8 @@ func (e *Emulator) describeCluster(c *cluster) map[string]any {
 	}
 }
 
-// registerContainerInstance knows the managed node only from the caller's credentials: nothing in an external instance's
-// request names it (amazon-ecs-agent 1.105.1, request captured 2026-11-22).
+// registerContainerInstance knows the managed node only from the caller's credentials: nothing in the request of an
+// external instance names it (amazon-ecs-agent 1.105.1, request captured 2026-11-22).
 func (e *Emulator) registerContainerInstance(c *call) (any, *apiError) {
 	var in struct {
 		Cluster              string `json:"cluster"`

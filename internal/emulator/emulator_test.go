@@ -118,14 +118,16 @@ func TestTheSDKUnderstandsTheAnswers(t *testing.T) {
 	ctx := context.Background()
 	systems := ssm.NewFromConfig(w.config())
 	made, err := systems.CreateActivation(ctx, &ssm.CreateActivationInput{
-		IamRole: aws.String("service-role/ecsAnywhereRole"), RegistrationLimit: aws.Int32(3), Description: aws.String("run 7"),
+		IamRole: aws.String("service-role/ecsAnywhereRole"), RegistrationLimit: aws.Int32(3),
+		Description:    aws.String("run 7"),
 		ExpirationDate: aws.Time(w.now.Add(time.Hour)),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(*made.ActivationCode) < 20 || len(*made.ActivationId) != 36 {
-		t.Errorf("activation %s with a code of %d characters; AWS's have 36 and 20", *made.ActivationId, len(*made.ActivationCode))
+		t.Errorf("activation %s with a code of %d characters; AWS's have 36 and 20", *made.ActivationId,
+			len(*made.ActivationCode))
 	}
 	list, err := systems.DescribeActivations(ctx, &ssm.DescribeActivationsInput{})
 	if err != nil {
@@ -163,7 +165,8 @@ func TestTheSDKUnderstandsTheAnswers(t *testing.T) {
 func TestDeniedActions(t *testing.T) {
 	w := newWorld(t, emulator.Options{})
 	w.AddOperator(emulator.Key{ID: "AKIAREADER0000000001", Secret: secret.NewText("reader"), Deny: []string{"ssm:*"}})
-	status, code, body := w.call("AmazonSSM.DescribeActivations", "{}", signing{id: "AKIAREADER0000000001", secret: "reader"})
+	status, code, body := w.call("AmazonSSM.DescribeActivations", "{}",
+		signing{id: "AKIAREADER0000000001", secret: "reader"})
 	if status != 400 || code != "AccessDeniedException" {
 		t.Errorf("got %d %s %v", status, code, body)
 	}
@@ -201,7 +204,8 @@ func TestBuckets(t *testing.T) {
 	if status, _, data, _ := get(name, "bytes=10-"); status != 206 || string(data) != "abcdef" {
 		t.Errorf("a range got %d %q", status, data)
 	}
-	if status, _, data, _ := get("amazon-ssm-us-east-1/latest/none", ""); status != 404 || !bytes.Contains(data, []byte("NoSuchKey")) {
+	status, _, data, _ := get("amazon-ssm-us-east-1/latest/none", "")
+	if status != 404 || !bytes.Contains(data, []byte("NoSuchKey")) {
 		t.Errorf("a missing object got %d %q", status, data)
 	}
 	for _, c := range []struct {
@@ -235,8 +239,9 @@ func TestRequestsAreLogged(t *testing.T) {
 	w.call("AmazonSSM.DescribeActivations", "{}", signing{})
 	w.call("AmazonSSM.DescribeActivations", "{}", signing{id: "none"})
 	log := w.Requests()
-	if len(log) != 2 || log[0].Operation != "ssm:DescribeActivations" || log[0].KeyID != operatorID || log[0].Status != 200 ||
-		!log[0].At.Equal(w.now) || log[1].KeyID != "" || log[1].Error != "MissingAuthenticationTokenException" {
+	if len(log) != 2 || log[0].Operation != "ssm:DescribeActivations" || log[0].KeyID != operatorID ||
+		log[0].Status != 200 || !log[0].At.Equal(w.now) || log[1].KeyID != "" ||
+		log[1].Error != "MissingAuthenticationTokenException" {
 		t.Errorf("the log is %+v", log)
 	}
 }

@@ -80,7 +80,8 @@ var services = map[string]struct {
 	"AmazonEC2ContainerServiceV20141113": {"ecs", ecsOperations},
 }
 
-// ServeHTTP answers every service: AWS JSON 1.1 by X-Amz-Target, STS's query protocol, the agents' sockets, the buckets.
+// ServeHTTP answers every service: AWS JSON 1.1 by X-Amz-Target, STS's query protocol, the agents' sockets and the
+// buckets.
 func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.hold(r.Context())
 	w.Header().Set("X-Amzn-Requestid", uuid())
@@ -203,8 +204,8 @@ func (e *Emulator) authenticate(r *http.Request, s *signed, body []byte, service
 	return k, nil
 }
 
-// nodeActions are what a node's role may do: AmazonSSMManagedInstanceCore and AmazonEC2ContainerServiceforEC2Role as far
-// as there are such operations here. It can drain and deregister its container instance, and cannot describe it.
+// nodeActions are what a node's role may do: AmazonSSMManagedInstanceCore and AmazonEC2ContainerServiceforEC2Role as
+// far as there are such operations here. It can drain and deregister its container instance, and cannot describe it.
 var nodeActions = map[string]bool{
 	"ssm:UpdateInstanceInformation": true, "ecs:CreateCluster": true, "ecs:DeregisterContainerInstance": true,
 	"ecs:DiscoverPollEndpoint": true, "ecs:Poll": true, "ecs:RegisterContainerInstance": true,

@@ -22,7 +22,8 @@ func (s *SSM) shareFile() string {
 }
 
 // share writes the keys into a profile of the shared file. Other profiles, other keys of this one, comments and an
-// existing file's mode stay; a file that cannot be parsed is replaced as a whole. The file does not say when they expire.
+// existing file's mode stay; a file that cannot be parsed is replaced as a whole. The file does not say when the keys
+// expire.
 func (s *SSM) share(keys accessKeys, profile string, log seelog) error {
 	file := s.shareFile()
 	if err := os.MkdirAll(filepath.Dir(s.path(file)), 0o700); err != nil {

@@ -68,7 +68,8 @@ func (d *docker) do(ctx context.Context, method, path string, body io.Reader, ki
 
 type dockerVersion struct{ Version, ApiVersion, MinAPIVersion string }
 
-// version asks the daemon and settles the API's: ecs-init knows 1.21 to 1.44 (ecs-init 1.105.1, docker/dependencies.go).
+// version asks the daemon and settles the API's: ecs-init knows 1.21 to 1.44 (ecs-init 1.105.1,
+// docker/dependencies.go).
 func (d *docker) version(ctx context.Context) (dockerVersion, error) {
 	var v dockerVersion
 	if err := d.do(ctx, http.MethodGet, "/version", nil, "", &v); err != nil {
@@ -80,7 +81,8 @@ func (d *docker) version(ctx context.Context) (dockerVersion, error) {
 		use = most
 	}
 	if use > 44 || use < 21 {
-		return v, fmt.Errorf("could not create docker client: the daemon speaks API 1.%d to 1.%d, not 1.21 to 1.44", least, most)
+		return v, fmt.Errorf("could not create docker client: the daemon speaks API 1.%d to 1.%d, not 1.21 to 1.44",
+			least, most)
 	}
 	d.api = fmt.Sprintf("/v1.%d", use)
 	return v, nil

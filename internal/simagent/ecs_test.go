@@ -56,7 +56,8 @@ func TestECSRegistration(t *testing.T) {
 	}
 	h.until("the connection", func() bool { i := h.cloud.Instances(); return len(i) == 1 && i[0].Connected })
 	i := h.cloud.Instances()[0]
-	if i.NodeID != h.cloud.Nodes()[0].ID || i.Cluster != "demo" || i.Status != "ACTIVE" || i.AgentVersion != simagent.DefaultECSVersion {
+	if i.NodeID != h.cloud.Nodes()[0].ID || i.Cluster != "demo" || i.Status != "ACTIVE" ||
+		i.AgentVersion != simagent.DefaultECSVersion {
 		t.Errorf("the instance is %+v", i)
 	}
 	answer, err := http.Get("http://" + address() + "/v1/metadata")
@@ -110,20 +111,25 @@ func TestHowTheAgentEnds(t *testing.T) {
 	}{
 		{"access denied", fault(emulator.FaultRegisterAccessDenied), nil, 1, []string{
 			"api error AccessDeniedException: User: arn:aws:sts::123456789012:assumed-role/ecsAnywhereRole/mi-",
-			"is not authorized to perform: ecs:RegisterContainerInstance", "Received terminal error from RegisterContainerInstance call, exiting"}},
+			"is not authorized to perform: ecs:RegisterContainerInstance",
+			"Received terminal error from RegisterContainerInstance call, exiting"}},
 		{"keys expired", fault(emulator.FaultCredentialsExpired), nil, 1, []string{"api error ExpiredTokenException"}},
 		{"clock", fault(emulator.FaultClockSkew), nil, 1, []string{"api error InvalidSignatureException: Signature expired"}},
 		{"no cluster", nil, map[string]string{"ECS_CLUSTER": "nowhere"}, 5, []string{
 			"ClientException: Cluster not found.", "Instance registration attempt with client performing invalid action",
 			"Agent will terminally exit, unable to register container instance:"}},
+		{"cluster missing", fault(emulator.FaultClusterMissing), nil, 5, []string{"ClientException: Cluster not found."}},
 		{"attributes", fault(emulator.FaultNoAttributeEcho), nil, 5, []string{
 			"Error registering attributes", "Instance registration attempt with invalid attribute(s)"}},
 		{"inactive", func(h *host) { registered(h); _ = h.cloud.Fault(emulator.FaultInstanceInactive) }, nil, 5, []string{
-			"Instance re-registration attempt with client performing invalid action", "is inactive.", "Agent will terminally exit"}},
+			"Instance re-registration attempt with client performing invalid action", "is inactive.",
+			"Agent will terminally exit"}},
 		{"other cluster", registered, map[string]string{"ECS_CLUSTER": "other"}, 5, []string{
-			"Data mismatch; saved cluster 'demo' does not match configured cluster 'other'.", "Unable to initialize new task engine"}},
+			"Data mismatch; saved cluster 'demo' does not match configured cluster 'other'.",
+			"Unable to initialize new task engine"}},
 		{"same cluster by its ARN", registered, map[string]string{
-			"ECS_CLUSTER": "arn:aws:ecs:us-east-1:123456789012:cluster/demo"}, 5, []string{"Data mismatch; saved cluster 'demo'"}},
+			"ECS_CLUSTER": "arn:aws:ecs:us-east-1:123456789012:cluster/demo"}, 5, []string{
+			"Data mismatch; saved cluster 'demo'"}},
 		{"quoted", nil, map[string]string{"ECS_EXTERNAL": `"true"`}, 1, []string{
 			`Invalid format for \"ECS_EXTERNAL\"`, "Unable to detect VPC ID and Subnet"}},
 		{"no Region", nil, map[string]string{"AWS_DEFAULT_REGION": ""}, 1, []string{
@@ -131,7 +137,8 @@ func TestHowTheAgentEnds(t *testing.T) {
 		{"no keys", func(h *host) { _ = os.Remove(filepath.Join(h.root, "root/.aws/credentials")) }, nil, 1, []string{
 			"no valid providers in chain", "failed to get shared config profile, default", "exiting"}},
 		{"unreachable", nil, map[string]string{"ECS_BACKEND_HOST": "http://127.0.0.1:1"}, 1, []string{
-			"RegisterContainerInstance, exceeded maximum number of attempts, 3, https response error StatusCode: 0, RequestID: , request send failed, Post"}},
+			"RegisterContainerInstance, exceeded maximum number of attempts, 3, https response error StatusCode: 0, " +
+				"RequestID: , request send failed, Post"}},
 		{"half an ECS Exec", func(h *host) {
 			for _, f := range []string{"certs/tls-ca-bundle.pem", "config/x", "bin/3.3.1.0/amazon-ssm-agent"} {
 				h.write("/managed-agents/execute-command/"+f, "")

@@ -14,7 +14,8 @@ import (
 	"strings"
 )
 
-// Exit statuses of the ECS agent (agent/sighandlers/exitcodes). ecs-init runs it again after all but 0 and exitTerminal.
+// Exit statuses of the ECS agent (agent/sighandlers/exitcodes). ecs-init runs it again after all but 0 and
+// exitTerminal.
 const (
 	exitOK       = 0
 	exitError    = 1
@@ -239,11 +240,11 @@ func (a *ECSAgent) credentials(c ecsConfig, log logfmt) (accessKeys, error) {
 	const file = "/rotatingcreds/credentials"
 	keys, ok := a.readKeys(file, c.profile)
 	if !ok {
-		return keys, fmt.Errorf("no valid providers in chain: failed to get shared config profile, %s\nno EC2 IMDS role found",
-			c.profile)
+		return keys, fmt.Errorf("no valid providers in chain: failed to get shared config profile, %s\n"+
+			"no EC2 IMDS role found", c.profile)
 	}
-	log.info(fmt.Sprintf("Successfully got instance credentials from file %s. Provider: RotatingSharedCredentialsProvider. "+
-		"Access Key ID XXXX%s", file, keys.ID[max(0, len(keys.ID)-4):]))
+	log.info(fmt.Sprintf("Successfully got instance credentials from file %s. "+
+		"Provider: RotatingSharedCredentialsProvider. Access Key ID XXXX%s", file, keys.ID[max(0, len(keys.ID)-4):]))
 	log.info("Successfully got ECS instance credentials from provider: RotatingSharedCredentialsProvider")
 	return keys, nil
 }

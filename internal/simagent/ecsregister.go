@@ -98,7 +98,8 @@ func (a *ECSAgent) attributes(c ecsConfig, first bool) []ecsAttribute {
 		family = "LINUX"
 	}
 	list := []ecsAttribute{
-		{"ecs.os-type", "linux"}, {"ecs.os-family", "LINUX"}, {"ecs.os-type-detailed", family}, {"ecs.cpu-architecture", arch},
+		{"ecs.os-type", "linux"}, {"ecs.os-family", "LINUX"}, {"ecs.os-type-detailed", family},
+		{"ecs.cpu-architecture", arch},
 		{Name: "ecs.capability.external"}, {Name: "ecs.capability.ipv6-only"}, {Name: "ecs.capability.task-iam-role"},
 		{Name: "com.amazonaws.ecs.capability.docker-remote-api.1.25"},
 	}
@@ -154,7 +155,8 @@ func (a *ECSAgent) register(ctx context.Context, c ecsConfig, arn string, log lo
 	var failed *sdkError
 	if c.cluster == "" && errors.As(err, &failed) && strings.HasSuffix(err.Error(), "Cluster not found.") {
 		// Only an empty ECS_CLUSTER makes the agent create the cluster "default".
-		if err = a.ecsCall(ctx, c, "CreateCluster", map[string]string{"clusterName": "default"}, &struct{}{}, log); err == nil {
+		name := map[string]string{"clusterName": "default"}
+		if err = a.ecsCall(ctx, c, "CreateCluster", name, &struct{}{}, log); err == nil {
 			err = a.ecsCall(ctx, c, "RegisterContainerInstance", in, &out, log)
 		}
 	}

@@ -105,7 +105,8 @@ func (i *Init) inPath(tool string) bool {
 	return false
 }
 
-// preStart loads the agent's image as the state of the cache says: 0 there is none, 1 loaded, 2 load it whatever is there.
+// preStart loads the agent's image as the state of the cache says: 0 there is none, 1 loaded, 2 load it whatever is
+// there.
 func (i *Init) preStart(ctx context.Context, d *docker, log logfmt) error {
 	text := strings.TrimSpace(i.readText(cacheState))
 	info, err := os.Stat(i.follow(cachedImage))

@@ -61,7 +61,8 @@ func (h *host) packaged() {
 	}
 	h.write("/var/cache/ecs/ecs-agent-v1.105.1-1.tar", image.String())
 	h.write("/var/cache/ecs/state", "2")
-	if err := os.Symlink("/var/cache/ecs/ecs-agent-v1.105.1-1.tar", filepath.Join(h.root, "/var/cache/ecs/ecs-agent.tar")); err != nil {
+	link := filepath.Join(h.root, "/var/cache/ecs/ecs-agent.tar")
+	if err := os.Symlink("/var/cache/ecs/ecs-agent-v1.105.1-1.tar", link); err != nil {
 		h.t.Fatal(err)
 	}
 	h.write("/var/lib/ecs/ecs.config", "AWS_DEFAULT_REGION=us-east-1\nECS_EXTERNAL=true\nECS_CLUSTER=overridden\n")
@@ -88,12 +89,14 @@ func TestInitCommandLine(t *testing.T) {
 			t.Errorf("%v ended with %d", args, code)
 		}
 	}
-	if code := i.Main(context.Background(), []string{"start"}); code != 255 || !h.says("Error searching 'sysctl' executable") {
+	code := i.Main(context.Background(), []string{"start"})
+	if code != 255 || !h.says("Error searching 'sysctl' executable") {
 		t.Errorf("without sysctl it ended with %d: %s", code, h.out.String())
 	}
 	h.packaged()
 	i.Docker = filepath.Join(h.root, "none.sock")
-	if code := i.Main(context.Background(), []string{"pre-start"}); code != 255 || !h.says("could not create docker client") {
+	code = i.Main(context.Background(), []string{"pre-start"})
+	if code != 255 || !h.says("could not create docker client") {
 		t.Errorf("without Docker it ended with %d: %s", code, h.out.String())
 	}
 }
@@ -143,12 +146,15 @@ func TestInitRunsTheAgentAgain(t *testing.T) {
 	if code := i.Main(context.Background(), []string{"start"}); code != 5 {
 		t.Errorf("start ended with %d", code)
 	}
-	h.wants("Agent exited with code 137", "ECS Agent failed to start, retrying in 5", "agent exited with terminal exit code: 5")
+	h.wants("Agent exited with code 137", "ECS Agent failed to start, retrying in 5",
+		"agent exited with terminal exit code: 5")
 	var waited []time.Duration
 	for _, d := range h.clock.pauses() {
 		waited = append(waited, d.Truncate(500*time.Millisecond))
 	}
-	want := []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 15 * time.Second}
+	want := []time.Duration{
+		500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 15 * time.Second,
+	}
 	for n, d := range want {
 		if n >= len(waited) || waited[n] < d || waited[n] > d+d/10 {
 			t.Errorf("the pauses are %v, want about %v", waited, want)
@@ -235,7 +241,8 @@ func TestImage(t *testing.T) {
 	if err := json.Unmarshal(files["manifest.json"], &manifest); err != nil {
 		t.Fatal(err)
 	}
-	if len(manifest) != 1 || !slices.Equal(manifest[0].RepoTags, []string{"amazon/amazon-ecs-agent:latest"}) || len(manifest[0].Layers) != 1 {
+	if len(manifest) != 1 || !slices.Equal(manifest[0].RepoTags, []string{"amazon/amazon-ecs-agent:latest"}) ||
+		len(manifest[0].Layers) != 1 {
 		t.Fatalf("the manifest is %+v", manifest)
 	}
 	var config struct {
@@ -253,7 +260,8 @@ func TestImage(t *testing.T) {
 	if config.RootFS.DiffIDs[0] != "sha256:"+hex.EncodeToString(sum[:]) {
 		t.Errorf("the layer's sum is %x, the configuration says %v", sum, config.RootFS.DiffIDs)
 	}
-	if config.Architecture != "amd64" || config.OS != "linux" || !slices.Equal(config.Config.Entrypoint, []string{"/agent"}) {
+	if config.Architecture != "amd64" || config.OS != "linux" ||
+		!slices.Equal(config.Config.Entrypoint, []string{"/agent"}) {
 		t.Errorf("the configuration is %+v", config)
 	}
 	if got := untar(t, layer)["agent"]; string(got) != "a static program" {

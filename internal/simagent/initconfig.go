@@ -47,8 +47,8 @@ func (i *Init) containerEnv() map[string]string {
 	return env
 }
 
-// external compares with one string, where the agent parses a boolean, and looks at ecs-init's own environment only, which
-// is systemd's reading of the files. So a value in quotes makes ecs-init external and the agent not.
+// external compares with one string, where the agent parses a boolean, and looks at ecs-init's own environment only,
+// which is systemd's reading of the files. So a value in quotes makes ecs-init external and the agent not.
 func (i *Init) external() bool { return i.Env["ECS_EXTERNAL"] == "true" }
 
 // UnitEnv is the environment that ecs.service's two EnvironmentFile lines give ecs-init: unlike ecs-init's parser,

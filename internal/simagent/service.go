@@ -83,12 +83,26 @@ func (s *SSM) refresh(ctx context.Context, k registrationKey, config ssmConfig, 
 			started = true
 			go func() {
 				defer close(worker)
-				_ = s.runWorker(ctx) // it ends with ctx; the real core agent would start it again
+				s.keepWorker(ctx, log.with("LongRunningWorkerContainer"))
 			}()
 		}
 		wait = max(retrieved.Add(expires.Sub(retrieved)/2).Sub(s.now()), 0)
 		log.info("Next credential rotation will be in %.2f minutes", wait.Minutes())
 		if s.clock().Sleep(ctx, wait) != nil {
+			return
+		}
+	}
+}
+
+// keepWorker starts the worker again, as the real core agent's watchdog does every minute, until ctx ends.
+func (s *SSM) keepWorker(ctx context.Context, log seelog) {
+	for {
+		err := s.runWorker(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		log.error("Worker ssm-agent-worker is not running, starting worker process: %v", err)
+		if s.pause(ctx, time.Minute) != nil {
 			return
 		}
 	}

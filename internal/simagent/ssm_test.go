@@ -39,7 +39,8 @@ func TestRegistration(t *testing.T) {
 	if k := h.identity(); k["region"] != "us-east-1" || k["privateKeyType"] != "Rsa" || k["privateKey"] == "" {
 		t.Errorf("the vault has region %q and key type %q", k["region"], k["privateKeyType"])
 	}
-	if got, want := h.read("/var/lib/amazon/ssm/registration"), `{"ManagedInstanceID":"`+id+`","Region":"us-east-1"}`; got != want {
+	want := `{"ManagedInstanceID":"` + id + `","Region":"us-east-1"}`
+	if got := h.read("/var/lib/amazon/ssm/registration"); got != want {
 		t.Errorf("registration is %s, want %s", got, want)
 	}
 	for name, want := range map[string]os.FileMode{
@@ -117,6 +118,26 @@ func TestRefusedRegistrationsWipeTheVault(t *testing.T) {
 	}
 }
 
+func TestFaultsOfActivations(t *testing.T) {
+	h := newHost(t)
+	id, code := h.cloud.AddActivation(1, time.Now().Add(time.Hour))
+	for fault, want := range map[string]string{
+		emulator.FaultActivationExpired: "ActivationExpired: ", emulator.FaultActivationInvalid: "InvalidActivation: ",
+		emulator.FaultActivationUsedUp: "RegistrationLimitExceeded: ",
+	} {
+		if err := h.cloud.FaultFor(fault, 1); err != nil {
+			t.Fatal(err)
+		}
+		if exit := h.register(id, code); exit != 1 {
+			t.Errorf("with %s it ended with %d", fault, exit)
+		}
+		h.wants(want)
+	}
+	if left, _ := h.cloud.ActivationsLeft(id); left != 1 {
+		t.Errorf("refused registrations used the activation: %d left", left)
+	}
+}
+
 func TestARegisteredHostIsAskedFirst(t *testing.T) {
 	h := newHost(t)
 	old := h.registered()
@@ -131,7 +152,8 @@ func TestARegisteredHostIsAskedFirst(t *testing.T) {
 		agent := h.ssm()
 		agent.Stdin = c.stdin
 		id, code := h.cloud.AddActivation(1, time.Now().Add(time.Hour))
-		if exit := agent.Main(context.Background(), []string{"-register", "-id", id, "-code", code, "-region", "us-east-1"}); exit != 1 {
+		args := []string{"-register", "-id", id, "-code", code, "-region", "us-east-1"}
+		if exit := agent.Main(context.Background(), args); exit != 1 {
 			t.Errorf("ended with %d", exit)
 		}
 		h.wants("[Yes/No]: ", c.want)
@@ -184,7 +206,9 @@ func TestTheServiceSharesItsKeys(t *testing.T) {
 	}{
 		{"new file", "", "", func(t *testing.T, h *host, text string) {
 			lines := strings.Split(text, "\n")
-			for i, prefix := range []string{"[default]", "aws_access_key_id     = ASIA", "aws_secret_access_key = ", "aws_session_token     = "} {
+			for i, prefix := range []string{
+				"[default]", "aws_access_key_id     = ASIA", "aws_secret_access_key = ", "aws_session_token     = ",
+			} {
 				if !strings.HasPrefix(lines[i], prefix) {
 					t.Errorf("line %d is not %q…", i+1, prefix)
 				}
@@ -236,14 +260,16 @@ func TestTheServiceSharesItsKeys(t *testing.T) {
 				InstanceId, IdentityType, ShareFile, CredentialSource string
 				CredentialsExpiresAt                                  time.Time
 			}
-			if err := json.Unmarshal([]byte(h.read("/var/lib/amazon/ssm/runtimeconfig/identity_config.json")), &known); err != nil {
+			text := h.read("/var/lib/amazon/ssm/runtimeconfig/identity_config.json")
+			if err := json.Unmarshal([]byte(text), &known); err != nil {
 				t.Fatal(err)
 			}
 			if known.InstanceId != id || known.IdentityType != "OnPrem" || known.ShareFile != "/root/.aws/credentials" ||
 				known.CredentialSource != "SSM" || time.Until(known.CredentialsExpiresAt) < 59*time.Minute {
 				t.Errorf("identity_config.json is %+v", known)
 			}
-			if n := h.cloud.Nodes()[0]; n.Platform != "Debian GNU/Linux" || n.Computer != "vm" || n.AgentVersion != simagent.DefaultSSMVersion {
+			if n := h.cloud.Nodes()[0]; n.Platform != "Debian GNU/Linux" || n.Computer != "vm" ||
+				n.AgentVersion != simagent.DefaultSSMVersion {
 				t.Errorf("the node is %+v", n)
 			}
 		})
@@ -281,8 +307,8 @@ func TestRefusedRoleTokens(t *testing.T) {
 			"MachineFingerprintDoesNotMatch", 30 * time.Minute, 25 * time.Minute},
 		{"role", func(h *host, _ string) { _ = h.cloud.Fault(emulator.FaultRoleTokenDenied) },
 			"AccessDeniedException", 30 * time.Minute, 25 * time.Minute},
-		{"clock", func(h *host, _ string) { _ = h.cloud.Fault(emulator.FaultClockSkew) }, "Signature expired", 22 * time.Second,
-			11 * time.Second},
+		{"clock", func(h *host, _ string) { _ = h.cloud.Fault(emulator.FaultClockSkew) }, "Signature expired",
+			22 * time.Second, 11 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHost(t)
@@ -317,7 +343,8 @@ func TestACloneLosesItsOldFingerprint(t *testing.T) {
 	stop := h.serve()
 	h.until("a refusal", func() bool { return h.says("before retrying") })
 	stop()
-	h.wants("Cannot connect to AWS Systems Manager.  The hardware ID (", "Calculated hardware difference, regenerating fingerprint...")
+	h.wants("Cannot connect to AWS Systems Manager.  The hardware ID (",
+		"Calculated hardware difference, regenerating fingerprint...")
 	if h.read(file) == before {
 		t.Error("the fingerprint is the old one")
 	}

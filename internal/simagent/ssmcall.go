@@ -121,7 +121,8 @@ func (s *SSM) signRSA(k registrationKey) authorizer {
 		canonical := fmt.Sprintf("POST\n/\n\ncontent-type:%s\nhost:%s\nx-amz-date:%s\nx-amz-target:%s\n\n%s\n%x",
 			r.Header.Get("Content-Type"), r.URL.Host, stamp, r.Header.Get("X-Amz-Target"), names, hash)
 		scope := stamp[:8] + "/" + k.Region + "/ssm/aws4_request"
-		digest := sha256.Sum256(fmt.Appendf(nil, "AWS4-HMAC-SHA256\n%s\n%s\n%x", stamp, scope, sha256.Sum256([]byte(canonical))))
+		digest := sha256.Sum256(fmt.Appendf(nil, "AWS4-HMAC-SHA256\n%s\n%s\n%x", stamp, scope,
+			sha256.Sum256([]byte(canonical))))
 		signature, err := rsa.SignPSS(rand.Reader, private, crypto.SHA256, digest[:], &rsa.PSSOptions{SaltLength: 32})
 		if err != nil {
 			return err

@@ -12,8 +12,8 @@ import (
 	"os"
 )
 
-// registrationKey is Vault/Store/RegistrationKey: the node's identity. A host is registered only when its id, Region and
-// private key are all there.
+// registrationKey is Vault/Store/RegistrationKey: the node's identity. A host is registered only when its id, Region
+// and private key are all there.
 type registrationKey struct {
 	InstanceID            string `json:"instanceID"`
 	Region                string `json:"region"`

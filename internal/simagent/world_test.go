@@ -17,8 +17,8 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/simagent"
 )
 
-// quick is a clock on which waiting takes no time, up to a bound: what the agents wait for longer than that is for ever.
-// It keeps what was waited for.
+// quick is a clock on which waiting takes no time, up to a bound: what the agents wait for longer than that is for
+// ever. It keeps what was waited for.
 type quick struct {
 	mu    sync.Mutex
 	slept []time.Duration
@@ -90,7 +90,8 @@ func newHost(t *testing.T) *host {
 	h.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")
 	h.write("/etc/hostname", "vm\n")
 	h.write("/etc/os-release", "NAME=\"Debian GNU/Linux\"\nID=debian\nVERSION_ID=\"12\"\n")
-	h.write("/etc/amazon/ssm/amazon-ssm-agent.json", `{"Ssm":{"Endpoint":"`+h.url+`"},"Identity":{"ConsumptionOrder":["OnPrem"]}}`)
+	h.write("/etc/amazon/ssm/amazon-ssm-agent.json", `{"Ssm":{"Endpoint":"`+h.url+
+		`"},"Identity":{"ConsumptionOrder":["OnPrem"]}}`)
 	return h
 }
 

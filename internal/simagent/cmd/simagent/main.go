@@ -2,7 +2,8 @@
 // called by. It is never shipped.
 //
 // A file /etc/simagent.json, or /etc/ecs/simagent.json where only that folder is seen, may hold {"pace": 0.1}: the
-// agents' own waiting becomes a tenth. The versions are set with -ldflags "-X main.ssmVersion=… -X main.ecsVersion=…".
+// agents' own waiting becomes a tenth. The versions are set with
+// -ldflags "-X main.ssmVersion=… -X main.ecsVersion=…".
 package main
 
 import (
