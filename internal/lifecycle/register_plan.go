@@ -63,15 +63,15 @@ func (r *registration) resolve(ctx context.Context, pins map[string]string) erro
 	for _, p := range []struct {
 		pin, name, asked string
 		product          artifact.Product
-		bad              func(string) (string, bool)
+		bad, refused     func(string) (string, bool)
 	}{
-		{pinSSM, ssmagent.Package, r.req.SSMAgentVersion, artifact.SSMAgent, ssmagent.KnownBad},
-		{pinECS, ecsagent.Package, r.req.ECSAgentVersion, artifact.ECSInit, ecsagent.KnownBad},
+		{pinSSM, ssmagent.Package, r.req.SSMAgentVersion, artifact.SSMAgent, ssmagent.KnownBad, ssmagent.KnownBad},
+		{pinECS, ecsagent.Package, r.req.ECSAgentVersion, artifact.ECSInit, ecsagent.KnownBad, ecsagent.NotToInstall},
 	} {
 		if pins[p.pin] != "" {
 			continue
 		}
-		version, err := r.version(ctx, p.product, p.name, p.asked, p.bad)
+		version, err := r.version(ctx, p.product, p.name, p.asked, p.bad, p.refused)
 		if err != nil {
 			return err
 		}
@@ -83,7 +83,9 @@ func (r *registration) resolve(ctx context.Context, pins map[string]string) erro
 
 // version decides which version of a package this run works with: what is asked for, else what is installed unless it is
 // known to be bad, else the latest.
-func (r *registration) version(ctx context.Context, product artifact.Product, name, asked string, bad func(string) (string, bool)) (string, error) {
+func (r *registration) version(
+	ctx context.Context, product artifact.Product, name, asked string, bad, refused func(string) (string, bool),
+) (string, error) {
 	if asked != "" && asked != artifact.Latest {
 		return asked, nil
 	}
@@ -98,7 +100,7 @@ func (r *registration) version(ctx context.Context, product artifact.Product, na
 	if err != nil {
 		return "", err
 	}
-	if why, isBad := bad(latest); isBad {
+	if why, isBad := refused(latest); isBad {
 		return "", failure.New(failure.KnownBadVersion, "the latest %s is %s: %s", name, latest, why)
 	}
 	return latest, nil
@@ -278,10 +280,7 @@ func (r *registration) ecsExec() engine.Step {
 			if err != nil {
 				return engine.Obs{}, err
 			}
-			switch {
-			case len(exec.Incomplete) > 0:
-				return engine.Obs{State: engine.Pending, Detail: "complete " + strings.Join(exec.Incomplete, ", ")}, nil
-			case len(exec.Complete) == 0 || !exec.Certs || !exec.ConfigDir:
+			if len(exec.Complete) == 0 || !exec.Certs || !exec.ConfigDir { // a half version beside a whole one does no harm
 				return engine.Obs{State: engine.Pending, Detail: "install below " + ecsagent.ExecDir}, nil
 			}
 			return engine.Obs{State: engine.OK, Detail: "version " + exec.Complete[len(exec.Complete)-1]}, nil

@@ -205,20 +205,21 @@ func (r *registration) settleVersions(identity ssmagent.Identity) error {
 		flag, name, wanted string
 		bad                func(string) (string, bool)
 	}{
-		{"--ecs-agent-version", ecsagent.Package, r.req.ECSAgentVersion, ecsagent.KnownBad},
+		{"--ecs-agent-version", ecsagent.Package, r.req.ECSAgentVersion, ecsagent.NotToInstall},
 		{"--ssm-agent-version", ssmagent.Package, r.req.SSMAgentVersion, ssmagent.KnownBad},
 	} {
 		if v.wanted == "" || v.wanted == "latest" {
 			continue
 		}
-		if why, bad := v.bad(v.wanted); bad {
-			return failure.New(failure.KnownBadVersion, "%s %s: %s", v.flag, v.wanted, why)
-		}
 		installed, err := r.deps.Host.Packages.Package(v.name)
 		if err != nil {
 			return err
 		}
-		if installed.Installed && identity.Registered() && !sameVersion(installed.Version, v.wanted) {
+		there := installed.Installed && sameVersion(installed.Version, v.wanted)
+		if why, bad := v.bad(v.wanted); bad && !there {
+			return failure.New(failure.KnownBadVersion, "%s %s: %s", v.flag, v.wanted, why)
+		}
+		if installed.Installed && identity.Registered() && !there {
 			return failure.New(failure.VersionManaged, "%s is %s on this registered host, and %s asks for %s", v.name, installed.Version, v.flag, v.wanted)
 		}
 	}

@@ -46,6 +46,13 @@ func existingECS(_ context.Context, s Subject) Result {
 			return fail("", p.File+": "+p.Wrong, p.Remedy).with("line", p.Line)
 		}
 	}
+	exec, err := ecsagent.ReadExec(s.Host)
+	if err != nil {
+		return broken(err)
+	}
+	if exec.Deadly() { // register completes them
+		return warn("ECS Exec's files are incomplete ("+strings.Join(exec.Incomplete, ", ")+"): the ECS agent dies of that without a word in its log", "")
+	}
 	state, err := ecsagent.ReadState(s.Host)
 	if err != nil {
 		return broken(err)
