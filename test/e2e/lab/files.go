@@ -70,6 +70,9 @@ func (m *Machine) WriteFile(name string, data []byte, mode fs.FileMode) {
 	}
 }
 
+// RemoveFile removes a file of the host. Symbolic links on the way are not resolved inside the host: give the real path.
+func (m *Machine) RemoveFile(name string) error { return os.Remove(m.view() + path.Clean("/"+name)) }
+
 // CopyIn copies a file of the test's machine into the host.
 func (m *Machine) CopyIn(name, from string, mode fs.FileMode) {
 	m.t.Helper()

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -16,6 +18,9 @@ type Cmd struct {
 	Env   []string // NAME=value, beside systemd's own clean environment. Arguments can be read by all: no secrets here
 	Stdin string   // the way for secrets
 	Dir   string   // working directory; / when empty
+	// Outlived leaves alone what the command has started when it ends itself, as a shell does. Without it systemd kills
+	// the rest.
+	Outlived bool
 }
 
 // Result is how a command ended.
@@ -52,6 +57,9 @@ func (m *Machine) Start(c Cmd) *Process {
 	if c.Dir != "" {
 		args = append(args, "--working-directory="+c.Dir)
 	}
+	if c.Outlived {
+		args = append(args, "--property=KillMode=process")
+	}
 	args = append(args, "--")
 	for _, arg := range c.Args {
 		args = append(args, strings.ReplaceAll(arg, "$", "$$")) // systemd would expand variables
@@ -86,6 +94,32 @@ func (p *Process) Signal(name string) {
 	if out, err := p.m.enter("systemctl", "kill", "--kill-whom=main", "--signal="+name, p.unit).CombinedOutput(); err != nil {
 		p.m.t.Fatalf("lab: send %s to %s on %s: %v: %s", name, p.unit, p.m.host.Name, err, out)
 	}
+}
+
+// Pids are the host's processes of this name, by the numbers that they have for the test process.
+func (m *Machine) Pids(name string) []int {
+	m.t.Helper()
+	host, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", m.leader))
+	if err != nil {
+		m.t.Fatalf("lab: %v", err)
+	}
+	files, err := filepath.Glob("/proc/[0-9]*/comm")
+	if err != nil {
+		m.t.Fatalf("lab: %v", err)
+	}
+	var pids []int
+	for _, file := range files {
+		comm, err := os.ReadFile(file)
+		if err != nil || strings.TrimSpace(string(comm)) != name {
+			continue // another, or gone meanwhile
+		}
+		namespace, _ := os.Readlink(filepath.Join(filepath.Dir(file), "ns/pid"))
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err == nil && namespace == host {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // Run runs a command and waits for it.
