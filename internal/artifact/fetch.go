@@ -89,7 +89,8 @@ func (s *Source) obtain(ctx context.Context, from origin, ref Ref, version strin
 		}
 		signature, err := s.small(ctx, from, key+ref.signature(), maxSmall)
 		if failure.Is(err, failure.ArtifactMissing) {
-			return Package{}, failure.New(failure.ArtifactUnsigned, "%s has no signature: %s", from.name(key), err)
+			return Package{}, failure.New(failure.ArtifactUnsigned, "%s has no signature: %s", from.name(key), err).
+				WithEvidence("%s: %s", from.name(key+ref.signature()), failure.Of(err).Evidence)
 		} else if err != nil {
 			return Package{}, err
 		}

@@ -111,7 +111,8 @@ func (k *Keyring) verifyOne(
 		return proof{}, err
 	}
 	err = failure.New(failure.ArtifactKey, "%s is signed by the key %s, which is not one for %s",
-		name, issuer(sig), product)
+		name, issuer(sig), product).
+		WithEvidence("the signature was made on %s; anywhere version -o json has the keys that are trusted", at.Format(time.DateOnly))
 	for _, c := range candidates {
 		var p proof
 		if p, err = c.verify(name, open, raw, sig, now); err == nil {

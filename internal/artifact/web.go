@@ -152,11 +152,19 @@ func (w web) failed(parent, ctx context.Context, err error, key string) error {
 	case errors.As(err, &trust):
 		return failure.Wrap(failure.TLSUntrusted, err, "download %s", name).WithEvidence("%s", err)
 	case errors.As(err, &dns):
-		return failure.Wrap(failure.Network, err, "look up %s", dns.Name).WithEvidence("%s", err)
+		return network(err, "the name %s does not resolve: %s", dns.Name, dns.Err)
 	case errors.As(err, &op) && op.Op != "read" && op.Op != "write": // dial, proxyconnect, socks connect
-		return failure.Wrap(failure.Network, err, "connect to %s", w.base.Host).WithEvidence("%s", err)
+		return network(err, "cannot connect to %s: %s", w.base.Host, op.Err)
 	}
-	return failure.Wrap(failure.ArtifactDownload, err, "download %s", name)
+	return failure.Wrap(failure.ArtifactDownload, err, "download %s", name).
+		WithEvidence("GET %s: the connection broke off: %s", name, err)
+}
+
+// network is a failure to reach a host, with the cause in few words and all of them in the evidence.
+func network(err error, format string, args ...any) error {
+	f := failure.New(failure.Network, format, args...).WithEvidence("%s", err)
+	f.Err = err
+	return f
 }
 
 // webBody is an answer's body: watched for stalls, its errors coded.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
@@ -36,7 +37,9 @@ func (tx *Tx) Install(ctx context.Context, name, file, former string, units ...s
 	if err == nil {
 		err = tx.host.Packager.Install(ctx, file)
 	}
-	if err != nil {
+	if coded := (*failure.Error)(nil); errors.As(err, &coded) { // it names the package's file
+		return err
+	} else if err != nil {
 		return failure.Wrap(failure.PackageInstall, err, "cannot install %s", name)
 	}
 	now, err := tx.host.Packages.Package(name)

@@ -146,7 +146,7 @@ var Catalogue = map[Code]Entry{
 
 	Locked: {ExitLocked, "another anywhere is at work on this host", "wait for it, or use --lock-timeout", true},
 
-	PackageInstall: {ExitUnclassified, "the package manager could not install or remove a package", "its own words are in the evidence", false},
+	PackageInstall: {ExitUnclassified, "the package manager could not install or remove a package", "mend what its own words in the evidence complain of, then run the command again", false},
 	ServiceFailed:  {ExitUnclassified, "a service did not start or stop", "journalctl -u UNIT says why", false},
 	AgentConfig:    {ExitUnclassified, "the ECS agent does not accept its configuration", "correct the line named in the evidence", false},
 	AgentCrashLoop: {ExitUnclassified, "an agent starts and dies again and again", "its last words are in the evidence", false},

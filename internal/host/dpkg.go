@@ -83,8 +83,15 @@ func complaint(result Result, code failure.Code, doing string) error {
 	if result.ExitCode < 0 {
 		how = "a signal"
 	}
+	if reason := dpkgReason.FindStringSubmatch(result.Output); reason != nil {
+		how = how + ": " + reason[1]
+	}
 	return failure.New(code, "cannot %s: dpkg ended with %s", doing, how).WithEvidence("%s", lastLines(result.Output))
 }
+
+// dpkgReason is the line in which dpkg says why it gave a package up: " new amazon-ecs-init package pre-installation
+// script subprocess returned error exit status 1".
+var dpkgReason = regexp.MustCompile(`(?m)^dpkg: error processing .*:\n (\S.*)$`)
 
 // unmetDependency is a line like " amazon-ecs-init depends on docker-ce (>= 17.12.0) | docker.io; however:".
 var unmetDependency = regexp.MustCompile(`(?m)^ \S+ (?:pre-)?depends on (.+); however:\s*$`)

@@ -181,6 +181,9 @@ func (r *registration) ecsStart() engine.Step {
 			return r.started(ctx, reader, r.ecsUnit(), r.ecsInputs)
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
+			if err := awaitFreshLog(ctx, tx.Reader()); err != nil {
+				return err
+			}
 			r.ecsSince = tx.Reader().Now()
 			w := waiting{
 				code: failure.ServiceFailed, what: r.ecsUnit() + " to come up", since: r.ecsSince, ecs: true,
@@ -194,6 +197,24 @@ func (r *registration) ecsStart() engine.Step {
 			}
 			return r.wait(ctx, tx, w)
 		},
+	}
+}
+
+// awaitFreshLog waits until what the ECS agent's log says of its last life can be told from what it will say of the next:
+// its times are whole seconds, and a run that follows at once would take the old failure for its own.
+func awaitFreshLog(ctx context.Context, reader host.Reader) error {
+	now := reader.Now()
+	old, err := ecsagent.ReadLog(reader, now)
+	if err != nil || len(old) == 0 {
+		return err
+	}
+	next := time.NewTimer(time.Second - now.Sub(now.Truncate(time.Second)))
+	defer next.Stop()
+	select {
+	case <-next.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
@@ -260,10 +281,17 @@ func (r *registration) verified(ctx context.Context, reader host.Reader) (engine
 	return engine.Obs{State: engine.OK, Detail: meta.ContainerInstanceARN}, nil
 }
 
-// start enables and restarts a unit, and records what it read when it started.
+// starting stands in the record for a unit whose start was begun; no digest is like it.
+const starting = ""
+
+// start enables and restarts a unit, and records what it read when it started. A run that is killed in between leaves a
+// unit that is started again: what it has read, nobody knows.
 func (r *registration) start(ctx context.Context, tx *engine.Tx, unit string, inputs func(host.Reader) (string, error)) error {
 	digest, err := inputs(tx.Reader())
 	if err != nil {
+		return err
+	}
+	if err := r.own(ctx, tx, func(record *Record) { record.Started[unit] = starting }); err != nil {
 		return err
 	}
 	if err := tx.Unit(ctx, unit, engine.UnitWant{Enable: true, Restart: true}); err != nil {
