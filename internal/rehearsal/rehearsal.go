@@ -44,6 +44,9 @@ var scenarios = map[string][]line{
 // DefaultScenario is played when none is named.
 const DefaultScenario = "register"
 
+// errFaultBit ends a story whose fault had its effect: that is what was asked for.
+var errFaultBit = errors.New("the fault had its effect")
+
 // line is one command line of a story.
 type line struct {
 	args      []string
@@ -101,6 +104,12 @@ func Run(ctx context.Context, base cli.Env, req cli.RehearseRequest) (lifecycle.
 			result.Commands = append(result.Commands, command)
 		}
 		report.Result = result
+		if errors.Is(err, errFaultBit) {
+			result.Calls = s.calls()
+			report.Result = result
+			report.Message = fmt.Sprintf("with %s, %s ended with exit status %d", strings.Join(req.Faults, " and "), command.Line, command.RC)
+			return report, nil
+		}
 		if err != nil {
 			return report, err
 		}
@@ -137,7 +146,9 @@ type stage struct {
 	machine *machine
 	aws     *emulator.Emulator
 	keyring string
-	token   string
+
+	activation control.Token
+	token      string // the activation as a line
 }
 
 func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
@@ -171,9 +182,10 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 	s.aws.AddCluster(cluster)
 	expires := time.Now().Add(time.Hour)
 	id, code := s.aws.AddActivation(1, expires)
-	s.token = control.Token{
+	s.activation = control.Token{
 		Account: account, Region: region, Cluster: cluster, ActivationID: id, Code: secret.NewText(code), Expires: expires,
-	}.Encode()
+	}
+	s.token = s.activation.Encode()
 	return s, nil
 }
 
@@ -195,6 +207,9 @@ func (s *stage) knows(faults []string) error {
 	}
 	return nil
 }
+
+// looks are the variables that say how output looks.
+var looks = []string{"LANG", "LC_ALL", "LC_CTYPE", "TERM", "NO_COLOR", "CLICOLOR_FORCE"}
 
 // play runs one command line on the throw-away host and looks at what it changed.
 func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Command, error) {
@@ -219,8 +234,14 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 	env := s.base
 	env.Host = func() (host.Host, error) { return s.machine.host(), nil }
 	env.HTTP = func() *http.Client { return &http.Client{} }
-	env.LookupEnv = func(string) (string, bool) { return "", false } // the caller's AWS settings are another world's
+	env.LookupEnv = func(name string) (string, bool) { // the caller's AWS settings are another world's
+		if slices.Contains(looks, name) && s.base.LookupEnv != nil {
+			return s.base.LookupEnv(name)
+		}
+		return "", false
+	}
 	env.Unsetenv = func(string) error { return nil }
+	env.ReadFile = s.machine.disk.ReadFile
 	env.Rehearse, env.Signals = nil, nil // they reach the rehearsal, whose context ends
 	env.Streams.In, env.Streams.InTTY = strings.NewReader(""), s.base.Streams.InTTY
 	if l.token {
@@ -254,6 +275,8 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 	switch {
 	case ctx.Err() != nil:
 		return command, context.Cause(ctx)
+	case rc != 0 && l.faults && len(req.Faults) > 0:
+		return command, errFaultBit
 	case rc != 0:
 		return command, failure.New(failure.Internal, "%s ended with exit status %d", shown, rc).
 			WithRemedy("its own message says why; --keep DIR leaves the host to be looked at")

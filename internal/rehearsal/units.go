@@ -3,7 +3,6 @@ package rehearsal
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,9 +61,7 @@ func (u *units) Unit(_ context.Context, name string) (host.Unit, error) {
 	if _, err := u.machine.disk.Lstat(wantedDir + name); err == nil {
 		unit.Enabled = "enabled"
 	}
-	for _, path := range u.dropIns(name) {
-		unit.DropIns = append(unit.DropIns, path)
-	}
+	unit.DropIns = append(unit.DropIns, u.dropIns(name)...)
 	return unit, nil
 }
 
@@ -215,34 +212,27 @@ func (u *units) program(name string) func(context.Context) int {
 			return (&simagent.SSM{Place: m.place(m.root, nil)}).Main(ctx, nil)
 		}
 	case ecsagent.Unit:
-		return func(ctx context.Context) int {
-			init := func(ctx context.Context, verb string) int {
-				return (&simagent.Init{Place: m.place(m.root, m.environmentFiles())}).Main(ctx, []string{verb})
-			}
-			if status := init(ctx, "pre-start"); status != 0 {
-				return status
-			}
-			status := init(ctx, "start")
-			init(context.WithoutCancel(ctx), "post-stop")
-			return status
-		}
+		return m.runInit
 	}
 	return nil
 }
 
-// environmentFiles is what systemd gives ecs-init of both configuration files.
-func (m *machine) environmentFiles() map[string]string {
-	env := map[string]string{}
-	config, err := ecsagent.ReadConfig(host.Reader{Files: m.disk})
-	if err != nil {
-		return env
+// runInit is ecs.service: pre-start and start; when it is stopped, stop and then SIGTERM for what still runs; post-stop.
+func (m *machine) runInit(ctx context.Context) int {
+	run := func(ctx context.Context, verb string) int {
+		return (&simagent.Init{Place: m.place(m.root, simagent.UnitEnv(m.root))}).Main(ctx, []string{verb})
 	}
-	for _, key := range []string{ecsagent.KeyExternal, ecsagent.KeyRegion, ecsagent.KeyCluster, ecsagent.KeyEndpoint} {
-		if v := config.Init(key); v != "" {
-			env[key] = v
-		}
+	if status := run(ctx, "pre-start"); status != 0 {
+		return status
 	}
-	return env
+	after := context.WithoutCancel(ctx)
+	started, terminate := context.WithCancel(after)
+	defer terminate()
+	defer context.AfterFunc(ctx, func() {
+		run(after, "stop")
+		terminate()
+	})()
+	status := run(started, "start")
+	run(after, "post-stop")
+	return status
 }
-
-func local(m *machine, path string) string { return filepath.Join(m.root, filepath.FromSlash(path)) }
