@@ -180,24 +180,26 @@ func (r *registration) ecsStart() engine.Step {
 		Observe: func(ctx context.Context, reader host.Reader) (engine.Obs, error) {
 			return r.started(ctx, reader, r.ecsUnit(), r.ecsInputs)
 		},
-		Change: func(ctx context.Context, tx *engine.Tx) error {
-			if err := awaitFreshLog(ctx, tx.Reader()); err != nil {
-				return err
-			}
-			r.ecsSince = tx.Reader().Now()
-			w := waiting{
-				code: failure.ServiceFailed, what: r.ecsUnit() + " to come up", since: r.ecsSince, ecs: true,
-				done: func(ctx context.Context) (bool, string, error) {
-					seen, err := r.started(ctx, tx.Reader(), r.ecsUnit(), r.ecsInputs)
-					return seen.State == engine.OK, seen.Detail, err
-				},
-			}
-			if err := r.start(ctx, tx, r.ecsUnit(), r.ecsInputs); err != nil {
-				return r.because(tx, w, err)
-			}
-			return r.wait(ctx, tx, w)
+		Change: r.startECS,
+	}
+}
+
+func (r *registration) startECS(ctx context.Context, tx *engine.Tx) error {
+	if err := awaitFreshLog(ctx, tx.Reader()); err != nil {
+		return err
+	}
+	r.ecsSince = tx.Reader().Now()
+	w := waiting{
+		code: failure.ServiceFailed, what: r.ecsUnit() + " to come up", since: r.ecsSince, ecs: true,
+		done: func(ctx context.Context) (bool, string, error) {
+			seen, err := r.started(ctx, tx.Reader(), r.ecsUnit(), r.ecsInputs)
+			return seen.State == engine.OK, seen.Detail, err
 		},
 	}
+	if err := r.start(ctx, tx, r.ecsUnit(), r.ecsInputs); err != nil {
+		return r.because(tx, w, err)
+	}
+	return r.wait(ctx, tx, w)
 }
 
 // awaitFreshLog waits until what the ECS agent's log says of its last life can be told from what it will say of the next:
@@ -224,16 +226,13 @@ func (r *registration) verify() engine.Step {
 		ID: "verify", Title: "Verify the registration",
 		Observe: r.verified,
 		Change: func(ctx context.Context, tx *engine.Tx) error {
-			since := r.ecsSince
-			if since.IsZero() { // started by an earlier run
-				unit, err := tx.Reader().Units.Unit(ctx, r.ecsUnit())
-				if err != nil {
+			if r.ecsSince.IsZero() { // started by an earlier run
+				if err := r.takeOver(ctx, tx); err != nil {
 					return err
 				}
-				since = unit.ActiveSince
 			}
 			return r.wait(ctx, tx, waiting{
-				code: failure.ConnectTimeout, what: "the ECS agent to register in cluster " + r.cluster, since: since, ecs: true,
+				code: failure.ConnectTimeout, what: "the ECS agent to register in cluster " + r.cluster, since: r.ecsSince, ecs: true,
 				done: func(ctx context.Context) (bool, string, error) {
 					seen, err := r.verified(ctx, tx.Reader())
 					return seen.State == engine.OK, seen.Detail, err
@@ -241,6 +240,25 @@ func (r *registration) verify() engine.Step {
 			})
 		},
 	}
+}
+
+// takeOver decides from when on the log of an agent counts that an earlier run has started. One that is in trouble is
+// started anew: what it complains of may be mended by now, and by itself it tries again only after minutes.
+func (r *registration) takeOver(ctx context.Context, tx *engine.Tx) error {
+	unit, err := tx.Reader().Units.Unit(ctx, r.ecsUnit())
+	if err != nil {
+		return err
+	}
+	findings, err := ecsagent.ReadLog(tx.Reader(), unit.ActiveSince)
+	if err != nil {
+		return err
+	}
+	if len(findings) == 0 {
+		r.ecsSince = unit.ActiveSince
+		return nil
+	}
+	tx.Note("starts the ECS agent anew: since its last start it has failed with %q", findings[0].Cause)
+	return r.startECS(ctx, tx)
 }
 
 // verified asks the ECS agent. Its answer counts only with the wanted cluster, account and Region, and only while its log
