@@ -39,7 +39,11 @@ func NewSpinner(to *os.File, width int, colored, unicode bool) *Spinner {
 
 // Show puts text behind the spinning sign, cut to the width of the terminal: a line that wraps cannot be taken back.
 func (s *Spinner) Show(text string) {
-	text = " " + runewidth.Truncate(strings.Join(strings.Fields(text), " "), s.width-3, "...")
+	text = strings.Join(strings.Fields(text), " ")
+	// The library takes a character's bytes for its columns when it clears the line; one that it thinks wrapped costs the
+	// line above. Eight columns hold the sign and a blank in any case.
+	many := len(text) - runewidth.StringWidth(text)
+	text = " " + runewidth.Truncate(text, max(s.width-8-many, 0), "...")
 	s.spin.Lock()
 	s.spin.Suffix = text
 	s.spin.Unlock()
