@@ -129,8 +129,11 @@ type folderChange struct {
 
 func (c *folderChange) undo(_ context.Context, u *undoing, _ *record) ([]string, error) {
 	now, err := look(u.host, c.Path, false)
-	if err != nil || now.Is == absent {
+	if err != nil {
 		return nil, err
+	}
+	if now.Is == absent {
+		return nil, u.host.Disk.Remove(c.Path) // sweeps away what a killed Mkdir may have left beside it
 	}
 	if now.Is != folder {
 		return left(c.Path, "is no folder any more"), nil

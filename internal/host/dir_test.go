@@ -387,3 +387,21 @@ func TestSpaceOfAPathThatIsNotYet(t *testing.T) {
 		t.Errorf("%d, %v", there, err)
 	}
 }
+
+// A folder comes into being with its mode, so a killed Mkdir leaves the folder's name free, and the next one sweeps up.
+func TestMkdirAfterAKilledOne(t *testing.T) {
+	root := t.TempDir()
+	left := filepath.Join(root, "."+"made"+".anywhere-new")
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := NewDir(root).Mkdir("/made", 0o755, Owner{UID: os.Getuid(), GID: os.Getgid()}); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(root, "made")); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if _, err := os.Lstat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the killed one's folder is still there: %v", err)
+	}
+}

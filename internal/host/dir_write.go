@@ -114,13 +114,26 @@ func (d *Dir) mkdir(at string, mode fs.FileMode, owner Owner) error {
 	if err := d.parents(at); err != nil {
 		return err
 	}
-	switch err := os.Mkdir(local, 0o700); {
-	case errors.Is(err, fs.ErrExist): // somebody else made it just now
-		return d.mkdir(at, mode, owner)
-	case err != nil:
+	// It comes into being with its mode and owner: one that a killed run left without them would pass for somebody's.
+	defer d.lock(at)()
+	temp := d.Local(leftover(at))
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := errors.Join(d.give(local, owner), os.Chmod(local, mode)); err != nil {
+	if err := os.Mkdir(temp, 0o700); err != nil {
+		return err
+	}
+	if err := errors.Join(d.give(temp, owner), os.Chmod(temp, mode)); err != nil {
+		return errors.Join(err, os.Remove(temp))
+	}
+	err := renameExclusive(temp, local)
+	if err != nil {
+		err = errors.Join(err, os.Remove(temp))
+	}
+	if info, gone := os.Lstat(local); errors.Is(err, fs.ErrExist) && gone == nil && info.IsDir() {
+		return nil // somebody else made it just now
+	}
+	if err != nil {
 		return err
 	}
 	return syncFolder(path.Dir(local))
