@@ -44,6 +44,9 @@ func (a *app) do(cmd *cobra.Command, v verb) error {
 	defer stop()
 
 	ctx := host.WithChildHook(cmd.Context(), func(c host.Child) {
+		if c.PID == 0 {
+			return
+		}
 		a.log.info("child", "pid", c.PID, "argv", strings.Join(c.Argv, " "))
 	})
 	rep, err := v.run(ctx, lifecycle.Deps{

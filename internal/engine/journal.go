@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -207,6 +208,10 @@ func (s *story) tell(e entry) error {
 	case markChild:
 		if e.Child == nil {
 			return fmt.Errorf("a child line without a child")
+		}
+		last := len(s.children) - 1
+		if last >= 0 && s.children[last].PID == 0 && slices.Equal(s.children[last].Argv, e.Child.Argv) {
+			s.children = s.children[:last] // it was about to start, and has
 		}
 		s.children = append(s.children, *e.Child)
 	case markCommit:

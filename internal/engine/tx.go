@@ -133,6 +133,9 @@ func (tx *Tx) watched(ctx context.Context, secrets ...string) context.Context {
 		if err := tx.journal.write(entry{Is: markChild, Step: tx.step, Child: &c}); err != nil {
 			tx.tell.event(Event{Kind: Warned, Step: tx.step, Text: "a child is missing in the journal", Err: err})
 		}
+		if c.PID == 0 {
+			return // it is only about to start
+		}
 		tx.Note("runs %s (pid %d)", strings.Join(c.Argv, " "), c.PID)
 		outer(c)
 	}

@@ -248,6 +248,9 @@ func (j *journal) awaitChildren(ctx context.Context, tell *teller) error {
 	for ; len(j.orphans) > 0; j.orphans = j.orphans[1:] {
 		child := j.orphans[0]
 		what := fmt.Sprintf("%s (pid %d)", strings.Join(child.Argv, " "), child.PID)
+		if child.PID == 0 {
+			what = fmt.Sprintf("%s (should it have started)", strings.Join(child.Argv, " "))
+		}
 		tell.event(Event{Kind: Noted, Text: "waits until " + what + ", begun by an interrupted run, is over"})
 		err := j.Host.Runner.Wait(ctx, child)
 		if ctx.Err() != nil {

@@ -99,7 +99,8 @@ type Result struct {
 }
 
 // Child is a process that a change started. PID with Started (clock ticks since boot, as in /proc/PID/stat) names it for
-// good, so that a later run can wait for one that outlived its parent.
+// good, so that a later run can wait for one that outlived its parent. PID 0 is a child that is about to start: a parent
+// that is killed just then leaves one whose pid nobody has written down.
 type Child struct {
 	PID     int      `json:"pid"`
 	Started uint64   `json:"started"`
@@ -111,13 +112,14 @@ type Child struct {
 type Runner interface {
 	Run(ctx context.Context, cmd Cmd) (Result, error)
 	// Wait returns when the child is gone, or ctx ends. A child that is not running any more, or whose pid now belongs to
-	// another process, is gone.
+	// another process, is gone. One with PID 0 is looked for by its arguments.
 	Wait(ctx context.Context, child Child) error
 }
 
 type childHook struct{}
 
-// WithChildHook returns a context under which a Runner calls hook with each child it starts, before it waits for it.
+// WithChildHook returns a context under which a Runner calls hook with each child: just before it starts, then with PID 0,
+// and once it has started.
 func WithChildHook(ctx context.Context, hook func(Child)) context.Context {
 	return context.WithValue(ctx, childHook{}, hook)
 }

@@ -9,13 +9,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/secret"
 )
 
 type runner struct {
@@ -47,6 +50,7 @@ func (r *runner) Run(ctx context.Context, cmd Cmd) (Result, error) {
 	child.Dir = "/"
 	child.Stdin, child.Stdout, child.Stderr = cmd.Stdin, output, output
 	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	ChildHook(ctx)(Child{Argv: cmd.masked()})
 	if err := child.Start(); err != nil {
 		return Result{}, failure.Wrap(failure.Internal, bare(err), "cannot run %s", cmd.Path)
 	}
@@ -83,6 +87,51 @@ func outputFile() (*os.File, error) {
 
 // Wait implements Runner.
 func (r *runner) Wait(ctx context.Context, child Child) error {
+	if child.PID != 0 {
+		return r.wait(ctx, child)
+	}
+	for {
+		found, err := r.find(child.Argv)
+		if err != nil || found.PID == 0 {
+			return err
+		}
+		if err := r.wait(ctx, found); err != nil {
+			return err
+		}
+	}
+}
+
+// find looks for a process that was started with these arguments.
+func (r *runner) find(argv []string) (Child, error) {
+	files, err := filepath.Glob(filepath.Join(r.proc, "[0-9]*", "cmdline"))
+	if err != nil {
+		return Child{}, err
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil || !masks(argv, strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")) {
+			continue // gone meanwhile, or another
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			return Child{}, err
+		}
+		if started, state, err := r.stat(pid); err == nil && state != 'Z' && state != 'X' {
+			return Child{PID: pid, Started: started, Argv: argv}, nil
+		}
+	}
+	return Child{}, nil
+}
+
+// masks reports whether argv is what masking has left of full.
+func masks(argv, full []string) bool {
+	return slices.EqualFunc(argv, full, func(masked, arg string) bool {
+		before, after, hidden := strings.Cut(masked, secret.Mask)
+		return masked == arg || hidden && strings.HasPrefix(arg, before) && strings.HasSuffix(arg, after)
+	})
+}
+
+func (r *runner) wait(ctx context.Context, child Child) error {
 	tick := time.NewTicker(r.poll)
 	defer tick.Stop()
 	for {

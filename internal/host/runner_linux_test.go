@@ -82,7 +82,12 @@ func TestChildEnvironmentIsAnAllowList(t *testing.T) {
 func TestChildIsInItsOwnGroupAndKnown(t *testing.T) {
 	r := newTestRunner(nil)
 	var seen Child
+	announced := false
 	ctx := WithChildHook(t.Context(), func(c Child) {
+		if c.PID == 0 {
+			announced = seen.PID == 0
+			return
+		}
 		seen = c
 		if group, err := syscall.Getpgid(c.PID); err != nil || group != c.PID {
 			t.Errorf("process group %d of child %d, %v", group, c.PID, err)
@@ -96,12 +101,19 @@ func TestChildIsInItsOwnGroupAndKnown(t *testing.T) {
 	cmd.Secret, cmd.Stdin = []string{"s3cr3t-code"}, strings.NewReader("\n")
 	result := run(t, ctx, r, cmd)
 	check(t, "output", result.Output, secret.Mask+"\n")
+	if !announced {
+		t.Error("nothing was said before it started")
+	}
 	check(t, "argv", strings.Join(seen.Argv[3:], " "), "sh -code "+secret.Mask+" -x="+secret.Mask)
 }
 
 func TestRunGoesOnWhenTheContextEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	ctx = WithChildHook(ctx, func(Child) { cancel() })
+	ctx = WithChildHook(ctx, func(c Child) {
+		if c.PID != 0 {
+			cancel()
+		}
+	})
 	release, hold, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -119,6 +131,36 @@ func TestRunGoesOnWhenTheContextEnds(t *testing.T) {
 	if _, err := newTestRunner(nil).Run(ctx, shell("exit 0")); !errors.Is(err, context.Canceled) {
 		t.Errorf("a context that has ended starts nothing: %v", err)
 	}
+}
+
+// A run that is killed while it starts a child has written down the arguments only.
+func TestWaitForAChildWhoseStartNobodySaw(t *testing.T) {
+	r := newTestRunner(nil)
+	argv := []string{"/bin/sh", "-c", "read x; : " + t.Name(), "sh", "-code", "hunter2-hunter2", "x=hunter2-hunter2"}
+	other := exec.Command(argv[0], argv[1:]...)
+	hold, err := other.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	child := Child{Argv: Cmd{Path: argv[0], Args: argv[1:], Secret: []string{"hunter2-hunter2"}}.masked()}
+
+	stopped := errors.New("stopped")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(stopped)
+	if err := r.Wait(ctx, child); err != stopped {
+		t.Errorf("while it runs: %v", err)
+	}
+	if err := r.Wait(ctx, Child{Argv: append(child.Argv, "more")}); err != nil {
+		t.Errorf("another one: %v", err)
+	}
+	hold.Close()
+	if err := r.Wait(t.Context(), child); err != nil {
+		t.Error(err)
+	}
+	other.Wait()
 }
 
 func TestWaitForAChildOfAnother(t *testing.T) {
