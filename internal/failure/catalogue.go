@@ -51,6 +51,7 @@ const (
 	NotBuilt        Code = "not_built"
 
 	InstanceInactive   Code = "instance_inactive"
+	TasksRunning       Code = "tasks_running"
 	RegisteredElsewere Code = "registered_elsewhere"
 	IdentityUnknown    Code = "identity_unknown"
 	ClusterMismatch    Code = "cluster_mismatch"
@@ -113,8 +114,8 @@ var Catalogue = map[Code]Entry{
 	CredentialsExpired: {ExitRefusedByAWS, "the credentials have expired", "systemctl restart amazon-ssm-agent, and check the clock", false},
 	ClockSkew:          {ExitRefusedByAWS, "this machine's clock is wrong, so AWS refuses its signatures", "set the clock: timedatectl set-ntp true", false},
 	ClusterNotFound:    {ExitRefusedByAWS, "the cluster does not exist in this account and Region, or is inactive", "create it, or name the right one: aws ecs list-clusters", false},
-	NodeUnknown:        {ExitRefusedByAWS, "Systems Manager no longer knows this managed node: it was deregistered", "register it anew with a new activation and --accept-risk replace-identity", false},
-	FingerprintChanged: {ExitRefusedByAWS, "the machine's fingerprint is not the registered one: a clone, or changed hardware", "register it anew with a new activation and --accept-risk replace-identity", false},
+	NodeUnknown:        {ExitRefused, "Systems Manager no longer knows this managed node: it was deregistered", "register it anew with a new activation and --accept-risk replace-identity", false},
+	FingerprintChanged: {ExitRefused, "the machine's fingerprint is not the registered one: a clone, or changed hardware", "register it anew with a new activation and --accept-risk replace-identity", false},
 	RegistrationDenied: {ExitRefusedByAWS, "ECS refused to register the instance", "the evidence has ECS's own words", false},
 
 	Network:          {ExitNetwork, "a host could not be reached", "check DNS, proxy and firewall for the name in the evidence, then run the command again", true},
@@ -134,6 +135,7 @@ var Catalogue = map[Code]Entry{
 	NotBuilt:        {ExitUnsupported, "anywhere does not do this on this platform yet", "anywhere platforms says what works", false},
 
 	InstanceInactive:   {ExitRefused, "ECS has deregistered this instance and its state is still on the host", "stop ecs, move /var/lib/ecs/data/agent.db away, then run the command again", false},
+	TasksRunning:       {ExitRefused, "tasks run on this host that the command would orphan", "drain the instance first, or accept it: --accept-risk running-tasks", false},
 	RegisteredElsewere: {ExitRefused, "this host is registered to another cluster, account or Region", "anywhere move --cluster NEW, or deregister it first", false},
 	IdentityUnknown:    {ExitRefused, "this host has a registration whose soundness cannot be shown", "anywhere doctor, or give up the identity with --accept-risk replace-identity", false},
 	ClusterMismatch:    {ExitRefused, "the ECS agent's state belongs to another cluster", "anywhere move --cluster NEW", false},

@@ -50,15 +50,24 @@ func Rollback(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, e
 	}
 	outcome, err := e.Rollback(ctx)
 	report.Steps, report.Changed, report.RolledBack, report.Kept = outcome.Steps, outcome.Changed, outcome.RolledBack, outcome.Kept
+	if failure.Is(err, failure.NothingToRollBack) { // a refusal: this command has left nothing half-way
+		report.Changed, report.Kept = false, nil
+		return report, err
+	}
 	if err != nil {
 		return report, err
 	}
+	when := op.Started.UTC().Format(time.RFC3339)
 	if !outcome.RolledBack {
-		return report, failure.New(failure.NothingToRollBack, "%s is past its point of no return and was left as it is", op.Verb).
-			WithRemedy("run %s again; it goes on where it stopped", op.Verb)
+		for _, kept := range outcome.Kept {
+			report.Warnings = append(report.Warnings, "kept, for it was changed since: "+kept)
+		}
+		report.Kept = nil
+		report.Message = fmt.Sprintf("undid the unfinished %s of %s, but for what was changed since", op.Verb, when)
+		return report, nil
 	}
 	report.RolledBack = false // undoing is what was asked for, not what went wrong
-	report.Message = fmt.Sprintf("undid the unfinished %s of %s", op.Verb, op.Started.UTC().Format(time.RFC3339))
+	report.Message = fmt.Sprintf("undid the unfinished %s of %s", op.Verb, when)
 	return report, nil
 }
 

@@ -189,7 +189,7 @@ func (r *registration) explain(err error, o engine.Outcome) error {
 	if advice := f.Advice(); advice == "" || strings.Contains(advice, "same command again") {
 		out.Remedy = again
 	} else {
-		out.Remedy = advice + "; then " + again
+		out.Remedy = strings.TrimSuffix(advice, ", then run the command again") + "; then " + again
 	}
 	out.Err = err
 	return &out

@@ -281,19 +281,12 @@ func (r *registration) verified(ctx context.Context, reader host.Reader) (engine
 			meta.ContainerInstanceARN, r.cluster, first(r.account, "this account"), r.region).
 			WithRemedy("anywhere move --cluster %s, or deregister it first", r.cluster)
 	}
-	unit, err := reader.Units.Unit(ctx, r.ecsUnit())
+	gone, err := r.deregistered(ctx, reader)
 	if err != nil {
 		return engine.Obs{}, err
 	}
-	findings, err := ecsagent.ReadLog(reader, unit.ActiveSince)
-	if err != nil {
-		return engine.Obs{}, err
-	}
-	for _, f := range findings {
-		if f.Code == failure.InstanceInactive {
-			return engine.Obs{}, failure.New(f.Code, "ECS has deregistered %s", meta.ContainerInstanceARN).
-				WithEvidence("%s: %s", f.File, f.Line).WithRemedy("%s", f.Remedy)
-		}
+	if gone != nil {
+		return engine.Obs{State: engine.Pending, Detail: "ECS has deregistered " + meta.ContainerInstanceARN}, nil
 	}
 	r.arn, r.arnText = arn, meta.ContainerInstanceARN
 	return engine.Obs{State: engine.OK, Detail: meta.ContainerInstanceARN}, nil

@@ -22,6 +22,7 @@ func (r *registration) plan() engine.Plan {
 		r.ssmPackage(),
 		r.ecsPackage(),
 		r.ssmIdentity(),
+		r.ecsState(),
 		r.ecsExec(),
 		r.ecsConfig(),
 		r.ecsDropIn(),
@@ -54,10 +55,16 @@ func without(steps []engine.Step, id string) []engine.Step {
 // resolve runs when something is pending, and pays for what only a change needs: the checks, and which versions are the
 // latest.
 func (r *registration) resolve(ctx context.Context, pins map[string]string) error {
+	if err := r.writable(); err != nil {
+		return err
+	}
 	if err := r.check(ctx); err != nil {
 		return err
 	}
 	if err := r.needActivation(ctx); err != nil {
+		return err
+	}
+	if err := r.resolveState(ctx, pins); err != nil {
 		return err
 	}
 	for _, p := range []struct {
@@ -78,6 +85,23 @@ func (r *registration) resolve(ctx context.Context, pins map[string]string) erro
 		pins[p.pin] = version
 	}
 	pins[pinExec] = first(pins[pinExec], strings.TrimSuffix(pins[pinSSM], "-1"))
+	return nil
+}
+
+// written are the folders that a registration writes to, itself or through the package manager and the agents.
+var written = []string{
+	"/etc/amazon", "/etc/ecs", "/etc/systemd/system", "/root", "/usr/bin", "/usr/lib/systemd", "/usr/libexec", "/var/cache/ecs",
+	"/var/lib/amazon", "/var/lib/anywhere", "/var/lib/dpkg", "/var/lib/ecs", "/var/log",
+}
+
+// writable refuses to begin where a folder cannot be written: the step that needs it may be the one behind the point of
+// no return. It is not a check of preflight, because nobody could go on without it.
+func (r *registration) writable() error {
+	for _, dir := range written {
+		if _, err := r.deps.Host.Files.Space(dir); failure.Is(err, failure.ReadOnly) {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -75,8 +75,9 @@ func (r *registration) gates(ctx context.Context) error {
 	return preflight.Verdict(r.checks, false)
 }
 
-// checkTime bounds the local checks together. They answer in a fraction of it; what hangs (a dead Docker) is then named.
-const checkTime = 5 * time.Second
+// checkTime bounds the local checks together. They answer in a fraction of it; what hangs is named then. It is longer
+// than what a daemon that hangs is given (docker.Inspect: 5 s), so that this is told as what it is.
+const checkTime = 8 * time.Second
 
 func (r *registration) subject() preflight.Subject {
 	return preflight.Subject{Host: r.deps.Host.Reader, Mutating: true, Resuming: r.resumed != nil}

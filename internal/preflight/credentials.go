@@ -11,19 +11,24 @@ import (
 )
 
 func credentialChecks() []Check {
-	return []Check{{ID: "credentials.chain", Title: "Credentials that the agents would find", Root: true, Run: credentialsChain}}
+	return []Check{
+		{ID: "credentials.chain", Title: "Credentials that the agents would find", Root: true, Run: credentialsChain},
+	}
 }
 
-// credentialsChain looks at the agents' sources in the ECS agent's own order (1.100.0 and newer; facts: ecs-agent section
-// 2.5): keys in its configuration files beat everything, then the profile that SSM Agent maintains.
+// credentialsChain looks at the agents' sources in the ECS agent's own order: keys in its configuration files beat
+// everything, then comes the profile that SSM Agent maintains (aws/amazon-ecs-agent 1.100.0 of 2025-10-07 and newer,
+// ecs-agent/credentials/providers).
 func credentialsChain(_ context.Context, s Subject) Result {
 	config, err := ecsagent.ReadConfig(s.Host)
 	if err != nil {
 		return broken(err)
 	}
 	if config.Agent("AWS_ACCESS_KEY_ID") != "" {
-		return fail(failure.ForeignProfile, "AWS_ACCESS_KEY_ID in the ECS agent's configuration would win over the managed node's credentials",
-			fmt.Sprintf("remove the AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN lines from %s and %s", ecsagent.ConfigPath, ecsagent.InstanceConfigPath))
+		return fail(failure.ForeignProfile,
+			"AWS_ACCESS_KEY_ID in the ECS agent's configuration would win over the managed node's credentials",
+			fmt.Sprintf("sed -i -E '/AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)=/d' %s %s",
+				ecsagent.ConfigPath, ecsagent.InstanceConfigPath))
 	}
 	identity, err := ssmagent.ReadIdentity(s.Host)
 	if err != nil {
@@ -34,8 +39,9 @@ func credentialsChain(_ context.Context, s Subject) Result {
 		return broken(err)
 	}
 	if why, foreign := ssmagent.Foreign(credentials, identity, s.Profile); foreign {
-		return fail(failure.ForeignProfile, why, fmt.Sprintf("rename the profile in %s, or move the file away, then run the command again", ssmagent.CredentialsPath)).
-			with("profiles", credentials.Profiles)
+		return fail(failure.ForeignProfile, why, fmt.Sprintf(
+			"rename the profile in %[1]s, or move the file away (mv %[1]s %[1]s.before-ecs), then run the command again",
+			ssmagent.CredentialsPath)).with("profiles", append([]string{}, credentials.Profiles...))
 	}
 	var r Result
 	switch {
@@ -44,11 +50,13 @@ func credentialsChain(_ context.Context, s Subject) Result {
 	case credentials.Ours:
 		r = pass("the managed node's own, in %s", ssmagent.CredentialsPath)
 	default:
-		r = pass("%s has other profiles (%s), which SSM Agent leaves alone", ssmagent.CredentialsPath, strings.Join(credentials.Profiles, ", "))
+		r = pass("%s has other profiles (%s), which SSM Agent leaves alone",
+			ssmagent.CredentialsPath, strings.Join(credentials.Profiles, ", "))
 	}
 	if credentials.Exists && credentials.Mode.Perm()&0o077 != 0 {
 		r.Status, r.Remedy = Warn, "chmod 0600 "+ssmagent.CredentialsPath
 		r.Detail += fmt.Sprintf("; its mode is %#o, so others can read the node's keys", credentials.Mode.Perm())
 	}
-	return r.with("order", []string{ecsagent.ConfigPath, ssmagent.CredentialsPath}).with("profiles", append([]string{}, credentials.Profiles...))
+	return r.with("order", []string{ecsagent.ConfigPath, ecsagent.InstanceConfigPath, ssmagent.CredentialsPath}).
+		with("profiles", append([]string{}, credentials.Profiles...))
 }

@@ -2,7 +2,6 @@ package preflight
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/anywhere-ecs/anywhere/internal/docker"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -18,8 +17,8 @@ func dockerChecks() []Check {
 }
 
 func withDocker(check func(docker.Info) Result) func(context.Context, Subject) Result {
-	return func(ctx context.Context, s Subject) Result {
-		info, err := docker.Inspect(ctx, s.Host)
+	return func(_ context.Context, s Subject) Result {
+		info, err := s.docker()
 		if err != nil {
 			return broken(err)
 		}
@@ -29,28 +28,34 @@ func withDocker(check func(docker.Info) Result) func(context.Context, Subject) R
 
 func dockerPresence(info docker.Info) Result {
 	if !info.Present {
-		return fail(failure.DockerAbsent, "Docker is not installed", "install Docker Engine (apt-get install docker.io, or Docker's own repository), then run the command again")
+		return fail(failure.DockerAbsent, "Docker is not installed",
+			"apt-get install docker.io, or Docker's own packages (https://docs.docker.com/engine/install/), "+
+				"then run the command again")
 	}
-	return pass("%s", info.Flavour)
+	return pass("%s", info.Flavour).with("flavour", info.Flavour).with("unit", info.Unit)
 }
 
 func dockerFlavour(info docker.Info) Result {
 	if !info.Present {
 		return skip("Docker is not installed")
 	}
-	remedy := "remove it and install Docker Engine: https://docs.docker.com/engine/install/"
+	var what, remedy string
 	switch info.Flavour {
-	case docker.Podman:
-		return fail("", "podman stands in for Docker; the ECS agent does not work with it", remedy)
-	case docker.Snap:
-		return fail("", "Docker is a snap: the ECS agent's folders are not visible to it", remedy)
-	case docker.Rootless:
-		return fail("", "Docker runs rootless; the ECS agent needs the system's daemon", remedy)
-	case docker.Desktop:
-		return fail("", "this is Docker Desktop, whose containers run in a virtual machine of its own", remedy)
 	case docker.Engine:
+		return pass("Docker Engine").with("flavour", info.Flavour)
+	case docker.Podman:
+		what, remedy = "podman stands in for Docker; the ECS agent does not work with it",
+			"apt-get remove podman-docker && apt-get install docker.io"
+	case docker.Snap:
+		what, remedy = "Docker is a snap: the ECS agent's folders are not visible to it",
+			"snap remove docker && apt-get install docker.io"
+	case docker.Rootless:
+		what, remedy = "Docker runs rootless; the ECS agent needs the system's daemon", "systemctl enable --now docker"
+	case docker.Desktop:
+		what, remedy = "this is Docker Desktop, whose containers run in a virtual machine of its own",
+			"install Docker Engine in its place: https://docs.docker.com/engine/install/"
 	}
-	return pass("Docker Engine")
+	return fail("", what, remedy).with("flavour", info.Flavour)
 }
 
 func dockerDaemon(info docker.Info) Result {
@@ -58,17 +63,22 @@ func dockerDaemon(info docker.Info) Result {
 	case !info.Present:
 		return skip("Docker is not installed")
 	case !info.Running:
-		return fail(failure.DockerDown, "Docker is installed and does not answer: "+info.Why, "systemctl start docker; journalctl -u docker -n 50 says why it stopped")
+		return fail(failure.DockerDown, "Docker is installed and does not answer: "+info.Why,
+			"systemctl start docker; journalctl -u docker -n 50 says why it stopped").
+			with("unit", info.Unit).with("why", info.Why)
 	}
-	return pass("version %s answers", info.Version).with("root", info.Root).with("driver", info.Driver)
+	return pass("version %s answers", info.Version).
+		with("version", info.Version).with("root", info.Root).with("driver", info.Driver)
 }
 
 func dockerVersion(info docker.Info) Result {
 	if !info.Running {
 		return skip("Docker does not run")
 	}
+	r := pass("API %s to %s", info.MinAPIVersion, info.APIVersion)
 	if ok, move := docker.Fits(info); !ok {
-		return fail(failure.DockerVersion, fmt.Sprintf("Docker %s speaks API %s to %s: %s", info.Version, info.MinAPIVersion, info.APIVersion, move), move)
+		r = fail(failure.DockerVersion, move, "https://docs.docker.com/engine/install/ has each version's packages")
 	}
-	return pass("API %s to %s", info.MinAPIVersion, info.APIVersion)
+	return r.with("version", info.Version).with("api", info.APIVersion).with("minApi", info.MinAPIVersion).
+		with("agentMinApi", docker.AgentRange.Min).with("agentMaxApi", docker.AgentRange.Max)
 }

@@ -2,6 +2,8 @@ package preflight
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
@@ -26,14 +28,17 @@ func existingSSM(ctx context.Context, s Subject) Result {
 	}
 	switch {
 	case snap.Loaded:
-		return fail("", "the SSM agent is installed as a snap, which anywhere does not manage yet: the deb refuses to stand beside it",
+		return fail("", "the SSM agent is a snap, which anywhere does not manage yet: the deb refuses to stand beside it",
 			"snap remove amazon-ssm-agent, then run the command again")
 	case len(identity.Damaged) > 0 && !identity.Registered():
-		return warn("there is no registration that works: "+strings.Join(identity.Damaged, "; "), "")
+		return warn("there is no registration that works: "+strings.Join(identity.Damaged, "; "),
+			"put "+ssmagent.DataDir+" back from a backup, or register anew with a new activation: anywhere register --token -").
+			with("damaged", identity.Damaged)
 	case !identity.Registered():
 		return pass("none")
 	}
-	return pass("%s in %s", identity.InstanceID, identity.Region).with("managedInstanceId", identity.InstanceID).with("damaged", append([]string{}, identity.Damaged...))
+	return pass("%s in %s", identity.InstanceID, identity.Region).with("managedInstanceId", identity.InstanceID).
+		with("region", identity.Region).with("damaged", append([]string{}, identity.Damaged...))
 }
 
 func existingECS(_ context.Context, s Subject) Result {
@@ -41,24 +46,53 @@ func existingECS(_ context.Context, s Subject) Result {
 	if err != nil {
 		return broken(err)
 	}
-	for _, p := range config.Problems() {
-		if p.Fatal {
-			return fail("", p.File+": "+p.Wrong, p.Remedy).with("line", p.Line)
-		}
-	}
 	exec, err := ecsagent.ReadExec(s.Host)
 	if err != nil {
 		return broken(err)
-	}
-	if exec.Deadly() { // register completes them
-		return warn("ECS Exec's files are incomplete ("+strings.Join(exec.Incomplete, ", ")+"): the ECS agent dies of that without a word in its log", "")
 	}
 	state, err := ecsagent.ReadState(s.Host)
 	if err != nil {
 		return broken(err)
 	}
-	if !state.DB && !state.Legacy {
-		return pass("none")
+	problems := slices.DeleteFunc(config.Problems(), harmless)
+	fatal := slices.IndexFunc(problems, func(p ecsagent.Problem) bool { return p.Fatal })
+	cluster := ecsagent.ClusterName(config.Agent(ecsagent.KeyCluster))
+	var r Result
+	switch {
+	case fatal >= 0:
+		r = fail("", sentence(problems[fatal]), problems[fatal].Remedy)
+	case exec.Deadly():
+		r = warn("ECS Exec's files are incomplete ("+strings.Join(exec.Incomplete, ", ")+
+			"): the ECS agent dies of that without a word in its log", "anywhere register completes them")
+	case len(problems) > 0:
+		r = warn(sentence(problems[0]), problems[0].Remedy)
+	case state.Any():
+		r = pass("state of cluster %s", cluster)
+	default:
+		r = pass("none")
 	}
-	return pass("state of cluster %s", config.Agent(ecsagent.KeyCluster)).with("cluster", config.Agent(ecsagent.KeyCluster))
+	if state.Any() {
+		r = r.with("cluster", cluster)
+	}
+	sentences := []string{}
+	for _, p := range problems {
+		sentences = append(sentences, sentence(p))
+	}
+	return r.with("problems", sentences)
+}
+
+// harmless are settings that were put in comments: ecs-init makes variables of odd names of them, which nobody reads.
+func harmless(p ecsagent.Problem) bool {
+	return !p.Fatal && (strings.HasPrefix(p.Key, "#") || strings.HasPrefix(p.Key, ";"))
+}
+
+// sentence is a problem with its place; a file as a whole has no line.
+func sentence(p ecsagent.Problem) string {
+	switch {
+	case p.Line == 0:
+		return p.File + " " + p.Wrong
+	case p.Key == "":
+		return fmt.Sprintf("line %d of %s %s", p.Line, p.File, p.Wrong)
+	}
+	return fmt.Sprintf("%s in line %d of %s %s", p.Key, p.Line, p.File, p.Wrong)
 }

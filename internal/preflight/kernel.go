@@ -3,9 +3,9 @@ package preflight
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
-	"github.com/anywhere-ecs/anywhere/internal/docker"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
@@ -29,42 +29,45 @@ const (
 func cgroupVersion(_ context.Context, s Subject) Result {
 	switch mode := s.Host.Kernel.Cgroup(); mode {
 	case host.CgroupV2:
-		return pass("v2 (needs ECS agent %s or newer)", agentForCgroup2)
+		return pass("v2 (needs ECS agent %s or newer)", agentForCgroup2).with("mode", mode)
 	case host.CgroupV1, host.CgroupHybrid:
-		return pass("%s", mode)
+		return pass("%s", mode).with("mode", mode)
 	}
-	return fail("", "no control groups are mounted at /sys/fs/cgroup", "boot with systemd managing the control groups")
+	return fail("", "no control groups are mounted at /sys/fs/cgroup",
+		"mount /sys/fs/cgroup, as systemd does at boot, then run the command again")
 }
 
+// cgroupMemory looks where the kernel lists the controllers it has on: cgroups(7).
 func cgroupMemory(_ context.Context, s Subject) Result {
-	const off = "the memory controller is off: tasks with memory limits fail"
-	const remedy = "add cgroup_enable=memory cgroup_memory=1 to the kernel's command line (Raspberry Pi: /boot/firmware/cmdline.txt) and reboot"
-	if s.Host.Kernel.Cgroup() == host.CgroupV2 {
-		text, err := s.Host.Files.ReadFile("/sys/fs/cgroup/cgroup.controllers")
-		if err != nil {
-			return broken(err)
-		}
-		for _, name := range strings.Fields(string(text)) {
-			if name == "memory" {
-				return pass("on")
-			}
-		}
-		return warn(off, remedy)
+	path, on := "/proc/cgroups", func(line string) bool { // name, hierarchy, number of groups, enabled
+		f := strings.Fields(line)
+		return len(f) == 4 && f[0] == "memory" && f[3] == "1"
 	}
-	text, err := s.Host.Files.ReadFile("/proc/cgroups")
+	switch s.Host.Kernel.Cgroup() {
+	case host.CgroupUnknown:
+		return skip("no control groups are mounted")
+	case host.CgroupV2:
+		path, on = "/sys/fs/cgroup/cgroup.controllers", func(line string) bool {
+			return slices.Contains(strings.Fields(line), "memory")
+		}
+	case host.CgroupV1, host.CgroupHybrid:
+	}
+	text, err := s.Host.Files.ReadFile(path)
 	if err != nil {
 		return broken(err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) == 4 && f[0] == "memory" && f[3] == "1" {
-			return pass("on")
+		if on(line) {
+			return pass("on").with("file", path)
 		}
 	}
-	return warn(off, remedy)
+	return warn("the memory controller is off: tasks with memory limits fail",
+		"add cgroup_enable=memory cgroup_memory=1 to the kernel's command line "+
+			"(Raspberry Pi: /boot/firmware/cmdline.txt) and reboot").with("file", path)
 }
 
-func cgroupDriver(ctx context.Context, s Subject) Result {
-	info, err := docker.Inspect(ctx, s.Host)
+func cgroupDriver(_ context.Context, s Subject) Result {
+	info, err := s.docker()
 	if err != nil {
 		return broken(err)
 	}
@@ -75,23 +78,27 @@ func cgroupDriver(ctx context.Context, s Subject) Result {
 	if s.Host.Kernel.Cgroup() == host.CgroupV2 {
 		wanted = "systemd"
 	}
+	r := pass("%s", info.CgroupDriver)
 	if info.CgroupDriver != wanted {
-		return warn(fmt.Sprintf("Docker uses %s and the ECS agent makes task groups for %s here: limits of tasks fail", info.CgroupDriver, wanted),
-			fmt.Sprintf(`set "exec-opts": ["native.cgroupdriver=%s"] in /etc/docker/daemon.json and restart Docker`, wanted))
+		r = warn(fmt.Sprintf("Docker uses %s and the ECS agent makes task groups for %s here: limits of tasks fail",
+			info.CgroupDriver, wanted),
+			fmt.Sprintf(`set "exec-opts": ["native.cgroupdriver=%s"] in /etc/docker/daemon.json, then systemctl restart docker`,
+				wanted))
 	}
-	return pass("%s", info.CgroupDriver)
+	return r.with("driver", info.CgroupDriver).with("wanted", wanted)
 }
 
-func selinuxMode(ctx context.Context, s Subject) Result {
+func selinuxMode(_ context.Context, s Subject) Result {
 	mode := s.Host.Kernel.SELinux()
 	if mode != "enforcing" {
-		return pass("%s", mode)
+		return pass("%s", mode).with("mode", mode)
 	}
-	if info, err := docker.Inspect(ctx, s.Host); err == nil && info.SELinux {
+	if info, err := s.docker(); err == nil && info.SELinux {
 		return fail("", "SELinux is enforcing and Docker labels containers: the ECS agent cannot reach Docker's socket",
-			`set "selinux-enabled": false in /etc/docker/daemon.json and restart Docker`)
+			`set "selinux-enabled": false in /etc/docker/daemon.json, then systemctl restart docker`).with("mode", mode)
 	}
-	return warn("enforcing; AWS does not support external instances with SELinux", "")
+	return warn("enforcing; AWS does not support external instances with SELinux",
+		"setenforce 0, and SELINUX=permissive in /etc/selinux/config to keep it so").with("mode", mode)
 }
 
 func apparmor(_ context.Context, s Subject) Result {

@@ -20,9 +20,11 @@ func packagesManager(_ context.Context, s Subject) Result {
 	case state.Family == "":
 		return fail(failure.UnsupportedOS, "there is no package manager that anywhere knows", "anywhere platforms")
 	case state.LockedBy != "":
-		return fail(failure.PackagesLocked, "the package manager is locked by "+state.LockedBy, "wait until it has finished, then run the command again")
+		return fail(failure.PackagesLocked, "the package manager is locked by "+state.LockedBy,
+			"wait until it has finished, then run the command again").with("lockedBy", state.LockedBy)
 	case state.Interrupted && !s.Resuming: // what our own run left, it finishes itself
-		return fail(failure.PackagesBroken, "the package manager was interrupted and must be repaired first", "dpkg --configure -a")
+		return fail(failure.PackagesBroken, "the package manager was interrupted and must be repaired first",
+			"dpkg --configure -a")
 	}
 	for _, name := range []string{ssmagent.Package, ecsagent.Package} {
 		p, err := s.Host.Packages.Package(name)
@@ -30,8 +32,8 @@ func packagesManager(_ context.Context, s Subject) Result {
 			return broken(err)
 		}
 		if p.Held && !p.Installed {
-			return fail(failure.PackageHeld, name+" is held and not installed", "apt-mark unhold "+name)
+			return fail(failure.PackageHeld, name+" is held and not installed", "apt-mark unhold "+name).with("package", name)
 		}
 	}
-	return pass("%s is free and whole", state.Family)
+	return pass("%s is free and whole", state.Family).with("family", state.Family)
 }

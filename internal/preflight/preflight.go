@@ -2,12 +2,14 @@ package preflight
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/anywhere-ecs/anywhere/internal/docker"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 )
@@ -43,6 +45,8 @@ type Subject struct {
 	Mutating bool   // a verb that will change the host asks, not "anywhere preflight"
 	Resuming bool   // the verb goes on with its own unfinished operation
 	Profile  string // the credentials profile that SSM Agent is to write; empty is default
+
+	docker func() (docker.Info, error) // the daemon is asked once for all checks; set by Run
 }
 
 // Check is one thing to look at. Checks are values; All lists them.
@@ -65,22 +69,33 @@ var never = []string{"os.arch"}
 
 // Validate refuses unknown ids, and ids that cannot be ignored, naming the flag.
 func (o Options) Validate() error {
-	for flag, ids := range map[string][]string{"--only": o.Only, "--ignore": o.Ignore} {
-		for _, id := range ids {
-			if !slices.ContainsFunc(All(), func(c Check) bool { return c.ID == id }) {
-				return failure.New(failure.Usage, "%s: there is no check %q", flag, id).
+	known := map[string]bool{}
+	for _, c := range All() {
+		known[c.ID] = true
+	}
+	for _, given := range []struct {
+		flag string
+		ids  []string
+	}{{"--only", o.Only}, {"--ignore", o.Ignore}} {
+		for _, id := range given.ids {
+			if !known[id] {
+				return failure.New(failure.Usage, "%s: there is no check %q", given.flag, id).
 					WithRemedy("anywhere preflight lists the ids")
 			}
-			if flag == "--ignore" && slices.Contains(never, id) {
-				return failure.New(failure.Usage, "--ignore: %s cannot be ignored", id)
-			}
+		}
+	}
+	for _, id := range o.Ignore {
+		if slices.Contains(never, id) {
+			return failure.New(failure.Usage, "--ignore: %s cannot be ignored", id).
+				WithRemedy("leave %s out of --ignore", id)
 		}
 	}
 	return nil
 }
 
-// Run runs the checks concurrently and returns their results in the order of checks. A check that has no answer when the
-// time is over is a warning: what is not known is not called a failure.
+// Run runs the checks concurrently and returns their results in the order of checks. A check that has no answer when
+// the time is over is a warning that names it: what is not known is not called a failure. When ctx itself has ended,
+// the results say nothing; the caller looks at it.
 func Run(ctx context.Context, checks []Check, s Subject, o Options) []Result {
 	if o.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -91,6 +106,7 @@ func Run(ctx context.Context, checks []Check, s Subject, o Options) []Result {
 	if len(o.Only) > 0 {
 		selected = slices.DeleteFunc(selected, func(c Check) bool { return !slices.Contains(o.Only, c.ID) })
 	}
+	s.docker = sync.OnceValues(func() (docker.Info, error) { return docker.Inspect(ctx, s.Host) })
 	results := make([]Result, len(selected))
 	var wait sync.WaitGroup
 	for i, check := range selected {
@@ -102,22 +118,24 @@ func Run(ctx context.Context, checks []Check, s Subject, o Options) []Result {
 
 func run(ctx context.Context, check Check, s Subject, o Options) Result {
 	begun := time.Now()
-	done := make(chan Result, 1)
 	var r Result
 	if check.Root && s.Host.Self.EUID != 0 {
 		r = skip("needs root")
 	} else {
+		done := make(chan Result, 1)
 		go func() { done <- check.Run(ctx, s) }()
 		select {
 		case r = <-done:
 		case <-ctx.Done():
-			r = warn("no answer within the time for all checks", "")
 		}
 	}
 	r.ID, r.Title, r.Docs, r.Duration = check.ID, check.Title, check.Docs, time.Since(begun)
-	if r.Status == Fail && slices.Contains(o.Ignore, check.ID) {
-		r.Ignored = true
+	if r.Status == "" {
+		r.Status = Warn
+		r.Detail = fmt.Sprintf("no answer within %s, which all checks share", o.Timeout)
+		r.Remedy = "anywhere preflight --only " + check.ID
 	}
+	r.Ignored = r.Status == Fail && slices.Contains(o.Ignore, check.ID)
 	if r.Evidence == nil {
 		r.Evidence = map[string]any{}
 	}
@@ -139,17 +157,15 @@ func Verdict(results []Result, strict bool) error {
 		return bad[0].failure()
 	}
 	// The one that cannot be mended decides the exit status: a machine of the wrong kind stays one.
+	var lines []string
 	for _, r := range bad {
 		if f := r.failure(); f.Entry().Exit == failure.ExitUnsupported {
 			return f
 		}
-	}
-	var lines []string
-	for _, r := range bad {
 		lines = append(lines, r.ID+": "+r.Detail)
 	}
-	f := bad[0].failure()
-	return failure.New(failure.PreflightFailed, "%d checks failed: %s", len(bad), strings.Join(lines, "; ")).WithRemedy("%s", f.Advice())
+	return failure.New(failure.PreflightFailed, "%d checks failed: %s", len(bad), strings.Join(lines, "; ")).
+		WithRemedy("%s", bad[0].failure().Advice())
 }
 
 // Warnings are the results that stop nothing and should be known: warnings, and failures that are ignored.
@@ -163,13 +179,15 @@ func Warnings(results []Result) []string {
 	return lines
 }
 
+// failure is the result as what a verb that it stops reports. Only two exit statuses are a check's to give: 3, and 9
+// for a machine that cannot be helped. A check that stumbled over something else, a file that cannot be read, failed all
+// the same.
 func (r Result) failure() *failure.Error {
-	code := r.Code
-	if code == "" {
-		code = failure.PreflightFailed
-	}
-	f := failure.New(code, "%s: %s", r.ID, r.Detail)
+	f := failure.New(r.Code, "%s: %s", r.ID, r.Detail)
 	f.Remedy = r.Remedy
+	if exit := f.Entry().Exit; exit != failure.ExitPreflight && exit != failure.ExitUnsupported {
+		f.Code = failure.PreflightFailed
+	}
 	return f
 }
 
@@ -189,8 +207,12 @@ func fail(code failure.Code, detail, remedy string) Result {
 	return Result{Status: Fail, Code: code, Detail: detail, Remedy: remedy}
 }
 
-// broken is the result of a check that could not look: the error's own code and words.
+// broken is the result of a check that could not look: the error's own code and words. One whose time was over has none
+// (see Run).
 func broken(err error) Result {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return Result{}
+	}
 	f := failure.Of(err)
 	return Result{Status: Fail, Code: f.Code, Detail: f.Message, Remedy: f.Advice()}
 }

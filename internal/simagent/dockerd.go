@@ -213,17 +213,35 @@ func (d *Dockerd) serveImages(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (d *Dockerd) serveList(w http.ResponseWriter, r *http.Request) {
+	var filters struct{ Label []string }
+	if given := r.URL.Query().Get("filters"); given != "" {
+		if err := json.Unmarshal([]byte(given), &filters); err != nil {
+			refuse(w, http.StatusBadRequest, "invalid filter: %v", err)
+			return
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	list := []any{}
 	for _, c := range d.containers {
-		if state := c.state(); state == "running" || r.URL.Query().Get("all") != "" {
+		if state := c.state(); (state == "running" || r.URL.Query().Get("all") != "") && c.labelled(filters.Label) {
 			list = append(list, map[string]any{
 				"Id": c.ID, "Names": []string{"/" + c.Name}, "Image": c.Image, "State": state, "Labels": c.Labels,
 			})
 		}
 	}
 	writeJSON(w, http.StatusOK, list)
+}
+
+// labelled reports whether the container has all of the labels, each "name" or "name=value".
+func (c *running) labelled(wanted []string) bool {
+	for _, want := range wanted {
+		name, value, exact := strings.Cut(want, "=")
+		if has, ok := c.Labels[name]; !ok || exact && has != value {
+			return false
+		}
+	}
+	return true
 }
 
 func (d *Dockerd) serveCreate(w http.ResponseWriter, r *http.Request) {
