@@ -1,3 +1,5 @@
+//go:build root
+
 package host
 
 import (
@@ -14,7 +16,7 @@ import (
 // inNamespace is set in the copy of the test binary that may mount.
 const inNamespace = "ANYWHERE_TEST_IN_NAMESPACE"
 
-// isolated runs the rest of the test in a mount namespace of its own, as root: in a copy of this binary. It reports
+// isolated runs the rest of the test in a mount namespace of its own: in a copy of this binary. It reports
 // false to the one that only starts the copy.
 func isolated(t *testing.T) bool {
 	t.Helper()
@@ -31,14 +33,9 @@ func isolated(t *testing.T) bool {
 	copied := exec.Command(self, "-test.run=^"+t.Name()+"$", "-test.v")
 	copied.Env = append(os.Environ(), inNamespace+"="+t.Name())
 	copied.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	if os.Geteuid() != 0 {
-		copied.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		copied.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
-		copied.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
-	}
 	output, err := copied.CombinedOutput()
 	if err != nil {
-		t.Fatalf("in a namespace (it needs root, or user namespaces): %v\n%s", err, output)
+		t.Fatalf("in a namespace (it needs root): %v\n%s", err, output)
 	}
 	return false
 }
@@ -145,32 +142,5 @@ func TestFullAndReadOnlyFileSystems(t *testing.T) {
 		if !failure.Is(err, failure.ReadOnly) || !strings.Contains(failure.Of(err).Evidence, "(tmpfs, ro)") {
 			t.Errorf("read-only, %s: %v, evidence %q", what, err, failure.Of(err).Evidence)
 		}
-	}
-}
-
-func TestParseMounts(t *testing.T) {
-	const text = `22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro
-23 22 0:21 / /mnt/a\040b\011c\134d ro,nosuid shared:2 master:3 - tmpfs tmpfs rw,size=4k
-24 22 0:22 /sub /data rw - btrfs /dev/vdb ro
-25 22 0:23 / /srv rw - nfs server:/x
-`
-	mounts, err := parseMounts([]byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []mount{
-		{"/", "ext4", "/dev/vda1", false}, {"/mnt/a b\tc\\d", "tmpfs", "tmpfs", true},
-		{"/data", "btrfs", "/dev/vdb", true}, {"/srv", "nfs", "server:/x", false},
-	}
-	if len(mounts) != len(want) {
-		t.Fatalf("got %v", mounts)
-	}
-	for i := range want {
-		if mounts[i] != want[i] {
-			t.Errorf("got %v, want %v", mounts[i], want[i])
-		}
-	}
-	if _, err := parseMounts([]byte("what is this\n")); err == nil {
-		t.Error("a line that is not understood must not be passed over")
 	}
 }
