@@ -259,3 +259,11 @@ func writeCode(err error) failure.Code {
 	}
 	return failure.Internal
 }
+
+// unwritten is the error of a change to the disk. A coded one is the host's, which names the path and what was tried.
+func unwritten(err error, format string, args ...any) error {
+	if coded := (*failure.Error)(nil); errors.As(err, &coded) {
+		return err
+	}
+	return failure.Wrap(writeCode(err), err, format, args...)
+}

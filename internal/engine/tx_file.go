@@ -58,7 +58,7 @@ func (tx *Tx) WriteFile(ctx context.Context, path string, data io.Reader, mode f
 		return err
 	}
 	if err := tx.host.Disk.WriteFile(path, bytes.NewReader(content), mode, before.owner()); err != nil {
-		return failure.Wrap(writeCode(err), err, "cannot write %s", path)
+		return unwritten(err, "cannot write %s", path)
 	}
 	return tx.done(r)
 }
@@ -108,7 +108,7 @@ func (tx *Tx) Mkdir(ctx context.Context, path string, mode fs.FileMode) error {
 		return err
 	}
 	if err := tx.host.Disk.Mkdir(path, mode, host.Owner{}); err != nil {
-		return failure.Wrap(writeCode(err), err, "cannot make the folder %s", path)
+		return unwritten(err, "cannot make the folder %s", path)
 	}
 	return tx.done(r)
 }
@@ -181,7 +181,7 @@ func (tx *Tx) Rename(ctx context.Context, from, to string) error {
 		return err
 	}
 	if err := tx.host.Disk.Rename(from, to); err != nil {
-		return failure.Wrap(writeCode(err), err, "cannot rename %s to %s", from, to)
+		return unwritten(err, "cannot rename %s to %s", from, to)
 	}
 	return tx.done(r)
 }
@@ -241,7 +241,7 @@ func (tx *Tx) Remove(ctx context.Context, path string) error {
 		return err
 	}
 	if err := tx.host.Disk.Remove(path); err != nil {
-		return failure.Wrap(writeCode(err), err, "cannot remove %s", path)
+		return unwritten(err, "cannot remove %s", path)
 	}
 	return tx.done(r)
 }
@@ -387,7 +387,7 @@ func (c *snapshotChange) undo(_ context.Context, u *undoing, _ *record) ([]strin
 			continue
 		}
 		if err := restore(u.host, before); err != nil {
-			return nil, failure.Wrap(writeCode(err), err, "cannot restore %s", before.Path)
+			return nil, unwritten(err, "cannot restore %s", before.Path)
 		}
 	}
 	return nil, nil

@@ -32,6 +32,9 @@ func (d *Dir) failed(err error, doing, name string) error {
 	if code != failure.Internal {
 		if m, ok := mountOf(d.Local(name)); ok {
 			out.Evidence = m.String()
+			if m.ReadOnly {
+				out.Remedy = "mount -o remount,rw " + m.Point + ", then run the command again"
+			}
 		}
 	}
 	return out

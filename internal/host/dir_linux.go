@@ -8,10 +8,12 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/anywhere-ecs/anywhere/internal/failure"
 )
 
 // Space tells the bytes that root may still write on the file system that holds name, or its nearest existing parent:
-// the blocks kept back for root count.
+// the blocks kept back for root count. One that is mounted read-only is an error, failure.ReadOnly.
 func (d *Dir) Space(name string) (uint64, error) {
 	local, err := d.look(name, true)
 	if err != nil {
@@ -20,6 +22,13 @@ func (d *Dir) Space(name string) (uint64, error) {
 	for {
 		var stat unix.Statfs_t
 		err := unix.Statfs(local, &stat)
+		if err == nil && stat.Flags&unix.ST_RDONLY != 0 {
+			f := failure.New(failure.ReadOnly, "%s is on a file system that is mounted read-only", name)
+			if m, ok := mountOf(local); ok {
+				f = f.WithEvidence("%s", m).WithRemedy("mount -o remount,rw %s, then run the command again", m.Point)
+			}
+			return 0, f
+		}
 		if err == nil {
 			return stat.Bfree * uint64(stat.Frsize), nil
 		}

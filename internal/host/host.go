@@ -45,6 +45,7 @@ type Files interface {
 	ReadDir(path string) ([]fs.DirEntry, error)
 	Readlink(path string) (string, error)
 	// Space tells the bytes that root may still write on the file system that holds path, or its nearest existing parent.
+	// One that is mounted read-only is an error, failure.ReadOnly.
 	Space(path string) (free uint64, err error)
 }
 

@@ -277,9 +277,30 @@ func (r *registration) packageStep(p packageStep) engine.Step {
 			if err := tx.Claim(ctx, p.claims...); err != nil {
 				return err
 			}
+			if err := noWaiting(ctx, tx, p.units...); err != nil {
+				return err
+			}
 			return tx.Install(ctx, p.name, pkg.Path, r.former(ctx, p.product, before), p.units...)
 		},
 	}
+}
+
+// noWaiting stops units that wait for systemd to start them anew, as an unregistered SSM agent does for fifteen minutes: a
+// package's script that starts one would wait as long. Source: systemd's service_start, which queues such a job.
+func noWaiting(ctx context.Context, tx *engine.Tx, units ...string) error {
+	for _, name := range units {
+		unit, err := tx.Reader().Units.Unit(ctx, name)
+		if err != nil {
+			return err
+		}
+		if unit.Sub != "auto-restart" {
+			continue
+		}
+		if err := tx.Unit(ctx, name, engine.UnitWant{Stop: true}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // former is the cached file of the version that is installed now, which an undo would go back to; "" when there is none.
@@ -444,6 +465,9 @@ func (r *registration) repairPackages() engine.Step {
 			return engine.Obs{State: engine.Pending, Detail: "the package manager was interrupted"}, nil
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
+			if err := noWaiting(ctx, tx, ssmagent.UnitName, r.ecsUnit()); err != nil {
+				return err
+			}
 			return tx.Effect(ctx, repairKind, struct{}{}, func(ctx context.Context) error {
 				return r.deps.Host.Packager.Repair(ctx)
 			})
