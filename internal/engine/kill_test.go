@@ -102,13 +102,18 @@ func killed(t *testing.T, root, plan, verb string, at int) (point string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(self, childArg, root, plan, verb, strconv.Itoa(at)).Output()
+	child := exec.Command(self, childArg, root, plan, verb, strconv.Itoa(at))
+	child.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0") // the race detector's runtime dawdles for a second else
+	out, err := child.Output()
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
 		return ""
-	case errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL:
-		return strings.TrimSpace(string(out))
+	case errors.As(err, &exit):
+		if exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL && len(exit.Stderr) == 0 {
+			return strings.TrimSpace(string(out))
+		}
+		out = append(out, exit.Stderr...) // a data race, which the detector reports there
 	}
 	t.Fatalf("%s of %s, to be killed at point %d: %v\n%s", verb, plan, at, err, out)
 	return ""
@@ -173,18 +178,25 @@ func TestKilledAtEveryPoint(t *testing.T) {
 			halfway.pulse = e.pulse
 			must(do(e, plan, "break"))
 
-			t.Run("then again", func(t *testing.T) { crash{plan: plan, verb: "apply", then: "apply"}.leads(t, done) })
+			t.Run("then again", func(t *testing.T) {
+				t.Parallel()
+				crash{plan: plan, verb: "apply", then: "apply"}.leads(t, done)
+			})
 			t.Run("then rollback", func(t *testing.T) {
+				t.Parallel()
 				// Where the operation had just ended, a rollback finds nothing to do.
 				crash{plan: plan, verb: "apply", then: "rollback"}.leads(t, before, done)
 			})
 			t.Run("undoing, then rollback", func(t *testing.T) {
+				t.Parallel()
 				crash{plan: plan, verb: "fail", then: "rollback", from: points}.leads(t, before)
 			})
 			t.Run("undoing, then forward", func(t *testing.T) {
+				t.Parallel()
 				crash{plan: plan, verb: "fail", then: "apply", from: points}.leads(t, done)
 			})
 			t.Run("rollback, then rollback", func(t *testing.T) {
+				t.Parallel()
 				crash{plan: plan, verb: "rollback", then: "rollback", halfway: true}.leads(t, before)
 			})
 		})
