@@ -277,30 +277,24 @@ func (r *registration) packageStep(p packageStep) engine.Step {
 			if err := tx.Claim(ctx, p.claims...); err != nil {
 				return err
 			}
-			if err := noWaiting(ctx, tx, p.units...); err != nil {
-				return err
+			if p.name == ssmagent.Package {
+				if err := restSSMAgent(ctx, tx); err != nil {
+					return err
+				}
 			}
 			return tx.Install(ctx, p.name, pkg.Path, r.former(ctx, p.product, before), p.units...)
 		},
 	}
 }
 
-// noWaiting stops units that wait for systemd to start them anew, as an unregistered SSM agent does for fifteen minutes: a
-// package's script that starts one would wait as long. Source: systemd's service_start, which queues such a job.
-func noWaiting(ctx context.Context, tx *engine.Tx, units ...string) error {
-	for _, name := range units {
-		unit, err := tx.Reader().Units.Unit(ctx, name)
-		if err != nil {
-			return err
-		}
-		if unit.Sub != "auto-restart" {
-			continue
-		}
-		if err := tx.Unit(ctx, name, engine.UnitWant{Stop: true}); err != nil {
-			return err
-		}
+// restSSMAgent stops an SSM agent that is not registered. It ends by itself within a second, and systemd starts it anew 90
+// seconds later: a package's script that starts it in between waits as long, for systemd (252) queues such a job.
+func restSSMAgent(ctx context.Context, tx *engine.Tx) error {
+	identity, err := ssmagent.ReadIdentity(tx.Reader())
+	if err != nil || identity.Registered() {
+		return err
 	}
-	return nil
+	return tx.Unit(ctx, ssmagent.UnitName, engine.UnitWant{Stop: true})
 }
 
 // former is the cached file of the version that is installed now, which an undo would go back to; "" when there is none.
@@ -465,7 +459,7 @@ func (r *registration) repairPackages() engine.Step {
 			return engine.Obs{State: engine.Pending, Detail: "the package manager was interrupted"}, nil
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
-			if err := noWaiting(ctx, tx, ssmagent.UnitName, r.ecsUnit()); err != nil {
+			if err := restSSMAgent(ctx, tx); err != nil {
 				return err
 			}
 			return tx.Effect(ctx, repairKind, struct{}{}, func(ctx context.Context) error {
