@@ -30,6 +30,7 @@ const (
 	CredentialsExpired Code = "credentials_expired"
 	ClockSkew          Code = "clock_skew"
 	ClusterNotFound    Code = "cluster_not_found"
+	RoleUnusable       Code = "role_unusable"
 	NodeUnknown        Code = "node_unknown"
 	FingerprintChanged Code = "fingerprint_mismatch"
 	RegistrationDenied Code = "registration_rejected"
@@ -114,6 +115,7 @@ var Catalogue = map[Code]Entry{
 	CredentialsExpired: {ExitRefusedByAWS, "the credentials have expired", "systemctl restart amazon-ssm-agent, and check the clock", false},
 	ClockSkew:          {ExitRefusedByAWS, "this machine's clock is wrong, so AWS refuses its signatures", "set the clock: timedatectl set-ntp true", false},
 	ClusterNotFound:    {ExitRefusedByAWS, "the cluster does not exist in this account and Region, or is inactive", "create it, or name the right one: aws ecs list-clusters", false},
+	RoleUnusable:       {ExitRefusedByAWS, "the IAM role for the hosts does not exist, or Systems Manager may not assume it", "create the role, or let ssm.amazonaws.com assume it: aws iam get-role --role-name ROLE shows its trust policy", false},
 	NodeUnknown:        {ExitRefused, "Systems Manager no longer knows this managed node: it was deregistered", "register it anew with a new activation and --accept-risk replace-identity", false},
 	FingerprintChanged: {ExitRefused, "the machine's fingerprint is not the registered one: a clone, or changed hardware", "register it anew with a new activation and --accept-risk replace-identity", false},
 	RegistrationDenied: {ExitRefusedByAWS, "ECS refused to register the instance", "the evidence has ECS's own words", false},

@@ -31,6 +31,13 @@ func (t Text) GoString() string { return Mask }
 // MarshalText keeps encoders from printing the field.
 func (t Text) MarshalText() ([]byte, error) { return []byte(Mask), nil }
 
+// Disclosed is a Text that a document does show: for the one command whose result is the secret. It prints and formats as
+// Mask, so that nothing but the document has it.
+type Disclosed struct{ Text }
+
+// MarshalText is the secret.
+func (d Disclosed) MarshalText() ([]byte, error) { return []byte(d.value), nil }
+
 // shapes are secrets that can be told by their form, whoever made them. The first group, where there is one, is kept.
 var shapes = []*regexp.Regexp{
 	regexp.MustCompile(`\banywhere1\.[A-Za-z0-9_-]{8,}`),

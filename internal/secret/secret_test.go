@@ -82,3 +82,19 @@ func FuzzCleanLeavesNoSecret(f *testing.F) {
 		}
 	})
 }
+
+func TestOnlyADocumentDiscloses(t *testing.T) {
+	d := Disclosed{NewText("hunter2hunter2")}
+	document, err := json.Marshal(struct {
+		Shown  Disclosed `json:"shown"`
+		Absent Disclosed `json:"absent,omitzero"`
+	}{Shown: d})
+	if want := `{"shown":"hunter2hunter2"}`; err != nil || string(document) != want {
+		t.Errorf("the document is %s, %v; want %s", document, err, want)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+		if text := fmt.Sprintf(verb, d); strings.Contains(text, "hunter2") {
+			t.Errorf("%s prints %s", verb, text)
+		}
+	}
+}
