@@ -37,6 +37,7 @@ type Machine struct {
 	exited  chan struct{} // closed when nspawn has ended
 	leader  int           // pid of the host's systemd; 0 when it is down
 	running int           // numbers the units of commands
+	hashes  map[string]hashed
 }
 
 // bootLimit bounds a boot and a shutdown. They take about a second; a loaded machine may need much longer.
@@ -59,6 +60,7 @@ func Start(t testing.TB, host Host) *Machine {
 		IP: hostAddress(n), t: t, host: host, number: n,
 		dir:    filepath.Join(world.run, strconv.Itoa(n)),
 		cgroup: world.id + "-" + strconv.Itoa(n),
+		hashes: map[string]hashed{},
 	}
 	t.Cleanup(m.remove)
 	if err := m.makeDisk(); err != nil {
