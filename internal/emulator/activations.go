@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"regexp"
 	"sort"
 	"strings"
 	"time"
@@ -22,21 +23,70 @@ func (e *Emulator) createActivation(c *call) (any, *apiError) {
 		expires = time.UnixMilli(int64(in.ExpirationDate * 1000))
 	}
 	switch {
-	case in.IamRole == "" || len(in.IamRole) > 64 || strings.HasPrefix(in.IamRole, "arn:"):
+	case in.IamRole == "" || strings.HasPrefix(in.IamRole, "arn:"):
 		return nil, newError("ValidationException", "Not existing role: %s", in.IamRole)
+	case len(in.IamRole) > 64:
+		return nil, invalid(in.IamRole, "iamRole", "Member must have length less than or equal to 64")
+	case e.refusesRole():
+		return nil, newError("ValidationException", "Nonexistent role or missing ssm service principal in trust policy: "+
+			"arn:%s:iam::%s:role/%s", e.partition(), e.opts.Account, in.IamRole)
 	case in.RegistrationLimit < 0 || in.RegistrationLimit > 1000:
-		return nil, newError("ValidationException", "1 validation error detected: Value '%d' at 'registrationLimit' "+
-			"failed to satisfy constraint: Member must have value less than or equal to 1000", in.RegistrationLimit)
+		return nil, invalid(in.RegistrationLimit, "registrationLimit", "Member must have value less than or equal to 1000")
+	case !matches(label, in.DefaultInstanceName) || len([]rune(in.DefaultInstanceName)) > 256:
+		return nil, invalid(in.DefaultInstanceName, "defaultInstanceName", "Member must satisfy regular expression pattern: "+
+			label)
+	case len([]rune(in.Description)) > 256:
+		return nil, invalid(in.Description, "description", "Member must have length less than or equal to 256")
+	case len(in.Tags) > 50:
+		return nil, invalid(len(in.Tags), "tags", "Member must have length less than or equal to 50")
 	case !expires.After(now):
 		return nil, newError("InvalidParameters", "The expiration date must be in the future.")
 	case expires.After(now.Add(30*24*time.Hour + time.Minute)):
 		return nil, newError("InvalidParameters", "The expiration date must be within 30 days.")
+	}
+	for _, t := range in.Tags {
+		if t.Key == "" || len([]rune(t.Key)) > 128 || len([]rune(t.Value)) > 256 || !matches(label, t.Key+t.Value) {
+			return nil, invalid(t.Key, "tags", "Member must satisfy the constraints of a tag")
+		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.activate(in.IamRole[strings.LastIndex(in.IamRole, "/")+1:], max(in.RegistrationLimit, 1), expires)
 	a.name, a.description, a.tags = in.DefaultInstanceName, in.Description, in.Tags
 	return map[string]string{"ActivationId": a.id, "ActivationCode": a.code}, nil
+}
+
+// Patterns of the API. They are compiled when they are used: every start of the program would pay for them. Source: SSM
+// API model (ActivationId) and API reference (CreateActivation), read 2026-11-22.
+const (
+	activationID = `^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$`
+	label        = `^([\p{L}\p{Z}\p{N}_.:/=+\-@]*)$` // a node's name, a tag's key and its value
+)
+
+func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
+
+// invalid has the words of AWS's own check of a request against the model.
+func invalid(value any, member, constraint string) *apiError {
+	return newError("ValidationException", "1 validation error detected: Value '%v' at '%s' failed to satisfy constraint: %s",
+		value, member, constraint)
+}
+
+// RefuseRole makes the next n calls of CreateActivation find no role that Systems Manager may assume, as it is with a new
+// role until IAM has told all of AWS about it.
+func (e *Emulator) RefuseRole(n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.roleLag = n
+}
+
+func (e *Emulator) refusesRole() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.roleLag > 0 {
+		e.roleLag--
+		return true
+	}
+	return false
 }
 
 func (e *Emulator) describeActivations(c *call) (any, *apiError) {
@@ -72,8 +122,11 @@ func (e *Emulator) describeActivations(c *call) (any, *apiError) {
 		}
 		return all[i].created.Before(all[j].created)
 	})
-	if in.MaxResults == 0 {
+	switch {
+	case in.MaxResults == 0:
 		in.MaxResults = 50
+	case in.MaxResults < 1 || in.MaxResults > 50:
+		return nil, invalid(in.MaxResults, "maxResults", "Member must have value less than or equal to 50")
 	}
 	rows, next, err := page(all, in.NextToken, in.MaxResults)
 	if err != nil {
@@ -97,6 +150,9 @@ func (e *Emulator) deleteActivation(c *call) (any, *apiError) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if !matches(activationID, in.ActivationId) {
+		return nil, newError("InvalidActivationId", "The activation ID isn't valid.")
+	}
 	if e.activations[in.ActivationId] == nil {
 		return nil, newError("InvalidActivation", "The activation isn't valid.")
 	}

@@ -38,6 +38,7 @@ type Emulator struct {
 	armed       map[string]int         // faults: calls left, or forever
 	requests    []Request
 	nodeOrder   []string
+	roleLag     int // calls of CreateActivation that still find no role
 
 	server *http.Server
 	url    string

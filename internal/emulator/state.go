@@ -104,6 +104,15 @@ func (e *Emulator) AddCluster(name string) string {
 	return e.clusterARN(name)
 }
 
+// SetClusterStatus makes a cluster INACTIVE, PROVISIONING and so on. An unknown one is passed over.
+func (e *Emulator) SetClusterStatus(name, status string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c := e.clusters[name]; c != nil {
+		c.status = status
+	}
+}
+
 // AddActivation makes an activation for the role ecsAnywhereRole.
 func (e *Emulator) AddActivation(limit int, expires time.Time) (id, code string) {
 	e.mu.Lock()
