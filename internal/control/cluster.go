@@ -46,7 +46,8 @@ func (o *Operator) ProveCluster(ctx context.Context, c ClusterRef) error {
 	if err != nil {
 		return called(ctx, err, "look for the cluster %s in %s", c.Name, o.Region)
 	}
-	for _, f := range out.Failures {
+	if len(out.Failures) > 0 { // one cluster was asked for
+		f := out.Failures[0]
 		if reason := aws.ToString(f.Reason); reason != "MISSING" {
 			return failure.New(failure.ClusterNotFound, "look for the cluster %s in %s: ECS says %s", c.Name, o.Region, reason).
 				WithEvidence("%s: %s %s", aws.ToString(f.Arn), reason, aws.ToString(f.Detail))

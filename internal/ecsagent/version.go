@@ -30,7 +30,7 @@ type Flaw struct {
 // EC2 role (CHANGELOG.md of aws/amazon-ecs-agent, 1.100.0 of 2025-10-07).
 const InstallFloor = "1.100.0"
 
-// Flaws, worst first.
+// Flaws are the versions with known flaws, worst first.
 var Flaws = []Flaw{
 	{Before: "1.52.0", Verdict: Refuse, Reason: "it does not know external instances",
 		Source: "aws/amazon-ecs-agent CHANGELOG.md, 1.52.0 of 2021-04-28"},

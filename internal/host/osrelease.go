@@ -23,7 +23,7 @@ type OSRelease struct {
 // ReadOSRelease reads /etc/os-release, or /usr/lib/os-release where that is missing.
 func ReadOSRelease(files Files) (OSRelease, error) {
 	var data []byte
-	err := error(fs.ErrNotExist)
+	var err error
 	for _, name := range []string{"/etc/os-release", "/usr/lib/os-release"} {
 		if data, err = files.ReadFile(name); !errors.Is(err, fs.ErrNotExist) {
 			break

@@ -91,7 +91,7 @@ func (r *registration) check(ctx context.Context) error {
 }
 
 // settle makes the request definite: Region, cluster, endpoints, the source of packages. It reads and changes nothing.
-func (r *registration) settle(ctx context.Context) error {
+func (r *registration) settle() error {
 	reader := r.deps.Host.Reader
 	open, err := r.engine.Open()
 	if err != nil {

@@ -106,7 +106,7 @@ func Run(ctx context.Context, checks []Check, s Subject, o Options) []Result {
 	if len(o.Only) > 0 {
 		selected = slices.DeleteFunc(selected, func(c Check) bool { return !slices.Contains(o.Only, c.ID) })
 	}
-	s.docker = sync.OnceValues(func() (docker.Info, error) { return docker.Inspect(ctx, s.Host) })
+	s.docker = inspectOnce(ctx, s.Host)
 	results := make([]Result, len(selected))
 	var wait sync.WaitGroup
 	for i, check := range selected {
@@ -195,8 +195,8 @@ func pass(format string, args ...any) Result {
 	return Result{Status: Pass, Detail: fmt.Sprintf(format, args...)}
 }
 
-func skip(format string, args ...any) Result {
-	return Result{Status: Skip, Detail: fmt.Sprintf(format, args...)}
+func skip(detail string) Result {
+	return Result{Status: Skip, Detail: detail}
 }
 
 func warn(detail, remedy string) Result {

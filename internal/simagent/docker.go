@@ -68,12 +68,12 @@ func (d *docker) do(ctx context.Context, method, path string, body io.Reader, ki
 
 type dockerVersion struct{ Version, ApiVersion, MinAPIVersion string }
 
-// version asks the daemon and settles the API's: ecs-init knows 1.21 to 1.44 (ecs-init 1.105.1,
+// negotiate asks the daemon for its version and settles the API's: ecs-init knows 1.21 to 1.44 (ecs-init 1.105.1,
 // docker/dependencies.go).
-func (d *docker) version(ctx context.Context) (dockerVersion, error) {
+func (d *docker) negotiate(ctx context.Context) error {
 	var v dockerVersion
 	if err := d.do(ctx, http.MethodGet, "/version", nil, "", &v); err != nil {
-		return v, err
+		return err
 	}
 	least, most := minor(v.MinAPIVersion, 12), minor(v.ApiVersion, 44)
 	use := max(least, 25)
@@ -81,11 +81,11 @@ func (d *docker) version(ctx context.Context) (dockerVersion, error) {
 		use = most
 	}
 	if use > 44 || use < 21 {
-		return v, fmt.Errorf("could not create docker client: the daemon speaks API 1.%d to 1.%d, not 1.21 to 1.44",
+		return fmt.Errorf("could not create docker client: the daemon speaks API 1.%d to 1.%d, not 1.21 to 1.44",
 			least, most)
 	}
 	d.api = fmt.Sprintf("/v1.%d", use)
-	return v, nil
+	return nil
 }
 
 // minor is the second number of an API version; all begin with 1.

@@ -149,8 +149,7 @@ func (a *ECSAgent) configure(log logfmt) (ecsConfig, int) {
 }
 
 func (a *ECSAgent) reachDocker(ctx context.Context) error {
-	_, err := newDocker(a.socket()).version(ctx)
-	return err
+	return newDocker(a.socket()).negotiate(ctx)
 }
 
 // ecsState stands for the agent's BoltDB: the same keys, as JSON.

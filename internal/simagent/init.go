@@ -77,7 +77,7 @@ func (i *Init) engine(ctx context.Context, log logfmt) (*docker, error) {
 	}
 	d := newDocker(i.socket())
 	for try := 1; ; try++ {
-		_, err := d.version(ctx)
+		err := d.negotiate(ctx)
 		if err == nil {
 			return d, nil
 		}
