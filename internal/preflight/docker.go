@@ -2,9 +2,11 @@ package preflight
 
 import (
 	"context"
+	"sync"
 
 	"github.com/anywhere-ecs/anywhere/internal/docker"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
 func dockerChecks() []Check {
@@ -13,6 +15,25 @@ func dockerChecks() []Check {
 		{ID: "docker.flavour", Title: "Kind of Docker", Run: withDocker(dockerFlavour)},
 		{ID: "docker.daemon", Title: "Docker's daemon", Root: true, Run: withDocker(dockerDaemon)},
 		{ID: "docker.version", Title: "Docker's API", Root: true, Run: withDocker(dockerVersion)},
+	}
+}
+
+// inspectOnce asks the daemon when the first check wants to know about it, for all of them.
+func inspectOnce(ctx context.Context, r host.Reader) func() (docker.Info, error) {
+	var (
+		once sync.Once
+		done = make(chan struct{})
+		info docker.Info
+		err  error
+	)
+	ask := func() {
+		defer close(done)
+		info, err = docker.Inspect(ctx, r)
+	}
+	return func() (docker.Info, error) {
+		once.Do(func() { go ask() })
+		<-done
+		return info, err
 	}
 }
 
