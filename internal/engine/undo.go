@@ -251,7 +251,7 @@ func (j *journal) awaitChildren(ctx context.Context, tell *teller) error {
 		if child.PID == 0 {
 			what = fmt.Sprintf("%s (should it have started)", strings.Join(child.Argv, " "))
 		}
-		tell.event(Event{Kind: Noted, Text: "waits until " + what + ", begun by an interrupted run, is over"})
+		tell.event(Event{Kind: Warned, Text: "waits until " + what + ", begun by an interrupted run, is over"})
 		err := j.Host.Runner.Wait(ctx, child)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
