@@ -54,11 +54,13 @@ func Inspect(ctx context.Context, r host.Reader) (Info, error) {
 	if info.Why != "" && socketActivated(ctx, r) {
 		return info, nil // a connection would start the daemon, and looking changes nothing
 	}
+	asking, cancel := context.WithTimeout(ctx, answerTime) // both answers together: who waits for this has a bound of his own
+	defer cancel()
 	client := newClient(r)
-	version, err := client.version(ctx)
+	version, err := client.version(asking)
 	if err == nil {
 		var daemon daemonInfo
-		if daemon, err = client.info(ctx); err == nil {
+		if daemon, err = client.info(asking); err == nil {
 			describe(&info, version, daemon)
 			return info, nil
 		}

@@ -16,6 +16,9 @@ func credentialChecks() []Check {
 	}
 }
 
+// accessKeys are the settings by which a configuration file gives the ECS agent credentials of its own.
+var accessKeys = []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+
 // credentialsChain looks at the agents' sources in the ECS agent's own order: keys in its configuration files beat
 // everything, then comes the profile that SSM Agent maintains (aws/amazon-ecs-agent 1.100.0 of 2025-10-07 and newer,
 // ecs-agent/credentials/providers).
@@ -24,11 +27,13 @@ func credentialsChain(_ context.Context, s Subject) Result {
 	if err != nil {
 		return broken(err)
 	}
-	if config.Agent("AWS_ACCESS_KEY_ID") != "" {
-		return fail(failure.ForeignProfile,
-			"AWS_ACCESS_KEY_ID in the ECS agent's configuration would win over the managed node's credentials",
-			fmt.Sprintf("sed -i -E '/AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)=/d' %s %s",
-				ecsagent.ConfigPath, ecsagent.InstanceConfigPath))
+	for _, key := range accessKeys {
+		if config.Agent(key) != "" {
+			return fail(failure.ForeignProfile,
+				key+" in the ECS agent's configuration would win over the managed node's credentials",
+				fmt.Sprintf("sed -i -E '/(%s)=/d' %s %s",
+					strings.Join(accessKeys, "|"), ecsagent.ConfigPath, ecsagent.InstanceConfigPath)).with("setting", key)
+		}
 	}
 	identity, err := ssmagent.ReadIdentity(s.Host)
 	if err != nil {

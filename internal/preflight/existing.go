@@ -82,8 +82,10 @@ func existingECS(_ context.Context, s Subject) Result {
 }
 
 // harmless are settings that were put in comments: ecs-init makes variables of odd names of them, which nobody reads.
+// Access keys are not harmless, but credentials.chain has told of them.
 func harmless(p ecsagent.Problem) bool {
-	return !p.Fatal && (strings.HasPrefix(p.Key, "#") || strings.HasPrefix(p.Key, ";"))
+	comment := strings.HasPrefix(p.Key, "#") || strings.HasPrefix(p.Key, ";")
+	return !p.Fatal && comment || slices.Contains(accessKeys, p.Key)
 }
 
 // sentence is a problem with its place; a file as a whole has no line.

@@ -46,6 +46,7 @@ func osRelease(_ context.Context, s Subject) Result {
 	if name == "" {
 		name = strings.TrimSpace(release.ID + " " + release.VersionID)
 	}
+	const position = "anywhere platforms says what AWS's position is, and what was tested"
 	const listed = "anywhere platforms lists those that can"
 	row, verdict, found := platform.Find(release.ID, release.VersionID, release.Name, release.IDLike)
 	if !found {
@@ -63,9 +64,9 @@ func osRelease(_ context.Context, s Subject) Result {
 	case row.AWS.State == platform.Listed:
 		r = pass("%s is on AWS's list of %s", name, platform.Date)
 	case row.AWS.State == platform.WasListed:
-		r = warn(fmt.Sprintf("%s was on AWS's list until %s", name, row.AWS.Until), "")
+		r = warn(fmt.Sprintf("%s was on AWS's list until %s", name, row.AWS.Until), position)
 	default:
-		r = warn(fmt.Sprintf("%s is not on AWS's list of %s", name, platform.Date), "")
+		r = warn(fmt.Sprintf("%s is not on AWS's list of %s", name, platform.Date), position)
 	}
 	return r.with("id", release.ID).with("versionId", release.VersionID).with("family", row.Family)
 }

@@ -180,8 +180,8 @@ func Warnings(results []Result) []string {
 }
 
 // failure is the result as what a verb that it stops reports. Only two exit statuses are a check's to give: 3, and 9
-// for a machine that cannot be helped. A check that stumbled over something else, a file that cannot be read, failed all
-// the same.
+// for a machine that cannot be helped. A check that stumbled over something else, like a file that it cannot read, has
+// failed all the same.
 func (r Result) failure() *failure.Error {
 	f := failure.New(r.Code, "%s: %s", r.ID, r.Detail)
 	f.Remedy = r.Remedy
