@@ -92,9 +92,12 @@ type document struct {
 	RC              int
 	Msg             string
 	Warnings        []string
-	Steps           []struct{ ID, Status, Detail string }
-	Result          struct{ ManagedInstanceID, ContainerInstanceARN, Verified, Cluster, Region, Account, ECSAgentVersion, SSMAgentVersion, DockerVersion string }
-	Error           *struct {
+	Steps           []struct {
+		ID, Status, Detail string
+		DurationMs         int64
+	}
+	Result struct{ ManagedInstanceID, ContainerInstanceARN, Verified, Cluster, Region, Account, ECSAgentVersion, SSMAgentVersion, DockerVersion string }
+	Error  *struct {
 		Code, Message, Evidence, Remedy string
 		RolledBack                      bool
 		Kept                            []string
