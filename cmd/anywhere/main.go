@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 	"github.com/anywhere-ecs/anywhere/internal/rehearsal"
@@ -33,12 +34,14 @@ func main() {
 	env := cli.Env{
 		Host:      host.Real,
 		HTTP:      newHTTPClient,
+		AWS:       control.Load,
 		Now:       time.Now,
 		Ticker:    newTicker,
 		Streams:   standardStreams(tty),
 		LookupEnv: os.LookupEnv,
 		Unsetenv:  os.Unsetenv,
 		ReadFile:  os.ReadFile,
+		NewFile:   newFile,
 		Signals:   signals(),
 		Exit:      exit,
 		NewRunID:  newRunID,
@@ -60,6 +63,11 @@ func signals() <-chan os.Signal {
 		}
 	}
 	return arrived
+}
+
+// newFile makes a file that nobody else can read, not even through a link that somebody put in its place.
+func newFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
 func newTicker(every time.Duration) (<-chan time.Time, func()) {

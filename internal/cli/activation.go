@@ -4,240 +4,143 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"regexp"
-	"strings"
-	"unicode"
+	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
-	"github.com/anywhere-ecs/anywhere/internal/control"
-	"github.com/anywhere-ecs/anywhere/internal/failure"
-	"github.com/anywhere-ecs/anywhere/internal/secret"
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
+	"github.com/anywhere-ecs/anywhere/internal/report"
 )
 
-// maxSecret bounds what is read for a token or a code: either is one line.
-const maxSecret = 64 << 10
-
-// activationOptions are the ways to bring an activation.
-type activationOptions struct {
-	token    string // - or FILE
-	id       string
-	code     string
-	codeFile string // - or FILE
+func newActivation(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "activation",
+		Short: "Make, list and delete the activations by which hosts join",
+		Long: long(`
+An activation of Systems Manager lets a number of hosts join, until it expires. These commands call AWS with an
+operator's credentials, from a workstation or a pipeline: the SDK's default chain, or --profile.`),
+		Example: "  anywhere activation create --cluster shop --token | ssh host sudo anywhere register --token -",
+		Args:    cobra.ArbitraryArgs, // bare names what it does not know
+		RunE:    bare,
+	}
+	cmd.AddCommand(newActivationCreate(a), newActivationList(a), newActivationDelete(a))
+	return cmd
 }
 
-func (o *activationOptions) register(flags *pflag.FlagSet) {
-	flags.StringVar(&o.token, "token", "", "join token: - reads it from stdin, else the name of a file that holds it")
-	notInConfig(flags, "token", "a token is good for one registration")
-	flags.StringVar(&o.id, "activation-id", "", "id of an SSM activation")
-	notInConfig(flags, "activation-id", "an activation is good for one registration")
-	flags.StringVar(&o.codeFile, "activation-code-file", "", "activation code: - reads it from stdin, else a file's name")
-	notInConfig(flags, "activation-code-file", "an activation is good for one registration")
-	flags.StringVar(&o.code, "activation-code", "",
-		"activation code itself; every user of this host can read it: better use --activation-code-file -")
-	isSecret(flags, "activation-code")
-	fromEnv(flags, "activation-code", codeVariable)
+func newActivationCreate(a *app) *cobra.Command {
+	req := &lifecycle.CreateActivationRequest{Life: 24 * time.Hour, NewFile: a.env.NewFile}
+	cmd := &cobra.Command{
+		Use:   "create [flags]",
+		Short: "Make an activation, or a join token, for hosts of a cluster",
+		Long: long(`
+Makes an activation of Systems Manager for hosts of a cluster. The cluster must be there and ACTIVE. AWS tells the
+activation's code this once.
+
+With --token the result is a join token instead: one line that has account, Region, cluster, activation and expiry in
+it, and is all that "anywhere register --token -" needs. Without -o json nothing else is printed on stdout.
+With --output-file the token, or else the code, goes into a new file that only its owner can read, and is not printed.
+
+A role that was made a moment ago is waited for, up to two minutes. It must trust ssm.amazonaws.com. The operator needs
+ecs:DescribeClusters, ssm:CreateActivation and iam:PassRole for that role; with --tag also ssm:AddTagsToResource. If the
+code cannot be written to the file, the activation is deleted again (ssm:DeleteActivation).`),
+		Example: `  anywhere activation create --cluster shop --token | ssh host sudo anywhere register --token -
+  anywhere activation create --cluster shop --limit 20 --expires 7d --token --output-file token
+  anywhere activation create --cluster shop --iam-role service-role/edge --tag site=berlin -o json`,
+		Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if req.Cluster == "" {
+				return usage(cmd, "--cluster is missing")
+			}
+			if a.origins["output-file"].kind == byFlag && req.OutputFile == "" {
+				return usage(cmd, "--output-file: the value is empty")
+			}
+			a.outcome.text = func(_ io.Writer, s report.Style, rep lifecycle.Report, err error) {
+				if result, ok := rep.Result.(lifecycle.CreateActivationResult); ok && err == nil {
+					report.NewActivation(a.out, s, rep, result) // past the redactor: the secret is what was asked for
+				}
+			}
+			return a.do(cmd, verb{
+				begin: "activation create: asking AWS for the cluster", mutating: true,
+				run: func(ctx context.Context, deps lifecycle.Deps) (lifecycle.Report, error) {
+					return lifecycle.CreateActivation(ctx, deps, *req)
+				},
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&req.Cluster, "cluster", "", "ECS cluster that the hosts shall join, by name or ARN")
+	f.StringVar(&req.Role, "iam-role", "ecsAnywhereRole", "the hosts' IAM role, by name, path and name, or ARN")
+	f.IntVar(&req.Limit, "limit", 1, "how many hosts can join with it, 1 to 1000")
+	f.Var(durationValue{&req.Life}, "expires", "how long it lasts, like 2h or 7d; at most 30d")
+	f.StringVar(&req.Name, "name", "", "name of the managed nodes")
+	f.Var(pairsValue{&req.Tags}, "tag", "tag of the managed nodes, not of the activation; may be repeated")
+	f.BoolVar(&req.Token, "token", false, "give a join token instead of id and code")
+	f.StringVar(&req.OutputFile, "output-file", "", "new file (0600) for the token or the code, in place of stdout")
+	notInConfig(f, "output-file", "the file must be another one each time")
+	return cmd
 }
 
-// activation is what the options bring; nil when they bring nothing.
-func (a *app) activation(cmd *cobra.Command, o *activationOptions) (*control.Token, error) {
-	a.redactor.Add(o.code, strings.TrimSpace(o.code))
-	codeByFlag := a.origins["activation-code"].kind == byFlag
-	switch {
-	case o.token != "" && (o.id != "" || o.codeFile != "" || codeByFlag):
-		return nil, usage(cmd, "--token and --activation-… exclude each other: a token holds id and code")
-	case o.token != "":
-		return a.joinToken(cmd, o.token)
-	case a.origins["token"].kind == byFlag:
-		return nil, usage(cmd, "--token: the value is empty; expected - for stdin, or the name of a file")
-	case o.codeFile != "" && codeByFlag:
-		return nil, usage(cmd, "--activation-code and --activation-code-file exclude each other")
-	case o.id == "" && o.codeFile == "" && o.code == "" && a.origins["activation-id"].kind != byFlag:
-		return nil, nil
-	case o.id == "":
-		return nil, usage(cmd, "%s needs --activation-id: a code is good with its id only", a.codeSource(o))
-	}
-	if err := checkActivationID(o.id); err != nil {
-		return nil, err
-	}
-	code, err := a.activationCode(cmd, o, codeByFlag)
-	if err != nil {
-		return nil, err
-	}
-	if a.global.region == "" {
-		return nil, usage(cmd, "--activation-id needs --region (or AWS_REGION): an activation is good in its own Region only")
-	}
-	return &control.Token{ActivationID: o.id, Code: secret.NewText(code)}, nil
-}
-
-// codeSource names what brings the code.
-func (a *app) codeSource(o *activationOptions) string {
-	if o.codeFile != "" {
-		return "--activation-code-file"
-	}
-	return a.gave("activation-code")
-}
-
-func (a *app) joinToken(cmd *cobra.Command, from string) (*control.Token, error) {
-	if strings.HasPrefix(from, control.TokenPrefix) {
-		a.redactor.Add(from)
-		return nil, usage(cmd, "--token takes - or the name of a file, not the token itself: "+
-			"every user of this host could read it there").
-			WithRemedy("put the token into a file and use: anywhere register --token - < FILE; " +
-				"this one may have been seen: delete its activation and make another")
-	}
-	line, err := a.readSecret(cmd, "--token", "join token", from)
-	if err != nil {
-		return nil, err
-	}
-	token, err := control.ParseToken(line)
-	if err != nil {
-		return nil, err
-	}
-	a.redactor.Add(token.Code.Reveal())
-	return &token, nil
-}
-
-func (a *app) activationCode(cmd *cobra.Command, o *activationOptions, byFlag bool) (string, error) {
-	source, code := a.gave("activation-code"), o.code
-	switch {
-	case o.codeFile != "":
-		var err error
-		source = "--activation-code-file"
-		if code, err = a.readSecret(cmd, source, "activation code", o.codeFile); err != nil {
-			return "", err
-		}
-	case code == "":
-		return "", usage(cmd, "--activation-id needs the code: --activation-code-file -, or the variable %s", codeVariable)
-	case byFlag:
-		a.warn("--activation-code shows the code to every user of this host; better use --activation-code-file -")
-	}
-	code = strings.TrimRight(code, "\r\n")
-	return code, checkCode(source, code)
-}
-
-// readSecret reads a secret from stdin (-) or a file. At a terminal it asks, without echo. The secret is known to the
-// redactor before anybody else sees it.
-func (a *app) readSecret(cmd *cobra.Command, flag, what, from string) (string, error) {
-	var text string
-	var err error
-	switch {
-	case from == "-" && a.env.Streams.InTTY && !a.env.Streams.interactive():
-		return "", usage(cmd, "%s -: stdin is a terminal and stderr is not, so the %s cannot be asked for; "+
-			"bring it through a pipe or a file", flag, what)
-	case from == "-" && a.env.Streams.InTTY:
-		fmt.Fprintf(a.err, "%s (not shown): ", what)
-		text, err = await(cmd.Context(), func() (string, error) { return a.env.Streams.ReadSecret(cmd.Context()) })
-		fmt.Fprintln(a.err)
-	case from == "-":
-		text, err = await(cmd.Context(), func() (string, error) {
-			data, err := io.ReadAll(io.LimitReader(a.env.Streams.In, maxSecret))
-			return string(data), err
-		})
-	default:
-		var data []byte
-		data, err = a.env.ReadFile(from)
-		text = string(data)
-	}
-	a.redactor.Add(text, strings.TrimSpace(text))
-	switch {
-	case err != nil && from == "-":
-		return "", failure.Wrap(failure.Usage, err, "%s -: read the %s from stdin", flag, what)
-	case err != nil && looksSecret(from):
-		return "", usage(cmd, "%s: there is no such file (its name is not shown: it looks like the %s itself, "+
-			"which belongs into a file or into stdin)", flag, what)
-	case err != nil:
-		return "", failure.Wrap(failure.Usage, err, "%s: read the %s from %s", flag, what, from)
-	case strings.TrimSpace(text) == "":
-		return "", usage(cmd, "%s: the %s is empty", flag, what)
-	}
-	return text, nil
-}
-
-// await is read's result, unless ctx ends first: a read from a terminal or pipe cannot be called back.
-func await(ctx context.Context, read func() (string, error)) (string, error) {
-	type answer struct {
-		text string
-		err  error
-	}
-	answers := make(chan answer, 1)
-	go func() {
-		text, err := read()
-		answers <- answer{text, err}
-	}()
-	select {
-	case got := <-answers:
-		return got.text, got.err
-	case <-ctx.Done():
-		return "", context.Cause(ctx)
+func newActivationList(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list [flags]",
+		Short: "List activations with the hosts they have left and their expiry",
+		Long: long(`
+Lists the activations of the account in the Region, the oldest first: how many hosts can still join, and until when. The
+operator needs ssm:DescribeActivations.`),
+		Example: `  anywhere activation list
+  anywhere activation list --region eu-central-1 -o json`,
+		Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.outcome.text = func(w io.Writer, s report.Style, rep lifecycle.Report, err error) {
+				if result, ok := rep.Result.(lifecycle.ListActivationsResult); ok && err == nil && !a.global.quiet {
+					report.Activations(w, s, rep, result, a.env.Now())
+				}
+			}
+			return a.do(cmd, verb{begin: "activation list: asking AWS", run: lifecycle.ListActivations})
+		},
 	}
 }
 
-// looksSecret reports whether the name of a file that does not exist may be a secret given in a file's place.
-func looksSecret(name string) bool {
-	return len(name) >= 20 && !strings.ContainsAny(name, `/\. `)
-}
-
-// activationID is the form of an activation's id. Source: SSM API model, ActivationId, read 2026-11-22.
-var activationID = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
-
-func checkActivationID(id string) error {
-	if activationID.MatchString(id) {
-		return nil
+func newActivationDelete(a *app) *cobra.Command {
+	req := &lifecycle.DeleteActivationsRequest{}
+	cmd := &cobra.Command{
+		Use:   "delete {ID… | --expired} [flags]",
+		Short: "Delete activations; hosts that joined with them stay",
+		Long: long(`
+Deletes activations by id, or all that have expired: nobody can join with them any more, and hosts that did stay. One
+that is not there is passed over with a warning. The operator needs ssm:DeleteActivation, with --expired also
+ssm:DescribeActivations.`),
+		Example: `  anywhere activation delete 01234567-89ab-cdef-0123-456789abcdef
+  anywhere activation delete --expired`,
+		Args: cobra.ArbitraryArgs, // checked with --expired
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			switch {
+			case len(ids) == 0 && !req.Expired:
+				return usage(cmd, "which ones? expected ids, or --expired")
+			case len(ids) > 0 && req.Expired:
+				return usage(cmd, "--expired and ids exclude each other")
+			}
+			for i, id := range ids {
+				if err := checkActivationID(fmt.Sprintf("ID %d", i+1), id); err != nil {
+					return err
+				}
+			}
+			req.IDs = ids
+			a.outcome.text = func(w io.Writer, _ report.Style, rep lifecycle.Report, err error) {
+				if result, ok := rep.Result.(lifecycle.DeleteActivationsResult); ok && err == nil && !a.global.quiet {
+					report.DeletedActivations(w, rep, result)
+				}
+			}
+			return a.do(cmd, verb{
+				begin: "activation delete: asking AWS", mutating: true,
+				run: func(ctx context.Context, deps lifecycle.Deps) (lifecycle.Report, error) {
+					return lifecycle.DeleteActivations(ctx, deps, *req)
+				},
+			})
+		},
 	}
-	const rule = "expected 32 hexadecimal digits in lower case with dashes, like 01234567-89ab-cdef-0123-456789abcdef"
-	for i, r := range []rune(id) {
-		if !strings.ContainsRune("0123456789abcdef-", r) {
-			return failure.New(failure.Usage, "--activation-id: character %d is %s; %s", i+1, name(r), rule)
-		}
-	}
-	return failure.New(failure.Usage, "--activation-id: the length or the place of a dash is wrong (%d characters); %s",
-		len(id), rule)
-}
-
-// Limits of an activation code. Source: SSM API model, ActivationCode, read 2026-11-22.
-const minCode, maxCode = 20, 250
-
-// checkCode refuses what cannot be a code, without showing it: only the character that is wrong is named.
-func checkCode(source, code string) error {
-	rule := fmt.Sprintf("expected %d to %d letters, digits and signs without blanks", minCode, maxCode)
-	for i, r := range []rune(code) {
-		if r < '!' || r > '~' {
-			return failure.New(failure.Usage, "%s: character %d of the activation code is %s; %s", source, i+1, name(r), rule)
-		}
-	}
-	if len(code) < minCode || len(code) > maxCode {
-		return failure.New(failure.Usage, "%s: the activation code has %d characters; %s", source, len(code), rule)
-	}
-	return nil
-}
-
-// strays are characters that come along when text is copied from a document or a chat.
-var strays = map[rune]string{
-	' ': "a blank", '\t': "a tab", '\n': "a line feed", '\r': "a carriage return",
-	'\u00a0': "a no-break space", '\u200b': "a zero-width space", '\ufeff': "a byte order mark",
-	'\u201c': "a typographic quote", '\u201d': "a typographic quote", '\u201e': "a typographic quote",
-	'\u2018': "a typographic quote", '\u2019': "a typographic quote",
-	'\u2010': "a typographic hyphen", '\u2011': "a typographic hyphen", '\u2012': "a typographic dash",
-	'\u2013': "a typographic dash", '\u2014': "a typographic dash", '\u2212': "a minus sign, not a hyphen",
-	unicode.ReplacementChar: "not UTF-8",
-}
-
-// name names a character that does not belong where it is.
-func name(r rune) string {
-	stray, known := strays[r]
-	switch {
-	case known && r > '~':
-		return fmt.Sprintf("%s (U+%04X)", stray, r)
-	case known:
-		return stray
-	case unicode.In(r, unicode.Cyrillic):
-		return fmt.Sprintf("a Cyrillic letter (U+%04X), even if it looks like a Latin one", r)
-	case unicode.In(r, unicode.Greek):
-		return fmt.Sprintf("a Greek letter (U+%04X), even if it looks like a Latin one", r)
-	case r < ' ' || r > '~':
-		return fmt.Sprintf("U+%04X", r)
-	}
-	return fmt.Sprintf("%q", r)
+	cmd.Flags().BoolVar(&req.Expired, "expired", false, "delete all that have expired")
+	notInConfig(cmd.Flags(), "expired", "what is deleted is said each time")
+	return cmd
 }

@@ -7,6 +7,9 @@ import (
 	"os"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 )
@@ -16,6 +19,8 @@ import (
 type Env struct {
 	Host func() (host.Host, error)
 	HTTP func() *http.Client
+	// AWS is an operator's configuration for AWS's API: credentials and Region. It may call AWS, for single sign-on.
+	AWS func(ctx context.Context, access control.Access) (aws.Config, error)
 
 	Now    func() time.Time
 	Ticker func(every time.Duration) (ticks <-chan time.Time, stop func())
@@ -25,6 +30,8 @@ type Env struct {
 	Unsetenv  func(name string) error
 	// ReadFile reads the files that the caller names, in the caller's own name space: configuration, tokens, codes.
 	ReadFile func(path string) ([]byte, error)
+	// NewFile makes a file that must not exist, in the same name space, readable by its owner only.
+	NewFile func(path string) (*os.File, error)
 
 	// Signals brings SIGINT, SIGTERM, SIGHUP and SIGPIPE; nil in a process that takes none.
 	Signals <-chan os.Signal

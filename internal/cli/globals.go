@@ -30,6 +30,7 @@ var risks = []string{
 // globals are the flags of every command.
 type globals struct {
 	region      string
+	profile     string
 	endpointURL string
 	output      string
 	quiet       bool
@@ -47,6 +48,9 @@ type globals struct {
 func (g *globals) register(flags *pflag.FlagSet) {
 	flags.StringVar(&g.region, "region", "", "AWS Region")
 	fromEnv(flags, "region", "ANYWHERE_REGION", "AWS_REGION", "AWS_DEFAULT_REGION")
+
+	flags.StringVar(&g.profile, "profile", "", "the operator's AWS profile, for calls to AWS's API")
+	fromEnv(flags, "profile", "AWS_PROFILE")
 
 	flags.StringVar(&g.endpointURL, "endpoint-url", "",
 		"where this command's own API calls go (the agents' endpoints: --agent-endpoint)")

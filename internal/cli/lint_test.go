@@ -101,6 +101,7 @@ func TestFlagsAreWordsWithUsage(t *testing.T) {
 func TestGlobalFlags(t *testing.T) {
 	want := map[string]string{
 		"region":       "ANYWHERE_REGION AWS_REGION AWS_DEFAULT_REGION",
+		"profile":      "AWS_PROFILE",
 		"endpoint-url": "AWS_ENDPOINT_URL AWS_ENDPOINT_URL_ECS AWS_ENDPOINT_URL_SSM",
 		"output":       "ANYWHERE_OUTPUT",
 		"quiet":        "", "verbose": "",

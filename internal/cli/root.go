@@ -39,7 +39,7 @@ show" prints where each value comes from.`),
 	root.SetFlagErrorFunc(flagError)
 	a.global.register(root.PersistentFlags())
 	root.AddCommand(
-		newPreflight(a), newRegister(a), newRollback(a), newOperation(a),
+		newPreflight(a), newRegister(a), newActivation(a), newRollback(a), newOperation(a),
 		newConfig(a), newPlatforms(a), newCompletion(a), newVersion(a),
 	)
 	if a.env.Rehearse != nil {

@@ -135,8 +135,11 @@ func badValue(source string, f *pflag.Flag, value string, err error) *failure.Er
 // reason takes the prefix away that strconv puts in front of its errors: the value was named already.
 func reason(err error) string {
 	text := err.Error()
-	if strings.Contains(text, "strconv.ParseBool") {
+	switch {
+	case strings.Contains(text, "strconv.ParseBool"):
 		return "expected true or false"
+	case strings.Contains(text, "strconv.ParseInt"):
+		return "expected a whole number"
 	}
 	return text
 }

@@ -1,8 +1,10 @@
 package lifecycle
 
 import (
+	"context"
 	"net/http"
 
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/preflight"
@@ -21,11 +23,13 @@ const (
 // Deps is what every verb works with.
 type Deps struct {
 	Host     host.Host
-	HTTP     *http.Client // for artifacts and checks; the SDK's own clients are made from it
+	HTTP     *http.Client // for artifacts and checks; AWS's API goes through Operator
 	Redactor *secret.Redactor
 	Listen   func(engine.Event)
 	RunID    string
 	Version  string // of the program
+	// Operator connects with an operator's credentials to a Region, or, when that is empty, to the one that was configured.
+	Operator func(ctx context.Context, region string) (*control.Operator, error)
 }
 
 // engine returns the engine with every kind of effect that a journal of ours can hold.

@@ -1,0 +1,43 @@
+package cli
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/anywhere-ecs/anywhere/internal/control"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+)
+
+// operator connects to AWS with the operator's credentials. Region is the one that a flag's value brought along, as an ARN
+// does; it beats --region's variables and configuration, and must agree with the flag itself.
+//
+// What AWS's own variables say is left to the SDK, which knows their order: AWS_PROFILE is weaker than keys in the
+// environment, --profile is stronger; AWS_ENDPOINT_URL_SSM is for one service, --endpoint-url for all.
+func (a *app) operator(ctx context.Context, region string) (*control.Operator, error) {
+	access := control.Access{Region: a.global.region}
+	if region != "" && region != a.global.region {
+		if a.origins["region"].kind == byFlag {
+			return nil, failure.New(failure.Usage, "--region is %s and --cluster is in %s", a.global.region, region)
+		}
+		access.Region = region
+	}
+	if a.ours("profile") {
+		access.Profile = a.global.profile
+	}
+	cfg, err := a.env.AWS(ctx, access)
+	if err != nil {
+		return nil, err
+	}
+	c := control.Connection{Trace: func(next http.RoundTripper) http.RoundTripper { return tracing{next, a} }}
+	if a.ours("endpoint-url") {
+		c.EndpointURL = a.global.endpointURL
+	}
+	return control.Connect(ctx, cfg, c)
+}
+
+// ours reports whether a flag's value comes from the command line or the configuration file, and not from a variable that
+// the SDK reads too.
+func (a *app) ours(flag string) bool {
+	kind := a.origins[flag].kind
+	return kind == byFlag || kind == byConfig
+}
