@@ -208,29 +208,20 @@ func (s *stage) knows(faults []string) error {
 	return nil
 }
 
-// looks are the variables that say how output looks.
-var looks = []string{"LANG", "LC_ALL", "LC_CTYPE", "TERM", "NO_COLOR", "CLICOLOR_FORCE"}
-
-// play runs one command line on the throw-away host and looks at what it changed.
-func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Command, error) {
-	if l.faults {
-		for _, name := range req.Faults {
-			if err := s.aws.Fault(name); err != nil {
-				return Command{}, failure.Wrap(failure.Usage, err, "--fault")
-			}
-		}
-	}
+// args is what is typed, with where the emulated AWS is.
+func (s *stage) args(l line) []string {
 	args := slices.Clone(l.args)
 	if l.args[0] == "register" {
 		args = append(args, "--endpoint-url", s.aws.URL(), "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
 	}
-	if l.extra {
-		args = append(args, req.Args...)
-	}
-	shown := "anywhere " + strings.Join(l.args, " ")
-	if l.extra && len(req.Args) > 0 {
-		shown += " " + strings.Join(req.Args, " ")
-	}
+	return args
+}
+
+// looks are the variables that say how output looks.
+var looks = []string{"LANG", "LC_ALL", "LC_CTYPE", "TERM", "NO_COLOR", "CLICOLOR_FORCE"}
+
+// env is the world of one command line: the caller's streams and clock, the throw-away host.
+func (s *stage) env(l line) cli.Env {
 	env := s.base
 	env.Host = func() (host.Host, error) { return s.machine.host(), nil }
 	env.HTTP = func() *http.Client { return &http.Client{} }
@@ -247,6 +238,27 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 	if l.token {
 		env.Streams.In, env.Streams.InTTY = strings.NewReader(s.token+"\n"), false
 	}
+	return env
+}
+
+// play runs one command line on the throw-away host and looks at what it changed.
+func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Command, error) {
+	if l.faults {
+		for _, name := range req.Faults {
+			if err := s.aws.Fault(name); err != nil {
+				return Command{}, failure.Wrap(failure.Usage, err, "--fault")
+			}
+		}
+	}
+	args := s.args(l)
+	if l.extra {
+		args = append(args, req.Args...)
+	}
+	shown := "anywhere " + strings.Join(l.args, " ")
+	if l.extra && len(req.Args) > 0 {
+		shown += " " + strings.Join(req.Args, " ")
+	}
+	env := s.env(l)
 	var document bytes.Buffer
 	if s.json {
 		args = append(args, "-o", "json")
