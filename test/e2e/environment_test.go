@@ -37,7 +37,8 @@ func TestHostsThatAreNotFit(t *testing.T) {
 		remedy       string
 		before, then func()
 	}{
-		{name: "Docker's daemon is down", spoil: "systemctl stop docker.socket docker", mend: "systemctl start docker.socket docker",
+		{name: "Docker's daemon is down", spoil: "systemctl stop docker.socket docker",
+			mend: "systemctl start docker.socket docker",
 			code: failure.DockerDown, message: "docker.service is inactive", remedy: "systemctl start docker"},
 		{name: "the package manager is locked", code: failure.PackagesLocked, message: "perl", remedy: "wait",
 			before: func() {
@@ -47,15 +48,21 @@ func TestHostsThatAreNotFit(t *testing.T) {
 			then: func() { holder.Signal("KILL"); holder.Wait() }},
 		{name: "somebody else's dpkg was interrupted", spoil: halfInstalled, mend: "dpkg --purge theirs; rm -r /tmp/theirs*",
 			code: failure.PackagesBroken, message: "interrupted", remedy: "dpkg --configure -a"},
-		{name: "no room for downloads", spoil: "mkdir -p /var/lib/anywhere && mount -t tmpfs -o size=4m none /var/lib/anywhere",
-			mend: "umount /var/lib/anywhere; chmod 700 /var/lib/anywhere", code: failure.DiskFull, message: "/var/lib/anywhere", remedy: "free space"},
-		{name: "no room for the agent's image", spoil: "mkdir -p /var/cache/ecs && mount -t tmpfs -o size=4m none /var/cache/ecs",
-			mend: "umount /var/cache/ecs; rmdir /var/cache/ecs", code: failure.DiskFull, message: "/var/cache/ecs", remedy: "free space"},
-		{name: "a configuration folder is read-only", spoil: strings.ReplaceAll(readOnly, "$0", "/etc/ecs"), mend: "umount /etc/ecs; rmdir /etc/ecs",
+		{name: "no room for downloads",
+			spoil: "mkdir -p /var/lib/anywhere && mount -t tmpfs -o size=4m none /var/lib/anywhere",
+			mend:  "umount /var/lib/anywhere; chmod 700 /var/lib/anywhere", code: failure.DiskFull,
+			message: "/var/lib/anywhere", remedy: "free space"},
+		{name: "no room for the agent's image",
+			spoil: "mkdir -p /var/cache/ecs && mount -t tmpfs -o size=4m none /var/cache/ecs",
+			mend:  "umount /var/cache/ecs; rmdir /var/cache/ecs", code: failure.DiskFull, message: "/var/cache/ecs",
+			remedy: "free space"},
+		{name: "a configuration folder is read-only", spoil: strings.ReplaceAll(readOnly, "$0", "/etc/ecs"),
+			mend: "umount /etc/ecs; rmdir /etc/ecs",
 			code: failure.ReadOnly, message: "/etc/ecs", remedy: "mount -o remount,rw /etc/ecs"},
 		{name: "the system is read-only", spoil: strings.ReplaceAll(readOnly, "$0", "/usr"), mend: "umount -l /usr",
 			code: failure.ReadOnly, message: "/usr", remedy: "mount -o remount,rw /usr"},
-		{name: "no systemd", around: []string{"unshare", "-m", "/bin/sh", "-c", `mount -t tmpfs none /run/systemd && exec "$@"`, "sh"},
+		{name: "no systemd", around: []string{"unshare", "-m", "/bin/sh", "-c",
+			`mount -t tmpfs none /run/systemd && exec "$@"`, "sh"},
 			code: failure.NoSystemd, message: "systemd", remedy: "on the host itself"},
 		{name: "not root", around: []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"},
 			code: failure.NotRoot, message: "65534", remedy: "sudo"},
@@ -80,7 +87,8 @@ func TestHostsThatAreNotFit(t *testing.T) {
 	}
 
 	cmd := s.register(s.token(1))
-	cmd.Args = append([]string{"/bin/sh", "-c", `umask 077; unset HOME; mount -t tmpfs -o noexec none /tmp; exec "$@"`, "sh"}, cmd.Args...)
+	cmd.Args = append([]string{"/bin/sh", "-c", `umask 077; unset HOME; mount -t tmpfs -o noexec none /tmp; exec "$@"`,
+		"sh"}, cmd.Args...)
 	cmd.Env = []string{"LANG=de_DE.UTF-8", "LC_ALL=de_DE.UTF-8"}
 	s.mustRegister(h, cmd)
 	for path, mode := range map[string]string{
@@ -103,7 +111,8 @@ func TestHostWithoutDocker(t *testing.T) {
 	h.CopyIn("/usr/local/bin/anywhere", lab.Shared("anywhere"), 0o755)
 	h.WriteFile(keyring, s.mirror.Keyring(), 0o644)
 	before := h.Tree("/etc", "/var/lib", "/root")
-	s.fails(t, h, s.register(s.token(1)), 3, failure.DockerAbsent, "Docker is not installed", "", "apt-get install docker.io")
+	s.fails(t, h, s.register(s.token(1)), 3, failure.DockerAbsent, "Docker is not installed", "",
+		"apt-get install docker.io")
 	for _, line := range lab.Diff(before, h.Tree("/etc", "/var/lib", "/root")) {
 		if !strings.Contains(line, "/var/lib/anywhere") {
 			t.Errorf("the host is not as it was: %s", line)

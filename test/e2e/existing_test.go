@@ -36,15 +36,18 @@ func TestHostsWithAHistory(t *testing.T) {
 	}{
 		{name: "quoted ECS_EXTERNAL", path: "/etc/ecs/ecs.config", text: "ECS_EXTERNAL=\"true\"\n",
 			exit: 3, code: failure.PreflightFailed, message: "ECS_EXTERNAL", remedy: "take the quotes away"},
-		{name: "access key in ecs.config", path: "/etc/ecs/ecs.config", text: "AWS_ACCESS_KEY_ID=AKIAEXAMPLE\nAWS_SECRET_ACCESS_KEY=not-a-secret\n",
+		{name: "access key in ecs.config", path: "/etc/ecs/ecs.config",
+			text: "AWS_ACCESS_KEY_ID=AKIAEXAMPLE\nAWS_SECRET_ACCESS_KEY=not-a-secret\n",
 			exit: 3, code: failure.ForeignProfile, message: "AWS_ACCESS_KEY_ID", remedy: "/etc/ecs/ecs.config"},
-		{name: "foreign default profile", path: "/root/.aws/credentials", text: strings.Replace(otherProfiles, "backup", "default", 1),
+		{name: "foreign default profile", path: "/root/.aws/credentials", text: strings.Replace(otherProfiles, "backup",
+			"default", 1),
 			exit: 3, code: failure.ForeignProfile, message: "default", remedy: "/root/.aws/credentials"},
 		{name: "malformed SSM configuration", path: "/etc/amazon/ssm/amazon-ssm-agent.json", text: "{\"Mds\": \n",
 			exit: 1, code: failure.AgentConfig, message: "/etc/amazon/ssm/amazon-ssm-agent.json", remedy: "correct"},
 		{name: "state of another cluster", path: "/var/lib/ecs/data/agent.db", text: "bolt", exit: 12,
 			code: failure.RegisteredElsewere, message: "cluster elsewhere", remedy: "anywhere move"},
-		{name: "version known to be bad", flags: []string{"--ecs-agent-version", "1.85.0"}, exit: 12, code: failure.KnownBadVersion,
+		{name: "version known to be bad", flags: []string{"--ecs-agent-version", "1.85.0"}, exit: 12,
+			code:    failure.KnownBadVersion,
 			message: "1.85.0", remedy: "version"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -64,13 +67,16 @@ func TestHostsWithAHistory(t *testing.T) {
 	h.WriteFile("/etc/ecs/ecs.config", []byte(theirConfig), 0o640)
 	h.MustShell("chgrp daemon /etc/ecs/ecs.config")
 	h.WriteFile("/root/.aws/credentials", []byte(otherProfiles), 0o600)
-	first := s.mustRegister(h, s.register(s.token(1), "--attribute", "rack=7", "--tag", "team=shop", "--ecs-config", "ECS_ENABLE_SPOT_INSTANCE_DRAINING=false"))
+	first := s.mustRegister(h, s.register(s.token(1), "--attribute", "rack=7", "--tag", "team=shop", "--ecs-config",
+		"ECS_ENABLE_SPOT_INSTANCE_DRAINING=false"))
 
 	config := h.MustShell("cat /etc/ecs/ecs.config")
 	for _, line := range []string{
-		"# written by the platform team", "ECS_LOGLEVEL=debug   # noisy", "ECS_RESERVED_MEMORY=64", "# ECS_CLUSTER=old", "ECS_CLUSTER=prod",
+		"# written by the platform team", "ECS_LOGLEVEL=debug   # noisy", "ECS_RESERVED_MEMORY=64", "# ECS_CLUSTER=old",
+		"ECS_CLUSTER=prod",
 		"AWS_EC2_METADATA_DISABLED=true", "ECS_EXTERNAL=true", "AWS_DEFAULT_REGION=" + region,
-		`ECS_INSTANCE_ATTRIBUTES={"rack":"7"}`, `ECS_CONTAINER_INSTANCE_TAGS={"team":"shop"}`, "ECS_ENABLE_SPOT_INSTANCE_DRAINING=false",
+		`ECS_INSTANCE_ATTRIBUTES={"rack":"7"}`, `ECS_CONTAINER_INSTANCE_TAGS={"team":"shop"}`,
+		"ECS_ENABLE_SPOT_INSTANCE_DRAINING=false",
 	} {
 		if n := strings.Count("\n"+config+"\n", "\n"+line+"\n"); n != 1 {
 			t.Errorf("%q is %d times in ecs.config:\n%s", line, n, config)
@@ -83,7 +89,8 @@ func TestHostsWithAHistory(t *testing.T) {
 	if flat := strings.Join(strings.Fields(ssm), ""); !strings.Contains(flat, `"ConsumptionOrder":["OnPrem"]`) {
 		t.Errorf("the SSM agent may take another identity: %s", ssm)
 	}
-	if got := h.MustShell("cat /root/.aws/credentials"); !strings.Contains(got, "[backup]") || !strings.Contains(got, "AKIAEXAMPLE") {
+	if got := h.MustShell("cat /root/.aws/credentials"); !strings.Contains(got, "[backup]") || !strings.Contains(got,
+		"AKIAEXAMPLE") {
 		t.Errorf("other profiles were lost: %s", h.MustShell("grep '^\\[' /root/.aws/credentials"))
 	}
 	if got := h.MustShell("cat /var/lib/anywhere/backup/root-aws-credentials-*; stat -c %a /var/lib/anywhere/backup/root-*"); got != otherProfiles+"600" {
@@ -97,9 +104,12 @@ func TestHostsWithAHistory(t *testing.T) {
 		code            failure.Code
 		message, remedy string
 	}{
-		{"another cluster", []string{"--cluster", "other"}, failure.RegisteredElsewere, "cluster prod, not to other", "anywhere move --cluster other"},
-		{"another Region", []string{"--region", "us-east-1"}, failure.RegisteredElsewere, first.Result.ManagedInstanceID, "deregister"},
-		{"another version", []string{"--ecs-agent-version", "1.104.0"}, failure.VersionManaged, "1.105.1-1 on this registered host", "upgrade"},
+		{"another cluster", []string{"--cluster", "other"}, failure.RegisteredElsewere, "cluster prod, not to other",
+			"anywhere move --cluster other"},
+		{"another Region", []string{"--region", "us-east-1"}, failure.RegisteredElsewere, first.Result.ManagedInstanceID,
+			"deregister"},
+		{"another version", []string{"--ecs-agent-version", "1.104.0"}, failure.VersionManaged,
+			"1.105.1-1 on this registered host", "upgrade"},
 		{"a bad version", []string{"--ecs-agent-version", "1.85.0"}, failure.KnownBadVersion, "1.85.0", "version"},
 	} {
 		t.Run("registered and "+c.name, func(t *testing.T) {
@@ -108,7 +118,8 @@ func TestHostsWithAHistory(t *testing.T) {
 		})
 	}
 	arn := "arn:aws:ecs:" + region + ":" + account + ":cluster/" + cluster
-	if again := s.mustRegister(h, s.register("", "--cluster", arn)); again.Changed || again.Result.ContainerInstanceARN != first.Result.ContainerInstanceARN {
+	if again := s.mustRegister(h, s.register("", "--cluster", arn)); again.Changed ||
+		again.Result.ContainerInstanceARN != first.Result.ContainerInstanceARN {
 		t.Errorf("the same cluster by its ARN: %+v", again)
 	}
 }
@@ -122,7 +133,8 @@ func TestPackagesThatWereThere(t *testing.T) {
 	h.CopyIn("/root/ssm.deb", s.mirror.Dir+"/amazon-ssm-"+region+"/latest/debian_amd64/amazon-ssm-agent.deb", 0o644)
 	h.CopyIn("/root/ecs.deb", s.mirror.Dir+"/amazon-ecs-agent-"+region+"/amazon-ecs-init-latest.amd64.deb", 0o644)
 	h.MustShell("dpkg -i /root/ssm.deb /root/ecs.deb")
-	h.Run(lab.Cmd{Args: []string{"amazon-ssm-agent", "-register", "-y", "-region", region, "-id", strings.Repeat("0", 36), "-code", strings.Repeat("0", 20)}})
+	h.Run(lab.Cmd{Args: []string{"amazon-ssm-agent", "-register", "-y", "-region", region, "-id", strings.Repeat("0",
+		36), "-code", strings.Repeat("0", 20)}})
 	d := s.read(h.Run(s.register(s.token(1), "--no-start", "--no-exec")))
 	if d.Failed || d.Result.Verified != "none" || d.Result.ManagedInstanceID == "" || len(s.aws.Instances()) != 0 {
 		t.Fatalf("with --no-start: %+v", d)

@@ -44,24 +44,30 @@ func TestFailuresThatAreUndone(t *testing.T) {
 			message: "used up", found: "RegistrationLimitExceeded", remedy: "--limit"},
 		{name: "throttled", fault: emulator.FaultThrottled, exit: 7, code: failure.Throttled, message: "slow down",
 			found: "ThrottlingException", remedy: "again", retry: "ssm:RegisterManagedInstance"},
-		{name: "server error", fault: emulator.FaultServerError, exit: 7, code: failure.AWSUnavailable, message: "server error",
-			found: "500", remedy: "again", retry: "ssm:RegisterManagedInstance"},
-		{name: "SSM agent's postinst fails", site: badSSM, exit: 7, code: failure.PackageInstall, message: "post-installation script",
-			found: "this package fails on purpose", remedy: "then run the command again"},
-		{name: "ECS agent's postinst fails", site: badECS, exit: 7, code: failure.PackageInstall, message: "post-installation script",
-			found: "this package fails on purpose", remedy: "then run the command again"},
+		{name: "server error", fault: emulator.FaultServerError, exit: 7, code: failure.AWSUnavailable,
+			message: "server error",
+			found:   "500", remedy: "again", retry: "ssm:RegisterManagedInstance"},
+		{name: "SSM agent's postinst fails", site: badSSM, exit: 7, code: failure.PackageInstall,
+			message: "post-installation script",
+			found:   "this package fails on purpose", remedy: "then run the command again"},
+		{name: "ECS agent's postinst fails", site: badECS, exit: 7, code: failure.PackageInstall,
+			message: "post-installation script",
+			found:   "this package fails on purpose", remedy: "then run the command again"},
 
 		{name: "artifact corrupt", fault: emulator.FaultArtifactCorrupt, exit: 6, code: failure.ArtifactCorrupt,
 			message: "amazon-", found: "signature", remedy: "again"},
 		{name: "artifact truncated", fault: emulator.FaultArtifactTruncated, exit: 5, code: failure.ArtifactDownload,
-			message: "amazon-", found: "http://", remedy: "again", retry: "s3:GetObject amazon-ssm-" + region + "/" + ssmVersion},
+			message: "amazon-", found: "http://", remedy: "again",
+			retry: "s3:GetObject amazon-ssm-" + region + "/" + ssmVersion},
 		{name: "artifact unsigned", fault: emulator.FaultArtifactUnsigned, exit: 6, code: failure.ArtifactUnsigned,
 			message: "signature", found: "404", remedy: "mirror"},
 		{name: "artifact missing", fault: emulator.FaultArtifactMissing, exit: 5, code: failure.ArtifactMissing,
 			message: "amazon-", found: "404", remedy: "--artifacts"},
-		{name: "artifact signed with an unknown key", args: []string{"--artifacts", s.url, "--endpoint-url", s.url, "--agent-endpoint", s.url},
+		{name: "artifact signed with an unknown key", args: []string{"--artifacts", s.url, "--endpoint-url", s.url,
+			"--agent-endpoint", s.url},
 			exit: 6, code: failure.ArtifactKey, message: "key", found: "signature", remedy: "--keyring"},
-		{name: "no network", args: []string{}, exit: 5, code: failure.Network, message: "the name s3.eu-central-1.amazonaws.com does not resolve", found: "lookup", remedy: "DNS"},
+		{name: "no network", args: []string{}, exit: 5, code: failure.Network,
+			message: "the name s3.eu-central-1.amazonaws.com does not resolve", found: "lookup", remedy: "DNS"},
 	} {
 		if c.site == nil {
 			c.site = s
@@ -80,7 +86,8 @@ func TestFailuresThatAreUndone(t *testing.T) {
 			if c.site != s {
 				args = append(args, "--keyring", "/root/bad-keys.asc")
 			}
-			cmd := lab.Cmd{Args: append([]string{"anywhere", "register", "-o", "json", "--token", "-"}, args...), Stdin: c.site.token(1)}
+			cmd := lab.Cmd{Args: append([]string{"anywhere", "register", "-o", "json", "--token", "-"}, args...),
+				Stdin: c.site.token(1)}
 			asked := c.site.asked(c.retry)
 			d := c.site.fails(t, h, cmd, c.exit, c.code, c.message, c.found, c.remedy)
 			if d.Error.RolledBack != (c.exit == 7) || len(d.Error.Kept) > 0 {
@@ -125,13 +132,17 @@ func TestFailuresThatKeepTheRegistration(t *testing.T) {
 			message: "gives the node no credentials", found: "AccessDenied", remedy: "role"},
 		{name: "clock skew", fault: emulator.FaultClockSkew, code: failure.ClockSkew, step: "ssm.start",
 			message: "clock", found: "ignature", remedy: "timedatectl"},
-		{name: "register access denied", fault: emulator.FaultRegisterAccessDenied, code: failure.AccessDenied, step: "verify",
-			message: "ecs:RegisterContainerInstance", found: "not authorized to perform", remedy: "AmazonEC2ContainerServiceforEC2Role"},
+		{name: "register access denied", fault: emulator.FaultRegisterAccessDenied, code: failure.AccessDenied,
+			step:    "verify",
+			message: "ecs:RegisterContainerInstance", found: "not authorized to perform",
+			remedy: "AmazonEC2ContainerServiceforEC2Role"},
 		{name: "cluster missing", fault: emulator.FaultClusterMissing, code: failure.ClusterNotFound, step: "verify",
 			message: "cluster does not exist", found: "Cluster not found", remedy: "list-clusters"},
-		{name: "expired credentials", fault: emulator.FaultCredentialsExpired, code: failure.CredentialsExpired, step: "verify",
+		{name: "expired credentials", fault: emulator.FaultCredentialsExpired, code: failure.CredentialsExpired,
+			step:    "verify",
 			message: "expired", found: "ExpiredToken", remedy: "amazon-ssm-agent"},
-		{name: "attributes not confirmed", fault: emulator.FaultNoAttributeEcho, code: failure.RegistrationDenied, step: "verify",
+		{name: "attributes not confirmed", fault: emulator.FaultNoAttributeEcho, code: failure.RegistrationDenied,
+			step:    "verify",
 			message: "attributes", found: "attribute", remedy: "ECS_INSTANCE_ATTRIBUTES"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -155,7 +166,8 @@ func TestFailuresThatKeepTheRegistration(t *testing.T) {
 					t.Errorf("step %s is %s: %s", step.ID, step.Status, step.Detail)
 				}
 				if limit := 15 * time.Second; took(step.DurationMs) > limit {
-					t.Errorf("it took step %s %v to see what the agent's log says; %v are allowed", step.ID, took(step.DurationMs), limit)
+					t.Errorf("it took step %s %v to see what the agent's log says; %v are allowed", step.ID, took(step.DurationMs),
+						limit)
 				}
 			}
 			if c.code == failure.ClusterNotFound || c.code == failure.RegistrationDenied { // the agent ends with 5
@@ -165,7 +177,8 @@ func TestFailuresThatKeepTheRegistration(t *testing.T) {
 			s.aws.ClearFault(c.fault)
 			again := s.mustRegister(h, s.register(""))
 			if again.Result.ManagedInstanceID != id || len(s.aws.Nodes()) != 1 {
-				t.Errorf("it is %s now and was %s; Systems Manager has %d nodes", again.Result.ManagedInstanceID, id, len(s.aws.Nodes()))
+				t.Errorf("it is %s now and was %s; Systems Manager has %d nodes", again.Result.ManagedInstanceID, id,
+					len(s.aws.Nodes()))
 			}
 			if u := h.Unit("ecs.service"); u.Active != "active" || u.Enabled != "enabled" {
 				t.Errorf("ecs.service is %+v", u)
@@ -198,7 +211,8 @@ func (s *site) staysDown(t *testing.T, h *lab.Machine, thoroughly bool) {
 
 // fails runs a command that has to fail, and holds the failure to what every failure owes to its reader. message, found
 // and remedy are words of them. In the test's log they can be read as an operator would.
-func (s *site) fails(t *testing.T, h *lab.Machine, cmd lab.Cmd, exit int, code failure.Code, message, found, remedy string) document {
+func (s *site) fails(t *testing.T, h *lab.Machine, cmd lab.Cmd, exit int, code failure.Code, message, found,
+	remedy string) document {
 	t.Helper()
 	begun := time.Now()
 	res := h.Run(cmd)
@@ -262,9 +276,11 @@ func look(h *lab.Machine) view {
 // moving are paths that change without anybody's doing, and those of a run's own traces: its journal, its cache, its
 // log. A package manager's log and its copies of former states are traces too: dpkg has worked, and that is no secret.
 var moving = []string{
-	"/var/lib/docker", "/var/lib/containerd", "/var/log/journal", "/var/lib/systemd/timers", "/var/log/wtmp", "/var/log/lastlog",
+	"/var/lib/docker", "/var/lib/containerd", "/var/log/journal", "/var/lib/systemd/timers", "/var/log/wtmp",
+	"/var/log/lastlog",
 	"/var/lib/anywhere", "/var/log/anywhere",
-	"/var/log/dpkg.log", "/var/lib/dpkg/status-old", "/var/lib/dpkg/status", "/var/lib/dpkg/lock", "/var/lib/dpkg/lock-frontend",
+	"/var/log/dpkg.log", "/var/lib/dpkg/status-old", "/var/lib/dpkg/status", "/var/lib/dpkg/lock",
+	"/var/lib/dpkg/lock-frontend",
 	"/var/lib/dpkg/triggers/Lock", "/var/cache/ldconfig", "/var/cache/man",
 }
 
