@@ -46,8 +46,10 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
+			env.Values[awsKey] = newAWS()
 			env.Setenv("CANARY", canary)
 			env.Setenv("ID", activationID)
+			env.Setenv("AWS_EC2_METADATA_DISABLED", "true") // else the SDK would look for credentials on the network
 			env.Defer(func() {
 				if what, err := os.ReadFile(filepath.Join(env.WorkDir, leakFile)); err == nil {
 					t.Errorf("a secret got out of: %s", what)
@@ -72,6 +74,8 @@ func TestScripts(t *testing.T) {
 			"exits":    exits,
 			"document": document,
 			"literal":  literal,
+			"aws":      startAWS,
+			"handed":   handed,
 		},
 	})
 }
@@ -94,6 +98,7 @@ func anywhere() int {
 	env := cli.Env{
 		Host:   func() (host.Host, error) { return bareHost(root), nil },
 		HTTP:   func() *http.Client { return &http.Client{Transport: noNetwork{}} },
+		AWS:    control.Load,
 		Now:    func() time.Time { return time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC) },
 		Ticker: func(time.Duration) (<-chan time.Time, func()) { return nil, func() {} },
 		Streams: cli.Streams{
@@ -106,6 +111,9 @@ func anywhere() int {
 				path = filepath.Join(root, path)
 			}
 			return os.ReadFile(path)
+		},
+		NewFile: func(path string) (*os.File, error) {
+			return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		},
 		Exit:     os.Exit,
 		NewRunID: func() string { return "run-1" },
