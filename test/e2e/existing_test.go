@@ -68,7 +68,7 @@ func TestHostsWithAHistory(t *testing.T) {
 	h.MustShell("chgrp daemon /etc/ecs/ecs.config")
 	h.WriteFile("/root/.aws/credentials", []byte(otherProfiles), 0o600)
 	first := s.mustRegister(h, s.register(s.token(1), "--attribute", "rack=7", "--tag", "team=shop", "--ecs-config",
-		"ECS_ENABLE_SPOT_INSTANCE_DRAINING=false"))
+		"ECS_IMAGE_PULL_BEHAVIOR=prefer-cached"))
 
 	config := h.MustShell("cat /etc/ecs/ecs.config")
 	for _, line := range []string{
@@ -76,7 +76,7 @@ func TestHostsWithAHistory(t *testing.T) {
 		"ECS_CLUSTER=prod",
 		"AWS_EC2_METADATA_DISABLED=true", "ECS_EXTERNAL=true", "AWS_DEFAULT_REGION=" + region,
 		`ECS_INSTANCE_ATTRIBUTES={"rack":"7"}`, `ECS_CONTAINER_INSTANCE_TAGS={"team":"shop"}`,
-		"ECS_ENABLE_SPOT_INSTANCE_DRAINING=false",
+		"ECS_IMAGE_PULL_BEHAVIOR=prefer-cached",
 	} {
 		if n := strings.Count("\n"+config+"\n", "\n"+line+"\n"); n != 1 {
 			t.Errorf("%q is %d times in ecs.config:\n%s", line, n, config)
@@ -93,7 +93,8 @@ func TestHostsWithAHistory(t *testing.T) {
 		"AKIAEXAMPLE") {
 		t.Errorf("other profiles were lost: %s", h.MustShell("grep '^\\[' /root/.aws/credentials"))
 	}
-	if got := h.MustShell("cat /var/lib/anywhere/backup/root-aws-credentials-*; stat -c %a /var/lib/anywhere/backup/root-*"); got != otherProfiles+"600" {
+	const copied = "cd /var/lib/anywhere/backup && cat root-aws-credentials-* && stat -c %a root-*"
+	if got := h.MustShell(copied); got != otherProfiles+"600" {
 		t.Errorf("the copy of the credentials file is %q", got)
 	}
 
