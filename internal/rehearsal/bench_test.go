@@ -32,6 +32,7 @@ func benchStage(b *testing.B) *stage {
 	if err != nil {
 		b.Fatal(err)
 	}
+	s.anotherToken()
 	return s
 }
 

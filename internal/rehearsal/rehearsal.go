@@ -3,6 +3,7 @@ package rehearsal
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -12,9 +13,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
 	"github.com/anywhere-ecs/anywhere/internal/control"
@@ -35,6 +40,7 @@ const (
 // scenarios are the stories, by name; each is a list of command lines.
 var scenarios = map[string][]line{
 	"register": {
+		{args: []string{"activation", "create", "--cluster", cluster, "--token"}, makes: true},
 		{args: []string{"preflight"}},
 		{args: []string{"register", "--token", "-"}, token: true, extra: true, faults: true},
 		{args: []string{"register"}, extra: true, unchanged: true},
@@ -50,7 +56,8 @@ var errFaultBit = errors.New("the fault had its effect")
 // line is one command line of a story.
 type line struct {
 	args      []string
-	token     bool // a join token comes on stdin
+	makes     bool // it prints the join token
+	token     bool // that token comes on stdin
 	extra     bool // the caller's own flags are added
 	faults    bool // the caller's faults are armed before it
 	unchanged bool // it must change nothing
@@ -147,8 +154,8 @@ type stage struct {
 	aws     *emulator.Emulator
 	keyring string
 
-	activation control.Token
-	token      string // the activation as a line
+	operator emulator.Key
+	token    string // the join token that the story made
 }
 
 func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
@@ -180,12 +187,8 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 		return nil, err
 	}
 	s.aws.AddCluster(cluster)
-	expires := time.Now().Add(time.Hour)
-	id, code := s.aws.AddActivation(1, expires)
-	s.activation = control.Token{
-		Account: account, Region: region, Cluster: cluster, ActivationID: id, Code: secret.NewText(code), Expires: expires,
-	}
-	s.token = s.activation.Encode()
+	s.operator = emulator.Key{ID: "AKIA" + rand.Text()[:16], Secret: secret.NewText(rand.Text())}
+	s.aws.AddOperator(s.operator)
 	return s, nil
 }
 
@@ -211,7 +214,10 @@ func (s *stage) knows(faults []string) error {
 // args is what is typed, with where the emulated AWS is.
 func (s *stage) args(l line) []string {
 	args := slices.Clone(l.args)
-	if l.args[0] == "register" {
+	switch l.args[0] {
+	case "activation":
+		args = append(args, "--endpoint-url", s.aws.URL())
+	case "register":
 		args = append(args, "--endpoint-url", s.aws.URL(), "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
 	}
 	return args
@@ -225,6 +231,10 @@ func (s *stage) env(l line) cli.Env {
 	env := s.base
 	env.Host = func() (host.Host, error) { return s.machine.host(), nil }
 	env.HTTP = func() *http.Client { return &http.Client{} }
+	env.AWS = func(context.Context, control.Access) (aws.Config, error) {
+		key := credentials.NewStaticCredentialsProvider(s.operator.ID, s.operator.Secret.Reveal(), "")
+		return aws.Config{Region: region, Credentials: key}, nil
+	}
 	env.LookupEnv = func(name string) (string, bool) { // the caller's AWS settings are another world's
 		if slices.Contains(looks, name) && s.base.LookupEnv != nil {
 			return s.base.LookupEnv(name)
@@ -259,10 +269,12 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 		shown += " " + strings.Join(req.Args, " ")
 	}
 	env := s.env(l)
-	var document bytes.Buffer
+	var printed bytes.Buffer
+	if s.json || l.makes {
+		env.Streams.Out = &printed
+	}
 	if s.json {
 		args = append(args, "-o", "json")
-		env.Streams.Out = &document
 	} else {
 		fmt.Fprintf(s.base.Streams.Out, "\n$ %s%s\n", shown, map[bool]string{true: " < token"}[l.token])
 	}
@@ -273,8 +285,15 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 	begun := time.Now()
 	rc := cli.Main(ctx, env, args)
 	command := Command{Line: shown, RC: rc, DurationMs: time.Since(begun).Milliseconds()}
-	if s.json && json.Valid(document.Bytes()) {
-		command.Document = bytes.TrimSpace(document.Bytes())
+	output := printed.Bytes()
+	if l.makes {
+		output = s.takeToken(output)
+	}
+	switch {
+	case !s.json:
+		_, _ = s.base.Streams.Out.Write(output)
+	case json.Valid(output):
+		command.Document = bytes.TrimSpace(output)
 	}
 	after, err := s.tree()
 	if err != nil {
@@ -296,6 +315,13 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 		return command, failure.New(failure.Internal, "%s should have changed nothing and changed %s", shown, strings.Join(command.Changed, ", "))
 	}
 	return command, nil
+}
+
+// takeToken keeps the join token that is in a command's output, and returns the output with a mask in its place.
+func (s *stage) takeToken(output []byte) []byte {
+	form := regexp.MustCompile(regexp.QuoteMeta(control.TokenPrefix) + `[\w-]+`)
+	s.token = string(form.Find(output))
+	return form.ReplaceAll(output, []byte(control.TokenPrefix+secret.Mask))
 }
 
 // tree is a digest of every file of the throw-away host but logs and locks, which grow by themselves.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 )
@@ -48,7 +49,7 @@ func play(t *testing.T, req cli.RehearseRequest) (lifecycle.Report, []register) 
 		t.Fatalf("%v\n%+v", err, report.Result)
 	}
 	var documents []register
-	for _, c := range report.Result.(Result).Commands[1:] { // the first is preflight
+	for _, c := range report.Result.(Result).Commands[2:] { // the first make a token and look at the host
 		var d register
 		if err := json.Unmarshal(c.Document, &d); err != nil {
 			t.Fatalf("%s: %v", c.Line, err)
@@ -62,6 +63,9 @@ func TestTheMainJob(t *testing.T) {
 	keep := t.TempDir()
 	report, documents := play(t, cli.RehearseRequest{Keep: keep})
 	first, second := documents[0], documents[1]
+	if made := string(report.Result.(Result).Commands[0].Document); !strings.Contains(made, `"token":"anywhere1.[redacted]"`) {
+		t.Errorf("the token is not masked, or not there: %s", made)
+	}
 	if !first.Changed || first.Result.Verified != "local" || first.Result.Cluster != cluster || first.Result.Account != account {
 		t.Errorf("first run: %+v", first)
 	}
@@ -69,7 +73,7 @@ func TestTheMainJob(t *testing.T) {
 		t.Errorf("second run: %+v", second)
 	}
 	result := report.Result.(Result)
-	if changed := result.Commands[2].Changed; len(changed) != 0 {
+	if changed := result.Commands[3].Changed; len(changed) != 0 {
 		t.Errorf("the second run changed %v", changed)
 	}
 	for _, want := range []string{"ssm:RegisterManagedInstance", "ssm:RequestManagedInstanceRoleToken", "ecs:RegisterContainerInstance"} {
@@ -122,7 +126,7 @@ func TestFaults(t *testing.T) {
 			if len(documents) != 1 {
 				t.Fatalf("the story went on after the fault: %+v", documents)
 			}
-			d, command := documents[0], report.Result.(Result).Commands[1]
+			d, command := documents[0], report.Result.(Result).Commands[2]
 			if d.Error.Code != string(test.code) || d.RC != test.rc || !d.Failed {
 				t.Errorf("ended with %s, rc %d: %s; want %s, %d", d.Error.Code, d.RC, d.Error.Message, test.code, test.rc)
 			}
@@ -152,6 +156,7 @@ func TestAfterKeepingTheSameCommandGoesOnWithoutAToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.close()
+	s.anotherToken()
 	play := func(l line) (Command, register) {
 		c, err := s.play(context.Background(), l, cli.RehearseRequest{Faults: []string{"cluster-missing"}})
 		if err != nil && c.RC == 0 {
@@ -200,7 +205,14 @@ func TestNoSecretAnywhere(t *testing.T) {
 	if found := search(t, root, code); len(found) != 1 {
 		t.Fatalf("the search does not search: %v", found)
 	}
-	for what, canary := range map[string]string{"token": s.token, "activation code": s.activation.Code.Reveal()} {
+	token, err := control.ParseToken(s.token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	canaries := map[string]string{
+		"token": s.token, "activation code": token.Code.Reveal(), "operator's key": s.operator.Secret.Reveal(),
+	}
+	for what, canary := range canaries {
 		if found := search(t, root, canary); len(found) > 0 {
 			t.Errorf("the %s is in %v", what, found)
 		}

@@ -24,6 +24,7 @@ func registered(t *testing.T) (*stage, register) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.close)
+	s.anotherToken()
 	d := s.run(t, line{args: []string{"register", "--token", "-"}, token: true})
 	if d.RC != 0 {
 		t.Fatalf("%+v", d)
@@ -56,13 +57,14 @@ func (s *stage) read(t *testing.T, name string) string {
 }
 
 // anotherToken replaces the stage's token by one of a new activation.
-func (s *stage) anotherToken() {
+func (s *stage) anotherToken() control.Token {
 	expires := time.Now().Add(time.Hour)
 	id, code := s.aws.AddActivation(1, expires)
-	s.activation = control.Token{
+	token := control.Token{
 		Account: account, Region: region, Cluster: cluster, ActivationID: id, Code: secret.NewText(code), Expires: expires,
 	}
-	s.token = s.activation.Encode()
+	s.token = token.Encode()
+	return token
 }
 
 // backups are the names of the copies that stay for good.
@@ -139,12 +141,12 @@ func TestAnIdentityThatDoesNotWorkIsReplacedOnlyWhenThatIsAccepted(t *testing.T)
 	if err := os.WriteFile(filepath.Join(s.machine.root, "etc/machine-id"), []byte(strings.Repeat("c", 32)+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.anotherToken()
+	token := s.anotherToken()
 	refused := s.run(t, line{args: []string{"register", "--token", "-"}, token: true})
 	if refused.RC != 12 || refused.Error.Code != "fingerprint_mismatch" || refused.Changed {
 		t.Fatalf("a clone: %+v", refused)
 	}
-	if left, _ := s.aws.ActivationsLeft(s.activation.ActivationID); left != 1 {
+	if left, _ := s.aws.ActivationsLeft(token.ActivationID); left != 1 {
 		t.Error("a refusal has spent the activation")
 	}
 	after := s.run(t, line{args: []string{"register", "--token", "-"}, token: true}, "--accept-risk", "replace-identity")
