@@ -1,6 +1,7 @@
 package ecsagent
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"time"
@@ -39,6 +40,20 @@ func ReadState(r host.Reader) (State, error) {
 		state.ModTime = legacy.ModTime()
 	}
 	return state, nil
+}
+
+// Bound reports whether the state names a container instance, so that the host belongs to one. An agent that was refused
+// at its first registration leaves a file that names none. The file is looked through for the ARN's own bytes, which
+// BoltDB keeps in one piece: what it freed may still be there, so that true can be too much, and false never is. What
+// cannot be read counts as bound.
+func Bound(r host.Reader) bool {
+	for _, name := range []string{StateDB, LegacyState} {
+		data, err := r.Files.ReadFile(name)
+		if err == nil && bytes.Contains(data, []byte(":container-instance/")) || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
 }
 
 // statOptional is nil for a path that does not exist.

@@ -62,6 +62,7 @@ const (
 	NothingToRollBack  Code = "nothing_to_roll_back"
 	JournalUnreadable  Code = "journal_unreadable"
 	NewerRecord        Code = "newer_record"
+	RecordUnreadable   Code = "record_unreadable"
 
 	Locked Code = "locked"
 
@@ -147,6 +148,7 @@ var Catalogue = map[Code]Entry{
 	NothingToRollBack:  {ExitRefused, "there is no unfinished operation that could be undone", "anywhere operation show", false},
 	JournalUnreadable:  {ExitRefused, "the journal of an operation cannot be read", "anywhere operation abandon moves it aside without touching the host", false},
 	NewerRecord:        {ExitRefused, "this host's record was written by a newer anywhere", "use that version or a newer one", false},
+	RecordUnreadable:   {ExitRefused, "this host's record of what is anywhere's own cannot be read", "mv /var/lib/anywhere/record.json /root/, then run the same command again; what was installed before counts as somebody else's then", false},
 
 	Locked: {ExitLocked, "another anywhere is at work on this host", "wait for it, or use --lock-timeout", true},
 

@@ -40,6 +40,9 @@ func Preflight(ctx context.Context, d Deps, req PreflightRequest) (Report, error
 		return report, err
 	}
 	report.Checks = preflight.Run(ctx, preflight.All(), preflight.Subject{Host: d.Host.Reader}, options)
+	if ctx.Err() != nil {
+		return report, context.Cause(ctx)
+	}
 	result := PreflightResult{Checks: []PreflightCheck{}}
 	count := map[preflight.Status]int{}
 	for _, c := range report.Checks {

@@ -49,24 +49,40 @@ type OwnedRegistration struct {
 
 // readRecord returns an empty record when there is none.
 func readRecord(r host.Reader) (Record, error) {
-	empty := Record{Schema: recordSchema, Packages: map[string]OwnedPackage{}, Files: []string{}, Started: map[string]string{}}
+	record := Record{
+		Schema: recordSchema, Packages: map[string]OwnedPackage{}, Files: []string{}, Started: map[string]string{},
+	}
 	text, err := r.Files.ReadFile(recordPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		return empty, nil
+		return record, nil
 	}
 	if err != nil {
-		return empty, failure.Wrap(failure.ReadOnly, err, "could not read the record")
+		return record, failure.Wrap(failure.Internal, err, "could not read the record")
 	}
 	var head struct{ Schema int }
 	if err := json.Unmarshal(text, &head); err == nil && head.Schema > recordSchema {
-		return empty, failure.New(failure.NewerRecord, "%s has schema %d; this anywhere knows %d", recordPath, head.Schema, recordSchema)
+		return record, failure.New(failure.NewerRecord, "%s has schema %d; this anywhere knows %d",
+			recordPath, head.Schema, recordSchema)
 	}
-	record := empty
-	if err := json.Unmarshal(text, &record); err != nil {
-		return empty, failure.New(failure.JournalUnreadable, "%s is not readable: %v", recordPath, err).
-			WithRemedy("move it aside; anywhere adopt writes a new one from what is on the host")
+	read := Record{}
+	err = json.Unmarshal(text, &read)
+	if err == nil && read.Schema < 1 {
+		err = errors.New("it has no schema")
 	}
-	return record, nil
+	if err != nil {
+		return record, failure.New(failure.RecordUnreadable, "%s is not readable: %v", recordPath, err).
+			WithEvidence("%d bytes", len(text))
+	}
+	if read.Packages == nil { // null, or left out
+		read.Packages = record.Packages
+	}
+	if read.Started == nil {
+		read.Started = record.Started
+	}
+	if read.Files == nil {
+		read.Files = record.Files
+	}
+	return read, nil
 }
 
 // updateRecord changes the record through tx. The same record again writes nothing.
@@ -76,7 +92,7 @@ func updateRecord(ctx context.Context, tx *engine.Tx, program string, change fun
 		return err
 	}
 	change(&record)
-	record.Program = program
+	record.Schema, record.Program = recordSchema, program
 	text, err := json.MarshalIndent(record, "", "  ")
 	if err != nil {
 		return err

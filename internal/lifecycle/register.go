@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,6 +77,9 @@ const (
 // Register makes this host a verified external instance, doing only what is missing.
 func Register(ctx context.Context, d Deps, req RegisterRequest) (Report, error) {
 	r := &registration{deps: d, req: req, engine: d.engine()}
+	if err := req.check(); err != nil {
+		return r.report(ctx, engine.Outcome{}), err
+	}
 	if err := r.gates(ctx); err != nil {
 		return r.report(ctx, engine.Outcome{}), err
 	}
@@ -119,7 +123,7 @@ func (r *registration) dryRun(ctx context.Context) (Report, error) {
 		return report, nil
 	}
 	err = r.check(ctx)
-	report.Checks, report.Warnings = r.checks, r.warnings
+	report.Checks, report.Warnings = r.checks, append(slices.Clone(r.warnings), r.flaws()...)
 	if err != nil {
 		return report, err
 	}
@@ -155,10 +159,25 @@ func (r *registration) report(ctx context.Context, o engine.Outcome) Report {
 		}
 	}
 	report := Report{
-		Changed: o.Changed, Steps: o.Steps, Warnings: r.warnings, Checks: r.checks, Result: result,
+		Changed: o.Changed, Steps: o.Steps, Warnings: append(slices.Clone(r.warnings), r.flaws()...), Checks: r.checks, Result: result,
 		RolledBack: o.RolledBack, Kept: o.Kept,
 	}
 	return report
+}
+
+// flaws warns of what is known of the ECS agent's version that is on the host, or will be.
+func (r *registration) flaws() []string {
+	version := first(r.pins[pinECS], explicit(r.req.ECSAgentVersion))
+	if installed, err := r.deps.Host.Packages.Package(ecsagent.Package); version == "" && err == nil && installed.Installed {
+		if _, bad := ecsagent.KnownBad(installed.Version); !bad { // one that is bad is replaced
+			version = installed.Version
+		}
+	}
+	var lines []string
+	for _, f := range ecsagent.FlawsOf(version) {
+		lines = append(lines, fmt.Sprintf("ECS agent %s: %s (%s)", version, f.Reason, f.Source))
+	}
+	return lines
 }
 
 // success is the sentence for a host that is as it was wanted.
@@ -180,17 +199,27 @@ func (r *registration) success(report Report) string {
 
 // explain adds to a failure what only the verb knows: how to go on after what was kept.
 func (r *registration) explain(err error, o engine.Outcome) error {
-	f := failure.Of(err)
 	if len(o.Kept) == 0 {
 		return err
 	}
+	f := failure.Of(err)
+	again := "run the same command again; it goes on where this one stopped"
+	identity, readErr := ssmagent.ReadIdentity(r.deps.Host.Reader)
+	registered := readErr == nil && identity.Registered()
+	if registered {
+		again = "run the same command again, no token needed; it goes on where this one stopped"
+	}
 	out := *f
-	const again = "run the same command again, no token needed; it goes on where this one stopped"
-	if advice := f.Advice(); advice == "" || strings.Contains(advice, "same command again") {
+	out.Err = err
+	advice := f.Advice()
+	switch {
+	case f.Code == failure.ClusterNotFound && registered:
+		out.Remedy = "create the cluster, then " + again +
+			"; or name another: anywhere operation abandon, then anywhere register --cluster NAME"
+	case advice == "" || strings.Contains(advice, "same command again"):
 		out.Remedy = again
-	} else {
+	default:
 		out.Remedy = strings.TrimSuffix(advice, ", then run the command again") + "; then " + again
 	}
-	out.Err = err
 	return &out
 }

@@ -71,7 +71,11 @@ func (r *registration) gates(ctx context.Context) error {
 	if err := (preflight.Options{Ignore: r.req.Ignore}).Validate(); err != nil {
 		return err
 	}
-	r.checks = preflight.Run(ctx, preflight.All(), r.subject(), preflight.Options{Only: gateChecks, Ignore: r.req.Ignore, Timeout: checkTime})
+	r.checks = preflight.Run(ctx, preflight.All(), r.subject(),
+		preflight.Options{Only: gateChecks, Ignore: r.req.Ignore, Timeout: checkTime})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	return preflight.Verdict(r.checks, false)
 }
 
@@ -85,7 +89,11 @@ func (r *registration) subject() preflight.Subject {
 
 // check runs the checks that can stop a registration. It is called only when something is pending.
 func (r *registration) check(ctx context.Context) error {
-	r.checks = preflight.Run(ctx, preflight.All(), r.subject(), preflight.Options{Ignore: r.req.Ignore, Timeout: checkTime})
+	r.checks = preflight.Run(ctx, preflight.All(), r.subject(),
+		preflight.Options{Ignore: r.req.Ignore, Timeout: checkTime})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	r.warnings = append(r.warnings, preflight.Warnings(r.checks)...)
 	return preflight.Verdict(r.checks, false)
 }
@@ -186,12 +194,9 @@ func (r *registration) settlePlace(identity ssmagent.Identity, config ecsagent.C
 
 // settleCluster refuses another cluster than the one that the ECS agent's state is bound to.
 func (r *registration) settleCluster(config ecsagent.Config) error {
-	state, err := ecsagent.ReadState(r.deps.Host.Reader)
-	if err != nil {
-		return err
-	}
 	configured := config.Agent("ECS_CLUSTER")
-	if !state.DB || configured == "" || ecsagent.SameCluster(configured, r.account, r.region, r.cluster) {
+	same := ecsagent.SameCluster(configured, r.account, r.region, r.cluster)
+	if same || configured == "" || !ecsagent.Bound(r.deps.Host.Reader) {
 		return nil
 	}
 	return failure.New(failure.RegisteredElsewere, "this host belongs to cluster %s, not to %s", ecsagent.ClusterName(configured), r.cluster).
@@ -209,7 +214,7 @@ func (r *registration) settleVersions(identity ssmagent.Identity) error {
 		{"--ecs-agent-version", ecsagent.Package, r.req.ECSAgentVersion, ecsagent.NotToInstall},
 		{"--ssm-agent-version", ssmagent.Package, r.req.SSMAgentVersion, ssmagent.KnownBad},
 	} {
-		if v.wanted == "" || v.wanted == "latest" {
+		if explicit(v.wanted) == "" {
 			continue
 		}
 		installed, err := r.deps.Host.Packages.Package(v.name)
@@ -307,9 +312,20 @@ func parseEndpoints(agent, own string) (endpoints, error) {
 		if err := check(value); err != nil {
 			return e, err
 		}
+		if *field != "" {
+			return e, failure.New(failure.Usage, "--agent-endpoint: %s is given twice", name)
+		}
 		*field = value
 	}
 	return e, nil
+}
+
+// explicit is the version that a flag names; empty when it names none of its own.
+func explicit(version string) string {
+	if version == artifact.Latest {
+		return ""
+	}
+	return version
 }
 
 // accepts reports whether the operator accepted a named risk.

@@ -91,7 +91,7 @@ func (r *registration) because(tx *engine.Tx, w waiting, err error) error {
 	if readErr != nil || len(findings) == 0 {
 		return err
 	}
-	return findings[len(findings)-1].failure()
+	return telling(findings).failure()
 }
 
 // finding is what both agents' logs have in common.
@@ -99,13 +99,15 @@ type finding struct {
 	Code                      failure.Code
 	Line, File, Cause, Remedy string
 	Terminal                  bool
+	ecs                       bool // of the ECS agent's log
 }
 
 func (f finding) failure() error {
 	return failure.New(f.Code, "%s", f.Cause).WithEvidence("%s: %s", f.File, f.Line).WithRemedy("%s", f.Remedy)
 }
 
-// findings reads the logs of the agent that is waited for, oldest first; behind an ECS agent stands the SSM agent.
+// findings reads the logs of the agent that is waited for; behind an ECS agent stands the SSM agent, and comes first.
+// Those of the SSM agent are oldest first, those of the ECS agent the most telling first.
 func (r *registration) findings(tx *engine.Tx, w waiting) ([]finding, error) {
 	var all []finding
 	fromSSM, err := ssmagent.ReadLog(tx.Reader(), w.since)
@@ -113,7 +115,7 @@ func (r *registration) findings(tx *engine.Tx, w waiting) ([]finding, error) {
 		return nil, err
 	}
 	for _, f := range fromSSM {
-		all = append(all, finding{f.Code, f.Line, f.File, f.Cause, f.Remedy, f.Terminal})
+		all = append(all, finding{f.Code, f.Line, f.File, f.Cause, f.Remedy, f.Terminal, false})
 	}
 	if !w.ecs {
 		return all, nil
@@ -123,19 +125,30 @@ func (r *registration) findings(tx *engine.Tx, w waiting) ([]finding, error) {
 		return nil, err
 	}
 	for _, f := range fromECS {
-		all = append(all, finding{f.Code, f.Line, f.File, f.Cause, f.Remedy, f.Terminal})
+		all = append(all, finding{f.Code, f.Line, f.File, f.Cause, f.Remedy, f.Terminal, true})
 	}
 	return all, nil
 }
 
-// timedOut names the newest thing that the logs complain of, or what was last seen.
+// telling is the finding that explains best why an agent is not up: the ECS agent's first, else the SSM agent's last.
+func telling(findings []finding) finding {
+	for _, f := range findings {
+		if f.ecs {
+			return f
+		}
+	}
+	return findings[len(findings)-1]
+}
+
+// timedOut names what the logs complain of, or what was last seen.
 func (r *registration) timedOut(tx *engine.Tx, w waiting, seen string, after time.Duration) error {
 	f := failure.New(w.code, "gave up waiting after %s for %s: %s", after.Round(time.Second), w.what, seen)
 	findings, err := r.findings(tx, w)
 	if err == nil && len(findings) > 0 {
-		last := findings[len(findings)-1]
-		f.Code = last.Code
-		return f.WithEvidence("%s: %s", last.File, last.Line).WithRemedy("%s", last.Remedy)
+		why := telling(findings)
+		f.Code = why.Code
+		f.Message += "; " + why.Cause
+		return f.WithEvidence("%s: %s", why.File, why.Line).WithRemedy("%s", why.Remedy)
 	}
 	return f.WithEvidence("nothing in %s or %s explains it", ssmagent.LogPath, ecsagent.LogPath)
 }
