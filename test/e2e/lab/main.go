@@ -37,8 +37,7 @@ func Shared(name string) string { return filepath.Join(world.run, "shared", name
 // machine's network; they leave what they make in the folder that they are given (see Shared).
 func Main(m *testing.M, setup ...func(dir string) error) {
 	if run := os.Getenv(insideVar); run != "" {
-		os.Unsetenv(insideVar)
-		if err := enterWorld(run); err != nil {
+		if err := errors.Join(os.Unsetenv(insideVar), enterWorld(run)); err != nil {
 			fmt.Fprintln(os.Stderr, "lab:", err)
 			os.Exit(1)
 		}
@@ -92,11 +91,7 @@ func outside(setup []func(string) error) (code int, err error) {
 
 // enterWorld makes the namespaces usable that this process was started in.
 func enterWorld(run string) error {
-	world.run, world.id = run, filepath.Base(run)
-	var err error
-	if world.root, err = currentRoot(); err != nil {
-		return err
-	}
+	world.run, world.id, world.root = run, filepath.Base(run), currentRoot()
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}

@@ -44,7 +44,7 @@ type Root struct {
 }
 
 // currentRoot is where the root for the lists above lies, or will.
-func currentRoot() (Root, error) {
+func currentRoot() Root {
 	list := fmt.Sprint(recipe, suite, hostPackages, dockerPackages)
 	sum := sha256.Sum256([]byte(list))
 	dir := filepath.Join(cacheDir, "root-"+hex.EncodeToString(sum[:6]))
@@ -52,7 +52,7 @@ func currentRoot() (Root, error) {
 		Base:   filepath.Join(dir, "base"),
 		Docker: filepath.Join(dir, "docker"),
 		Apt:    filepath.Join(dir, "apt"),
-	}, nil
+	}
 }
 
 // Provision makes the machine ready for hosts: installs tools that are missing and builds the root unless it is in
@@ -69,10 +69,7 @@ func Provision() (Root, error) {
 		return Root{}, err
 	}
 	defer unlock()
-	root, err := currentRoot()
-	if err != nil {
-		return Root{}, err
-	}
+	root := currentRoot()
 	if _, err := os.Stat(root.Base); err == nil {
 		return root, nil
 	}
