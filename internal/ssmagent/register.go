@@ -72,21 +72,26 @@ func (reg Registration) command() host.Cmd {
 }
 
 // What the agent accepts; anything else it would find out only after it has blanked the stored identity. Source: SSM
-// API model (botocore 1.43.11) and agent/appconfig of 3.3.987.0, read 2026-11-22.
+// API model (botocore 1.43.11) and agent/appconfig of 3.3.987.0, read 2026-11-22. The lengths are not in the patterns:
+// a counted repetition is a millisecond at every start of the program.
 var (
-	goodID     = regexp.MustCompile(`^[A-Za-z0-9-]{36,}$`)
-	goodCode   = regexp.MustCompile(`^[\x21-\x7e]{20,250}$`)
-	goodRegion = regexp.MustCompile(`^[a-z0-9-]{1,100}$`)
+	idCharacters     = regexp.MustCompile(`^[A-Za-z0-9-]+$`)
+	codeCharacters   = regexp.MustCompile(`^[\x21-\x7e]+$`)
+	regionCharacters = regexp.MustCompile(`^[a-z0-9-]+$`)
 )
+
+func sized(s string, least, most int, characters *regexp.Regexp) bool {
+	return len(s) >= least && len(s) <= most && characters.MatchString(s)
+}
 
 func (reg Registration) check() error {
 	what, text := "", ""
 	switch {
-	case !goodID.MatchString(reg.ActivationID):
+	case !sized(reg.ActivationID, 36, 64, idCharacters):
 		what, text = "activation id", reg.ActivationID
-	case !goodCode.MatchString(reg.Code.Reveal()):
+	case !sized(reg.Code.Reveal(), 20, 250, codeCharacters):
 		what, text = "activation code", reg.Code.Reveal()
-	case !goodRegion.MatchString(reg.Region):
+	case !sized(reg.Region, 1, 100, regionCharacters):
 		what, text = "Region", reg.Region
 	default:
 		return nil
