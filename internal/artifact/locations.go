@@ -47,10 +47,14 @@ type location struct {
 
 var (
 	// What becomes part of a URL and of a file name: no slash, no leading dot or dash.
-	versionPattern = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+~-]{0,63}$`)
+	versionPattern = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+~-]*$`)
 	ssmPattern     = regexp.MustCompile(`^[0-9]+(\.[0-9]+){3}$`)
 	ecsPattern     = regexp.MustCompile(`^[0-9]+(\.[0-9]+){2}$`)
 )
+
+// maxVersion is the length of a version at most. It is not in the pattern, where a counted repetition costs time at every
+// start of the program.
+const maxVersion = 64
 
 // check refuses references that no location can be made of.
 func (r Ref) check() error {
@@ -68,7 +72,7 @@ func (r Ref) check() error {
 	if err := partition.CheckRegion(r.Region); err != nil {
 		return err
 	}
-	if r.resolved() && !versionPattern.MatchString(r.Version) {
+	if r.resolved() && (len(r.Version) > maxVersion || !versionPattern.MatchString(r.Version)) {
 		return failure.New(failure.Usage, "%q is not a version of %s", r.Version, r.Product)
 	}
 	return nil

@@ -2,13 +2,14 @@ package ssmagent
 
 import (
 	"regexp"
+	"sync"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 )
 
 // Failure is a known failure of the agent, told by a line that it prints: in its log, or when it registers.
 type Failure struct {
-	Pattern  *regexp.Regexp
+	Pattern  Pattern
 	Code     failure.Code
 	Cause    string // empty: the code's own in failure.Catalogue
 	Remedy   string // empty: likewise
@@ -204,7 +205,21 @@ var Failures = []Failure{
 	},
 }
 
-func line(pattern string) *regexp.Regexp { return regexp.MustCompile(pattern) }
+// Pattern is a regular expression that is compiled when it is first used: the whole table would cost every start of the
+// program a millisecond.
+type Pattern struct {
+	text     string
+	compiled func() *regexp.Regexp
+}
+
+func line(text string) Pattern {
+	return Pattern{text, sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })}
+}
+
+func (p Pattern) String() string { return p.text }
+
+// MatchString reports whether a line shows the pattern.
+func (p Pattern) MatchString(s string) bool { return p.compiled().MatchString(s) }
 
 // explain finds the failure that a line shows.
 func explain(text string) (Failure, bool) {

@@ -73,7 +73,7 @@ type Recent struct {
 }
 
 // accepted is in the lines that show that the service took the identity for good.
-var accepted = regexp.MustCompile(`Credentials ready|Next credential rotation will be in|` +
+var accepted = line(`Credentials ready|Next credential rotation will be in|` +
 	`Successfully registered the instance with AWS SSM using Managed instance-id`)
 
 var nodeID = regexp.MustCompile(`\bmi-[0-9a-f]{17}\b`)
