@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"regexp"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -24,22 +25,26 @@ type limits struct {
 	keyMost          int
 	valueLeast       int
 	valueMost        int
-	key, value       *regexp.Regexp
+	key, value       func() *regexp.Regexp // compiled when there are pairs: every start of the program would pay for them
 	keyForm, valForm string
 	source           string
 }
 
+func lazily(pattern string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
+}
+
 var tagLimits = limits{
 	flag: "--tag", most: 50, keyMost: 128, valueMost: 256,
-	key: regexp.MustCompile(`^[\p{L}\p{N}\p{Zs}+\-=._:/@]+$`), keyForm: "letters, digits, blanks and + - = . _ : / @",
-	value: regexp.MustCompile(`^[\p{L}\p{N}\p{Zs}+\-=._:/@]*$`), valForm: "letters, digits, blanks and + - = . _ : / @",
+	key: lazily(`^[\p{L}\p{N}\p{Zs}+\-=._:/@]+$`), keyForm: "letters, digits, blanks and + - = . _ : / @",
+	value: lazily(`^[\p{L}\p{N}\p{Zs}+\-=._:/@]*$`), valForm: "letters, digits, blanks and + - = . _ : / @",
 	source: tagReference,
 }
 
 var attributeLimits = limits{
 	flag: "--attribute", most: 10, keyMost: 128, valueLeast: 1, valueMost: 128,
-	key: regexp.MustCompile(`^[A-Za-z0-9_./\\-]+$`), keyForm: `letters without accents, digits and - _ / \ .`,
-	value: regexp.MustCompile(`^[A-Za-z0-9_.@/\\: -]*$`), valForm: `letters without accents, digits, blanks and - _ . @ / \ :`,
+	key: lazily(`^[A-Za-z0-9_./\\-]+$`), keyForm: `letters without accents, digits and - _ / \ .`,
+	value: lazily(`^[A-Za-z0-9_.@/\\: -]*$`), valForm: `letters without accents, digits, blanks and - _ . @ / \ :`,
 	source: attributeReference,
 }
 
@@ -61,13 +66,13 @@ func (l limits) check(pairs []Pair) error {
 			return wrong("it is given twice")
 		case p.Key == "" || keyLength > l.keyMost:
 			return wrong("the name has %d characters; ECS takes 1 to %d", keyLength, l.keyMost)
-		case !l.key.MatchString(p.Key):
+		case !l.key().MatchString(p.Key):
 			return wrong("the name may have %s", l.keyForm)
 		case reserved(p.Key), reserved(p.Value):
 			return wrong("what begins with aws: is AWS's own")
 		case valueLength < l.valueLeast || valueLength > l.valueMost:
 			return wrong("the value has %d characters; ECS takes %d to %d", valueLength, l.valueLeast, l.valueMost)
-		case !l.value.MatchString(p.Value):
+		case !l.value().MatchString(p.Value):
 			return wrong("the value may have %s", l.valForm)
 		case strings.TrimFunc(p.Key, unicode.IsSpace) != p.Key || strings.TrimFunc(p.Value, unicode.IsSpace) != p.Value:
 			return wrong("neither name nor value may begin or end with a blank")
@@ -83,7 +88,9 @@ func reserved(text string) bool { return strings.HasPrefix(strings.ToLower(text)
 var versionForm = regexp.MustCompile(`^[0-9]+(\.[0-9]+){2,3}(-[0-9]+)?$`)
 
 // clusterForm is an ECS cluster's name. Source: API_CreateCluster.html of the same reference, read 2026-11-22.
-var clusterForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
+var clusterForm = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+const maxClusterName = 255
 
 // check refuses what cannot be right whatever the host is like.
 func (req RegisterRequest) check() error {
@@ -111,7 +118,8 @@ func (req RegisterRequest) check() error {
 				WithRemedy("give it like 1.105.1 or 3.3.4108.0, or latest, or leave it out")
 		}
 	}
-	if req.Cluster != "" && !strings.HasPrefix(req.Cluster, "arn:") && !clusterForm.MatchString(req.Cluster) {
+	isName := len(req.Cluster) <= maxClusterName && clusterForm.MatchString(req.Cluster)
+	if req.Cluster != "" && !strings.HasPrefix(req.Cluster, "arn:") && !isName {
 		return failure.New(failure.Usage, "--cluster: %q is not a cluster's name: it has 1 to 255 letters, digits, - and _",
 			req.Cluster)
 	}
