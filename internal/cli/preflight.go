@@ -23,7 +23,7 @@ finding says what was seen and, if something is wrong, what to type. Exits 3 whe
 except with --strict.`),
 		Example: `  sudo anywhere preflight
   anywhere preflight --only os.release,docker.version -o json
-  anywhere preflight --ignore memory --strict`,
+  anywhere preflight --ignore docker.daemon --strict`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runPreflight(cmd, *req) },
 	}

@@ -57,6 +57,9 @@ func Rollback(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, e
 	if err != nil {
 		return report, err
 	}
+	result := operationResult(op)
+	result.Unfinished, result.Undoable = false, false
+	report.Result = result
 	when := op.Started.UTC().Format(time.RFC3339)
 	if !outcome.RolledBack {
 		for _, kept := range outcome.Kept {

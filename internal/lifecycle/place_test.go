@@ -100,7 +100,8 @@ func TestSettlePlace(t *testing.T) {
 		{name: "the same name in another account", node: true, state: boundState,
 			config: "ECS_CLUSTER=arn:aws:ecs:eu-central-1:444455556666:cluster/shop\n",
 			req:    RegisterRequest{Activation: token()}, code: failure.RegisteredElsewere, says: "belongs to"},
-		{name: "another cluster, in which it never was", node: true, config: "ECS_CLUSTER=tpyo\n", state: `{"agent-version":"1.105.1"}`,
+		{name: "another cluster, in which it never was", node: true,
+			config: "ECS_CLUSTER=tpyo\n", state: `{"agent-version":"1.105.1"}`,
 			req: RegisterRequest{Activation: token()}, want: [3]string{region, account, "shop"}},
 		{name: "another cluster in the configuration alone", config: "ECS_CLUSTER=web\n",
 			req: RegisterRequest{Activation: token()}, want: [3]string{region, account, "shop"}},
@@ -194,8 +195,11 @@ func TestSettleVersions(t *testing.T) {
 				t.Fatal(err)
 			}
 			err = r.settleVersions(identity)
-			if test.code == "" && err != nil || test.code != "" && (!failure.Is(err, test.code) || !strings.Contains(err.Error(), test.says)) {
-				t.Errorf("%v; want %q: %s", err, test.code, test.says)
+			if (err == nil) != (test.code == "") {
+				t.Fatalf("%v; want %q", err, test.code)
+			}
+			if err != nil && (!failure.Is(err, test.code) || !strings.Contains(err.Error(), test.says)) {
+				t.Errorf("%v; want %s: %s", err, test.code, test.says)
 			}
 		})
 	}
@@ -263,7 +267,8 @@ func TestKey(t *testing.T) {
 		"with more patience":         key(RegisterRequest{Activation: token(), WaitTimeout: time.Hour}, nil),
 		"with a risk accepted":       key(RegisterRequest{Activation: token(), AcceptRisk: []string{"replace-identity"}}, nil),
 		"with a check ignored":       key(RegisterRequest{Activation: token(), Ignore: []string{"apparmor"}}, nil),
-		"from another mirror":        key(RegisterRequest{Activation: token(), Artifacts: "/srv/mirror", Keyring: "/srv/key"}, nil),
+		"from another mirror":        key(RegisterRequest{Activation: token(), Artifacts: "/srv/mirror"}, nil),
+		"with another keyring":       key(RegisterRequest{Activation: token(), Keyring: "/srv/key"}, nil),
 		"keeping the half-way state": key(RegisterRequest{Activation: token(), NoRollback: true}, nil),
 	} {
 		if same != first {

@@ -1,0 +1,118 @@
+package lifecycle
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
+	"github.com/anywhere-ecs/anywhere/internal/engine"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+)
+
+// The remedy of a failure that keeps something says how to go on, and never that no token is needed where one is.
+func TestExplain(t *testing.T) {
+	kept := engine.Outcome{Kept: []string{"managed node " + nodeID}}
+	denied := failure.New(failure.AccessDenied, "denied").WithEvidence("line").WithRemedy("attach the policy")
+	for _, test := range []struct {
+		name   string
+		err    error
+		out    engine.Outcome
+		node   bool
+		remedy string
+	}{
+		{"nothing kept", denied, engine.Outcome{RolledBack: true}, true, "attach the policy"},
+		{"registered", denied, kept, true,
+			"attach the policy; then run the same command again, no token needed; it goes on where this one stopped"},
+		{"not registered", denied, kept, false,
+			"attach the policy; then run the same command again; it goes on where this one stopped"},
+		{"the remedy is to run it again", failure.New(failure.ConnectTimeout, "late"), kept, true,
+			"run the same command again, no token needed; it goes on where this one stopped"},
+		{"said once", failure.New(failure.DiskFull, "full"), kept, false, "free space on the file system that is named; " +
+			"then run the same command again; it goes on where this one stopped"},
+		{"the wrong cluster", failure.New(failure.ClusterNotFound, "no cluster"), kept, true,
+			"create the cluster, then run the same command again, no token needed; it goes on where this one stopped; " +
+				"or name another: anywhere operation abandon, then anywhere register --cluster NAME"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := newMachine(t)
+			if test.node {
+				m.registered()
+			}
+			err := m.registration(RegisterRequest{}).explain(test.err, test.out)
+			f := failure.Of(err)
+			if f.Advice() != test.remedy {
+				t.Errorf("the remedy is\n%s\nwant\n%s", f.Advice(), test.remedy)
+			}
+			was := failure.Of(test.err)
+			if f.Code != was.Code || f.Message != was.Message || f.Evidence != was.Evidence || !errors.Is(err, test.err) {
+				t.Errorf("the cause was changed: %+v", f)
+			}
+		})
+	}
+}
+
+// The report warns of what is known of the ECS agent's version that is there, or will be.
+func TestFlaws(t *testing.T) {
+	for _, test := range []struct {
+		name, installed, asked, pinned string
+		want                           []string // a part of each warning
+	}{
+		{name: "none"},
+		{name: "a good one", installed: "1.105.1-1"},
+		{name: "one below the floor", installed: "1.99.0-1", want: []string{"ECS agent 1.99.0-1: it looks for an EC2 role"}},
+		{name: "one that will be replaced", installed: "1.86.0-1"},
+		{name: "one that was", installed: "1.86.0-1", pinned: "1.105.1"},
+		{name: "one that was asked for", asked: "1.97.0",
+			want: []string{"ECS agent 1.97.0: it looks for", "ECS agent 1.97.0: it does not work on a network with IPv6 only"}},
+		{name: "the latest", installed: "1.99.0-1", asked: "latest", pinned: "1.105.1"},
+	} {
+		m := newMachine(t)
+		if test.installed != "" {
+			m.install(ecsagent.Package, test.installed)
+		}
+		r := m.registration(RegisterRequest{ECSAgentVersion: test.asked})
+		r.pins = map[string]string{pinECS: test.pinned}
+		r.warnings = []string{"first"}
+		for range 2 { // asking twice does not tell twice
+			got := r.report(t.Context(), engine.Outcome{}).Warnings
+			ok := len(got) == 1+len(test.want) && got[0] == "first"
+			for i, want := range test.want {
+				ok = ok && strings.HasPrefix(got[i+1], want)
+			}
+			if !ok {
+				t.Errorf("%s: %q; want %q behind the first", test.name, got, test.want)
+			}
+		}
+	}
+}
+
+// What the report says is so is read from the host; nothing is proven before the request is settled.
+func TestReport(t *testing.T) {
+	m := newMachine(t)
+	m.registered()
+	m.install(ecsagent.Package, "1.105.1-1")
+	m.runs(ecsagent.Unit, noon)
+	m.metadata = instance("shop", account, region, "shop")
+	r := m.registration(RegisterRequest{}).with(region, "", "shop")
+	result := r.report(t.Context(), engine.Outcome{}).Result.(RegisterResult)
+	if result.Verified != VerifiedNone || result.ContainerInstanceARN != "" {
+		t.Errorf("proven before it is known what is wanted: %+v", result)
+	}
+	r.settled = true
+	report := r.report(t.Context(), engine.Outcome{Changed: true, Kept: []string{"x"}})
+	want := RegisterResult{
+		Cluster: "shop", Region: region, Account: account, ManagedInstanceID: nodeID,
+		ContainerInstanceARN: instanceARN(account, region, "shop"), ECSAgentVersion: "1.105.1-1", Verified: VerifiedLocal,
+		Owed: []string{},
+	}
+	if diff := cmp.Diff(want, report.Result); diff != "" || !report.Changed || !slices.Equal(report.Kept, []string{"x"}) {
+		t.Errorf("%+v (-want +got):\n%s", report, diff)
+	}
+	if message := r.success(report); !strings.HasPrefix(message, "registered: managed node "+nodeID) {
+		t.Errorf("%q", message)
+	}
+}
