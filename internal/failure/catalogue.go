@@ -92,7 +92,7 @@ var Catalogue = map[Code]Entry{
 	Internal: {ExitUnclassified, "something anywhere does not recognise went wrong", "read the log file, run the command again with -v, and report it if it stays", false},
 
 	Usage:         {ExitUsage, "a flag, value or combination of them is wrong, or one is missing", "see anywhere COMMAND --help", false},
-	InvalidToken:  {ExitUsage, "the join token is not whole: it was cut, changed or made by something else", "make a new one: anywhere activation create --token", false},
+	InvalidToken:  {ExitUsage, "the join token is not whole: it was cut, changed or made by something else", "make a new one: anywhere activation create --cluster CLUSTER --token", false},
 	InvalidConfig: {ExitUsage, "the configuration file has an unknown key or a wrong value", "correct the line that is named; anywhere config show prints what was read", false},
 
 	PreflightFailed: {ExitPreflight, "a preflight check failed", "do what the failed check says, then run the command again", false},
@@ -108,9 +108,9 @@ var Catalogue = map[Code]Entry{
 	ReadOnly:        {ExitPreflight, "a file or folder cannot be written", "make the path that is named writable (mount, attribute, mode), then run the command again", false},
 	ForeignProfile:  {ExitPreflight, "/root/.aws/credentials holds a default profile that the SSM agent would overwrite", "move that profile under another name, then run the command again", false},
 
-	ActivationInvalid:  {ExitRefusedByAWS, "Systems Manager does not know this activation: wrong id, code or Region, deleted, or its slots are used up", "make a new activation in the right Region: anywhere activation create --token", false},
-	ActivationExpired:  {ExitRefusedByAWS, "the activation has expired", "make a new activation: anywhere activation create --token", false},
-	ActivationUsedUp:   {ExitRefusedByAWS, "all registrations of the activation are used up", "make a new activation, or one with a higher --limit", false},
+	ActivationInvalid:  {ExitRefusedByAWS, "Systems Manager does not know this activation: wrong id, code or Region, deleted, or its slots are used up", "make a new activation in the right Region: anywhere activation create --cluster CLUSTER --token", false},
+	ActivationExpired:  {ExitRefusedByAWS, "the activation has expired", "make a new activation: anywhere activation create --cluster CLUSTER --token", false},
+	ActivationUsedUp:   {ExitRefusedByAWS, "all registrations of the activation are used up", "make a new activation, for more hosts with --limit: anywhere activation create --cluster CLUSTER --token", false},
 	AccessDenied:       {ExitRefusedByAWS, "the role or the operator lacks a right", "attach the policy that allows the action named in the evidence to the role named there", false},
 	CredentialsInvalid: {ExitRefusedByAWS, "AWS does not accept the credentials", "see the evidence for which; for the node's own, systemctl restart amazon-ssm-agent renews them", false},
 	CredentialsExpired: {ExitRefusedByAWS, "the credentials have expired", "systemctl restart amazon-ssm-agent, and check the clock", false},
