@@ -154,7 +154,7 @@ var Catalogue = map[Code]Entry{
 
 	PackageInstall: {ExitUnclassified, "the package manager could not install or remove a package", "mend what its own words in the evidence complain of, then run the command again", false},
 	ServiceFailed:  {ExitUnclassified, "a service did not start or stop", "journalctl -u UNIT says why", false},
-	AgentConfig:    {ExitUnclassified, "the ECS agent does not accept its configuration", "correct the line named in the evidence", false},
+	AgentConfig:    {ExitPreflight, "an agent does not accept its configuration", "correct the line named in the evidence", false},
 	AgentCrashLoop: {ExitUnclassified, "an agent starts and dies again and again", "its last words are in the evidence", false},
 	CgroupUnusable: {ExitUnclassified, "the ECS agent cannot use the control groups, so tasks with limits fail", "anywhere preflight --only cgroup.version,cgroup.memory,cgroup.driver", false},
 	NotVerified:    {ExitUnclassified, "a change was made, and the host does not show it", "the message says what was seen instead; run the same command again", true},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/anywhere-ecs/anywhere/internal/artifact"
@@ -163,45 +164,64 @@ func (r *registration) fetchOnce(ctx context.Context, ref artifact.Ref) (artifac
 // starts it at once, unregistered. A registered host's file is left alone unless endpoints are asked for.
 func (r *registration) ssmConfig() engine.Step {
 	settings := ssmagent.Settings{SSMEndpoint: r.endpoint.SSM, MDSEndpoint: r.endpoint.EC2Messages, MGSEndpoint: r.endpoint.SSMMessages}
-	wanted := func(reader host.Reader) (old, text []byte, err error) {
-		old, err = reader.Files.ReadFile(ssmagent.ConfigPath)
+	return r.fileStep(fileStep{
+		id: "ssm.config", title: "Configure the SSM agent", path: ssmagent.ConfigPath, mode: 0o600,
+		claims: []string{"/etc/amazon", "/etc/amazon/ssm"},
+		wanted: func(reader host.Reader, old []byte) ([]byte, error) {
+			identity, err := ssmagent.ReadIdentity(reader)
+			if err != nil || identity.Registered() && settings == (ssmagent.Settings{}) {
+				return old, err
+			}
+			return ssmagent.SetConfig(old, settings)
+		},
+	})
+}
+
+// fileStep is what the steps that keep one file as it should be differ in.
+type fileStep struct {
+	id, title, path string
+	mode            fs.FileMode // of a new file
+	claims          []string
+	wanted          func(reader host.Reader, old []byte) ([]byte, error)
+	after           func(ctx context.Context, tx *engine.Tx) error // optional
+}
+
+func (r *registration) fileStep(f fileStep) engine.Step {
+	look := func(reader host.Reader) (old, text []byte, err error) {
+		old, err = reader.Files.ReadFile(f.path)
 		if err != nil && !missing(err) {
 			return nil, nil, err
 		}
-		identity, err := ssmagent.ReadIdentity(reader)
-		if err != nil {
-			return nil, nil, err
-		}
-		if identity.Registered() && settings == (ssmagent.Settings{}) {
-			return old, old, nil
-		}
-		text, err = ssmagent.SetConfig(old, settings)
+		text, err = f.wanted(reader, old)
 		return old, text, err
 	}
 	return engine.Step{
-		ID: "ssm.config", Title: "Configure the SSM agent",
+		ID: f.id, Title: f.title,
 		Observe: func(_ context.Context, reader host.Reader) (engine.Obs, error) {
-			old, text, err := wanted(reader)
+			old, text, err := look(reader)
 			switch {
 			case err != nil:
 				return engine.Obs{}, err
 			case bytes.Equal(old, text):
-				return engine.Obs{State: engine.OK, Detail: ssmagent.ConfigPath}, nil
+				return engine.Obs{State: engine.OK, Detail: f.path}, nil
 			}
-			return engine.Obs{State: engine.Pending, Detail: "write " + ssmagent.ConfigPath}, nil
+			return engine.Obs{State: engine.Pending, Detail: "write " + f.path}, nil
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
-			if err := tx.Claim(ctx, "/etc/amazon", "/etc/amazon/ssm"); err != nil {
-				return err
-			}
-			_, text, err := wanted(tx.Reader())
+			_, text, err := look(tx.Reader())
 			if err != nil {
 				return err
 			}
-			if err := r.own(ctx, tx, func(record *Record) { record.addFile(ssmagent.ConfigPath, tx.Reader()) }); err != nil {
+			if err := tx.Claim(ctx, f.claims...); err != nil {
 				return err
 			}
-			return tx.WriteFile(ctx, ssmagent.ConfigPath, bytes.NewReader(text), 0o600)
+			if err := r.own(ctx, tx, func(record *Record) { record.addFile(f.path, tx.Reader()) }); err != nil {
+				return err
+			}
+			if err := tx.WriteFile(ctx, f.path, bytes.NewReader(text), f.mode); err != nil || f.after == nil {
+				return err
+			}
+			return f.after(ctx, tx)
 		},
 	}
 }
@@ -343,45 +363,24 @@ func (r *registration) ecsExec() engine.Step {
 
 // ecsConfig writes the agent's settings, in place, where they win in both parsers and with every package.
 func (r *registration) ecsConfig() engine.Step {
-	wanted := func(reader host.Reader) (old, text []byte, err error) {
-		config, err := ecsagent.ReadConfig(reader)
-		if err != nil {
-			return nil, nil, err
-		}
-		old = config.User.Bytes()
-		for _, s := range r.settings(config) {
-			if config.Agent(s.Key) == s.Value && config.Init(s.Key) == s.Value {
-				continue // it is so already, in whichever file
-			}
-			if err := config.User.Set(s.Key, s.Value); err != nil {
-				return nil, nil, err
-			}
-		}
-		return old, config.User.Bytes(), nil
-	}
-	return engine.Step{
-		ID: "ecs.config", Title: "Configure the ECS agent",
-		Observe: func(_ context.Context, reader host.Reader) (engine.Obs, error) {
-			old, text, err := wanted(reader)
-			switch {
-			case err != nil:
-				return engine.Obs{}, err
-			case bytes.Equal(old, text):
-				return engine.Obs{State: engine.OK, Detail: ecsagent.ConfigPath}, nil
-			}
-			return engine.Obs{State: engine.Pending, Detail: "write " + ecsagent.ConfigPath}, nil
-		},
-		Change: func(ctx context.Context, tx *engine.Tx) error {
-			_, text, err := wanted(tx.Reader())
+	return r.fileStep(fileStep{
+		id: "ecs.config", title: "Configure the ECS agent", path: ecsagent.ConfigPath, mode: 0o600,
+		wanted: func(reader host.Reader, _ []byte) ([]byte, error) {
+			config, err := ecsagent.ReadConfig(reader)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			if err := r.own(ctx, tx, func(record *Record) { record.addFile(ecsagent.ConfigPath, tx.Reader()) }); err != nil {
-				return err
+			for _, s := range r.settings(config) {
+				if config.Agent(s.Key) == s.Value && config.Init(s.Key) == s.Value {
+					continue // it is so already, in whichever file
+				}
+				if err := config.User.Set(s.Key, s.Value); err != nil {
+					return nil, err
+				}
 			}
-			return tx.WriteFile(ctx, ecsagent.ConfigPath, bytes.NewReader(text), 0o600)
+			return config.User.Bytes(), nil
 		},
-	}
+	})
 }
 
 // settings are the agent's settings that this registration wants, in the order they are written.
@@ -411,29 +410,12 @@ func (r *registration) settings(config ecsagent.Config) []Pair {
 
 // ecsDropIn keeps systemd from restarting an agent that ended for good: the deb's unit would, every ten seconds.
 func (r *registration) ecsDropIn() engine.Step {
-	path := strings.Replace(ecsagent.DropInPath, ecsagent.Unit, r.ecsUnit(), 1)
-	return engine.Step{
-		ID: "ecs.dropin", Title: "Keep a refused ECS agent from restarting",
-		Observe: func(_ context.Context, reader host.Reader) (engine.Obs, error) {
-			text, err := reader.Files.ReadFile(path)
-			switch {
-			case err != nil && !missing(err):
-				return engine.Obs{}, err
-			case bytes.Equal(text, ecsagent.DropIn()):
-				return engine.Obs{State: engine.OK, Detail: path}, nil
-			}
-			return engine.Obs{State: engine.Pending, Detail: "write " + path}, nil
-		},
-		Change: func(ctx context.Context, tx *engine.Tx) error {
-			if err := r.own(ctx, tx, func(record *Record) { record.addFile(path, tx.Reader()) }); err != nil {
-				return err
-			}
-			if err := tx.WriteFile(ctx, path, bytes.NewReader(ecsagent.DropIn()), 0o644); err != nil {
-				return err
-			}
-			return tx.ReloadUnits(ctx)
-		},
-	}
+	return r.fileStep(fileStep{
+		id: "ecs.dropin", title: "Keep a refused ECS agent from restarting", mode: 0o644,
+		path:   strings.Replace(ecsagent.DropInPath, ecsagent.Unit, r.ecsUnit(), 1),
+		wanted: func(host.Reader, []byte) ([]byte, error) { return ecsagent.DropIn(), nil },
+		after:  func(ctx context.Context, tx *engine.Tx) error { return tx.ReloadUnits(ctx) },
+	})
 }
 
 const repairKind = "packages.repair"

@@ -130,6 +130,9 @@ func (r *registration) settle() error {
 	if r.endpoint, err = parseEndpoints(r.req.AgentEndpoint, r.req.EndpointURL); err != nil {
 		return err
 	}
+	if err := r.settleAttributes(config); err != nil {
+		return err
+	}
 	if err := r.settleVersions(identity); err != nil {
 		return err
 	}
@@ -202,6 +205,18 @@ func (r *registration) settleCluster(config ecsagent.Config) error {
 	return failure.New(failure.RegisteredElsewere, "this host belongs to cluster %s, not to %s", ecsagent.ClusterName(configured), r.cluster).
 		WithEvidence("ECS_CLUSTER=%s in the agent's configuration, state in %s", configured, ecsagent.StateDB).
 		WithRemedy("anywhere move --cluster %s", r.cluster)
+}
+
+// settleAttributes refuses what the ECS agent would read and not send: attributes go with the first registration only
+// (facts: ecs-agent section 4.2).
+func (r *registration) settleAttributes(config ecsagent.Config) error {
+	wanted := jsonObject(r.req.Attributes)
+	state, err := ecsagent.ReadState(r.deps.Host.Reader)
+	if err != nil || !state.Any() || len(r.req.Attributes) == 0 || config.Agent(ecsagent.KeyAttributes) == wanted {
+		return err
+	}
+	return failure.New(failure.NotBuilt, "--attribute: this host is registered, and ECS takes attributes from the agent at its first registration only").
+		WithRemedy("aws ecs put-attributes --region %s --cluster %s --attributes name=NAME,value=VALUE,targetId=ARN", r.region, r.cluster)
 }
 
 // settleVersions refuses versions that are known to be bad, and another version than the installed one on a host that is

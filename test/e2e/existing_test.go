@@ -43,7 +43,7 @@ func TestHostsWithAHistory(t *testing.T) {
 			"default", 1),
 			exit: 3, code: failure.ForeignProfile, message: "default", remedy: "/root/.aws/credentials"},
 		{name: "malformed SSM configuration", path: "/etc/amazon/ssm/amazon-ssm-agent.json", text: "{\"Mds\": \n",
-			exit: 1, code: failure.AgentConfig, message: "/etc/amazon/ssm/amazon-ssm-agent.json", remedy: "correct"},
+			exit: 3, code: failure.AgentConfig, message: "/etc/amazon/ssm/amazon-ssm-agent.json", remedy: "correct"},
 		{name: "state of another cluster", path: "/var/lib/ecs/data/agent.db",
 			text: "bolt arn:aws:ecs:eu-central-1:123456789012:container-instance/elsewhere/0123456789abcdef", exit: 12,
 			code: failure.RegisteredElsewere, message: "cluster elsewhere", remedy: "anywhere move"},
