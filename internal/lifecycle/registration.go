@@ -210,10 +210,9 @@ func (r *registration) settleCluster(config ecsagent.Config) error {
 // settleAttributes refuses what the ECS agent would read and not send: attributes go with the first registration only
 // (facts: ecs-agent section 4.2).
 func (r *registration) settleAttributes(config ecsagent.Config) error {
-	wanted := jsonObject(r.req.Attributes)
-	state, err := ecsagent.ReadState(r.deps.Host.Reader)
-	if err != nil || !state.Any() || len(r.req.Attributes) == 0 || config.Agent(ecsagent.KeyAttributes) == wanted {
-		return err
+	given := len(r.req.Attributes) > 0 && config.Agent(ecsagent.KeyAttributes) != jsonObject(r.req.Attributes)
+	if !given || !ecsagent.Bound(r.deps.Host.Reader) {
+		return nil
 	}
 	return failure.New(failure.NotBuilt, "--attribute: this host is registered, and ECS takes attributes from the agent at its first registration only").
 		WithRemedy("aws ecs put-attributes --region %s --cluster %s --attributes name=NAME,value=VALUE,targetId=ARN", r.region, r.cluster)
