@@ -51,7 +51,7 @@ const (
 	remedyExternal  = "write exactly ECS_EXTERNAL=true, unquoted, to " + ConfigPath + "; then systemctl restart ecs"
 	remedyReachable = "check DNS, proxy and firewall for the host in the evidence: " +
 		"anywhere preflight --only network.dns,network.endpoints,network.proxy"
-	remedyInactive = "the same register command starts anew with a new instance; anywhere deregister --local-only only cleans up"
+	remedyInactive = "anywhere register again: it starts anew with a new container instance"
 	remedySSM      = "systemctl restart amazon-ssm-agent; /root/.aws/credentials must then have a fresh profile"
 )
 
@@ -252,7 +252,7 @@ var Failures = []Failure{
 		Cause:  "ecs-init does not reach Docker", Over: overRegistered, Source: sourceInit},
 	{Texts: []string{"unable to create v2 manager"}, Code: failure.CgroupUnusable,
 		Cause:  "AppArmor keeps the agent from systemd, which it needs for cgroup v2",
-		Remedy: "anywhere upgrade: agent 1.80.0 or newer", Since: "1.61.0", Until: "1.79.2",
+		Remedy: "install ECS agent 1.80.0 or newer", Since: "1.61.0", Until: "1.79.2",
 		Source: "aws/amazon-ecs-agent issues 3227 and 3770"},
 	{Texts: []string{"Disabling TaskCPUMemLimit because"}, Code: failure.CgroupUnusable,
 		Cause:  "the agent cannot use the control groups, so tasks with limits of their own are not placed here",

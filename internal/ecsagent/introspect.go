@@ -110,7 +110,7 @@ func ask(caller context.Context, r host.Reader, path string) ([]byte, error) {
 
 func unanswered(err error) error {
 	return failure.Wrap(failure.Network, err, "the ECS agent's introspection at %s did not answer", IntrospectionAddress).
-		WithRemedy("docker logs ecs-agent; anywhere doctor")
+		WithRemedy("docker logs ecs-agent")
 }
 
 func foreign(format string, args ...any) error {

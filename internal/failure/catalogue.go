@@ -139,10 +139,10 @@ var Catalogue = map[Code]Entry{
 
 	InstanceInactive:   {ExitRefused, "ECS has deregistered this instance and its state is still on the host", "stop ecs, move /var/lib/ecs/data/agent.db away, then run the command again", false},
 	TasksRunning:       {ExitRefused, "tasks run on this host that the command would orphan", "drain the instance first, or accept it: --accept-risk running-tasks", false},
-	RegisteredElsewere: {ExitRefused, "this host is registered to another cluster, account or Region", "anywhere move --cluster NEW, or deregister it first", false},
-	IdentityUnknown:    {ExitRefused, "this host has a registration whose soundness cannot be shown", "anywhere doctor, or give up the identity with --accept-risk replace-identity", false},
+	RegisteredElsewere: {ExitRefused, "this host is registered to another cluster, account or Region", "anywhere move --cluster NEW", false},
+	IdentityUnknown:    {ExitRefused, "this host has a registration whose soundness cannot be shown", "give the identity up, once you know that it does not work: the same command with a new activation and --accept-risk replace-identity", false},
 	ClusterMismatch:    {ExitRefused, "the ECS agent's state belongs to another cluster", "anywhere move --cluster NEW", false},
-	VersionManaged:     {ExitRefused, "another version is installed, and changing it is an upgrade", "anywhere upgrade", false},
+	VersionManaged:     {ExitRefused, "another version is installed, and changing it is an upgrade", "leave the version flag out: what is installed stays", false},
 	KnownBadVersion:    {ExitRefused, "this version is known to be bad", "leave the version flag out, or name a better one", false},
 	Unfinished:         {ExitRefused, "another operation was begun here and is not finished", "run that command again to finish it, or undo it: anywhere rollback", false},
 	NothingToRollBack:  {ExitRefused, "there is no unfinished operation that could be undone", "anywhere operation show", false},

@@ -279,7 +279,7 @@ func (r *registration) verified(ctx context.Context, reader host.Reader) (engine
 		r.account != "" && arn.Account != r.account || arn.Cluster != "" && arn.Cluster != r.cluster {
 		return engine.Obs{}, failure.New(failure.RegisteredElsewere, "the ECS agent is registered as %s, not in cluster %s of %s %s",
 			meta.ContainerInstanceARN, r.cluster, first(r.account, "this account"), r.region).
-			WithRemedy("anywhere move --cluster %s, or deregister it first", r.cluster)
+			WithRemedy("anywhere move --cluster %s", r.cluster)
 	}
 	gone, err := r.deregistered(ctx, reader)
 	if err != nil {

@@ -190,7 +190,7 @@ func (r *registration) settlePlace(identity ssmagent.Identity, config ecsagent.C
 	r.cluster = first(flagCluster, given.cluster, before[pinCluster], ecsagent.ClusterName(config.Agent("ECS_CLUSTER")), "default")
 	if identity.Registered() && identity.Region != r.region {
 		return failure.New(failure.RegisteredElsewere, "this host is managed node %s in %s, not in %s", identity.InstanceID, identity.Region, r.region).
-			WithRemedy("to change the Region, deregister it first: anywhere deregister")
+			WithRemedy("to change the Region, deregister it first: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere-deregistration.html")
 	}
 	return r.settleCluster(config)
 }

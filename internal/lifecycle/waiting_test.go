@@ -15,8 +15,8 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
-// waits runs wait in a bubble of its own time, for at most a minute, and returns its error and how long it took.
-func waits(t *testing.T, m *machine, done func(polls int) (bool, string, error)) (err error, took time.Duration) {
+// waits runs wait in a bubble of its own time, for at most a minute, and returns how long it took and its error.
+func waits(t *testing.T, m *machine, done func(polls int) (bool, string, error)) (took time.Duration, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		m.now = time.Now
@@ -38,7 +38,7 @@ func waits(t *testing.T, m *machine, done func(polls int) (bool, string, error))
 			t.Error(applied)
 		}
 	})
-	return err, took
+	return took, err
 }
 
 func never(int) (bool, string, error) { return false, "it sleeps", nil }
@@ -52,7 +52,7 @@ func ssmLogged(at time.Time, message string) string {
 }
 
 func TestWaitEndsWhenItIsDone(t *testing.T) {
-	err, took := waits(t, newMachine(t), func(polls int) (bool, string, error) { return polls == 4, "", nil })
+	took, err := waits(t, newMachine(t), func(polls int) (bool, string, error) { return polls == 4, "", nil })
 	if err != nil || took != 3*pollEvery {
 		t.Errorf("%v after %s; want none after %s", err, took, 3*pollEvery)
 	}
@@ -60,7 +60,7 @@ func TestWaitEndsWhenItIsDone(t *testing.T) {
 
 func TestWaitEndsWithItsOwnError(t *testing.T) {
 	broken := errors.New("broken")
-	err, took := waits(t, newMachine(t), func(int) (bool, string, error) { return false, "", broken })
+	took, err := waits(t, newMachine(t), func(int) (bool, string, error) { return false, "", broken })
 	if !errors.Is(err, broken) || took != 0 {
 		t.Errorf("%v after %s", err, took)
 	}
@@ -84,7 +84,7 @@ func TestWaitIsHopeless(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := newMachine(t)
 			test.change(m)
-			err, took := waits(t, m, never)
+			took, err := waits(t, m, never)
 			f := failure.Of(err)
 			if f == nil || f.Code != test.code || !strings.Contains(f.Message+f.Evidence, test.says) || f.Advice() == "" {
 				t.Errorf("%+v; want %s with %q", f, test.code, test.says)
@@ -98,7 +98,7 @@ func TestWaitIsHopeless(t *testing.T) {
 
 func TestWaitEndsWithItsUnit(t *testing.T) {
 	m := newMachine(t)
-	err, took := waits(t, m, func(polls int) (bool, string, error) {
+	took, err := waits(t, m, func(polls int) (bool, string, error) {
 		m.units[ecsagent.Unit] = host.Unit{Loaded: true, Active: "failed", Result: "exit-code", ExitStatus: 5}
 		return false, "", nil
 	})
@@ -129,7 +129,7 @@ func TestWaitTimesOut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := newMachine(t)
 			test.change(m)
-			err, took := waits(t, m, never)
+			took, err := waits(t, m, never)
 			f := failure.Of(err)
 			if f == nil || f.Code != test.code || !strings.Contains(f.Evidence, test.evidence) || f.Advice() == "" {
 				t.Fatalf("%+v; want %s, evidence %q", f, test.code, test.evidence)

@@ -132,8 +132,8 @@ func Table() []Row {
 		suse("openSUSE Tumbleweed", "opensuse-tumbleweed", listed(start), guide),
 
 		{System: "Bottlerocket", ID: "bottlerocket", Family: None, AWS: was("2022-07-15", "2022-12-17"), Broken: true,
-			Notes: "a stock image cannot become an ECS external instance; its managed node can be registered, " +
-				"see anywhere userdata bottlerocket", Source: wasIn},
+			Notes: "a stock image cannot become an ECS external instance; its managed node can be registered " +
+				"through the control container's user data", Source: wasIn},
 
 		windows("2016", listed("2022-03-04"), "ECS Exec does not work on it"),
 		windows("2019", listed("2022-03-04"), ""),

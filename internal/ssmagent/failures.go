@@ -65,13 +65,13 @@ var Failures = []Failure{
 		Pattern: line(`RegistrationKey does not exist|Agent failed to assume any identity|failed to find agent identity`),
 		Code:    failure.IdentityUnknown, Terminal: true, Source: issue + "247",
 		Cause:  "the agent finds no registration on this host",
-		Remedy: "anywhere doctor tells a lost registration from one that never was; then register the host",
+		Remedy: "register the host: anywhere register with a new activation",
 	},
 	{
 		Pattern: line(`(?i)Failed to load instance info from vault|error while loading server info`),
 		Code:    failure.IdentityUnknown, Terminal: true, Source: issue + "484",
 		Cause:  "the agent cannot read its identity store",
-		Remedy: "anywhere doctor says which file is damaged",
+		Remedy: "register the host anew: anywhere register with a new activation and --accept-risk replace-identity",
 	},
 
 	// Registration.
@@ -120,7 +120,7 @@ var Failures = []Failure{
 		Pattern: line(`InvalidSignatureException|Signature expired|Signature not yet current|RequestExpired`),
 		Code:    failure.ClockSkew, Terminal: true, Source: ran,
 		Remedy: "set the clock: timedatectl set-ntp true; " +
-			"if it is right, the node's key is not the registered one: anywhere doctor",
+			"if it is right, the node's key is not the registered one: register anew with --accept-risk replace-identity",
 	},
 	{
 		Pattern: line(`certificate has expired or is not yet valid`), Code: failure.ClockSkew, Terminal: true, Source: read,
@@ -132,8 +132,9 @@ var Failures = []Failure{
 		// The agent tries again only after 25 to 30 minutes.
 		Pattern: line(`(Retrieve credentials produced error|SSM Agent hibernate).*AccessDenied`),
 		Code:    failure.AccessDenied, Terminal: true, Source: ran,
-		Cause:  "Systems Manager gives the node no credentials: its role is missing, or does not trust ssm.amazonaws.com",
-		Remedy: "anywhere role check says what the role lacks; then systemctl restart amazon-ssm-agent",
+		Cause: "Systems Manager gives the node no credentials: its role is missing, or does not trust ssm.amazonaws.com",
+		Remedy: "let the role of the node's activation trust ssm.amazonaws.com, and attach AmazonSSMManagedInstanceCore to it; " +
+			"then systemctl restart amazon-ssm-agent",
 	},
 	{
 		Pattern: line(`AccessDenied`), Code: failure.AccessDenied, Source: ran,
