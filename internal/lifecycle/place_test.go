@@ -79,6 +79,8 @@ func TestSettlePlace(t *testing.T) {
 			want: [3]string{"eu-west-3", "777788889999", "pinned"}},
 		{name: "flags over an unfinished registration", resumed: pins,
 			req: RegisterRequest{Region: "us-east-1", Cluster: "web"}, want: [3]string{"us-east-1", "777788889999", "web"}},
+		{name: "an unfinished registration in another Region than the node's", resumed: pins, node: true,
+			code: failure.RegisteredElsewere, says: "in eu-central-1, not in eu-west-3"},
 		{name: "a managed node", node: true, want: [3]string{region, "", "default"}},
 		{name: "the ECS agent's configuration", config: "ECS_CLUSTER=" + arn + "\nAWS_DEFAULT_REGION=us-east-2\n",
 			want: [3]string{"us-east-2", "", "web"}},

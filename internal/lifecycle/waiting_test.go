@@ -121,6 +121,10 @@ func TestWaitTimesOut(t *testing.T) {
 			m.write(ssmagent.LogPath, ssmLogged(bubbleTime, "ERROR InternalServerError: x")+
 				ssmLogged(bubbleTime.Add(time.Second), ssmThrottled))
 		}, failure.Throttled, "ThrottlingException"},
+		"the ECS agent's reason over its symptoms": {func(m *machine) {
+			m.write(ecsagent.LogPath, logged(bubbleTime, "Failed to connect to ACS: InvalidClusterException: gone")+
+				logged(bubbleTime.Add(time.Second), "ACS WebSocket connection closed"))
+		}, failure.ClusterNotFound, "InvalidClusterException"},
 		"the ECS agent's over the SSM agent's": {func(m *machine) {
 			m.write(ssmagent.LogPath, ssmLogged(bubbleTime, ssmThrottled))
 			m.write(ecsagent.LogPath, logged(bubbleTime, "Failed to connect to ACS: InvalidClusterException: gone"))

@@ -222,7 +222,7 @@ func TestVerdict(t *testing.T) {
 		locked  = result("packages.manager", fail(failure.PackagesLocked, "locked", "wait"))
 		arch    = result("os.arch", fail(failure.UnsupportedArch, "mips", "another machine"))
 		plain   = result("os.machine-id", fail("", "none", "make one"))
-		config  = result("existing.ecs", broken(failure.New(failure.AgentConfig, "unreadable")))
+		config  = result("existing.ecs", broken(failure.New(failure.NewerRecord, "unreadable")))
 		unknown = result("disk.space", broken(errors.New("input/output error")))
 		ignored = result("docker.daemon", fail(failure.DockerDown, "down", "systemctl start docker"))
 	)
