@@ -84,7 +84,7 @@ func handed(ts *testscript.TestScript, _ bool, args []string) {
 		token, err := control.ParseToken(found)
 		ts.Check(err)
 		if left, known := awsOf(ts).ActivationsLeft(token.ActivationID); !known || left < 1 || token.Cluster != "shop" {
-			ts.Fatalf("the token is of activation %s, which AWS does not have, or of cluster %s", token.ActivationID, token.Cluster)
+			ts.Fatalf("AWS does not have the token's activation %s, or it is for cluster %s", token.ActivationID, token.Cluster)
 		}
 		secrets = append(secrets, token.Code.Reveal())
 	} else if len(found) != 20 { // the emulator's codes

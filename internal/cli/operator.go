@@ -8,8 +8,8 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 )
 
-// operator connects to AWS with the operator's credentials. Region is the one that a flag's value brought along, as an ARN
-// does; it beats --region's variables and configuration, and must agree with the flag itself.
+// operator connects to AWS with the operator's credentials. Region is the one that a flag's value brought along, as an
+// ARN does; it beats --region's variables and configuration, and must agree with the flag itself.
 //
 // What AWS's own variables say is left to the SDK, which knows their order: AWS_PROFILE is weaker than keys in the
 // environment, --profile is stronger; AWS_ENDPOINT_URL_SSM is for one service, --endpoint-url for all.
@@ -35,8 +35,8 @@ func (a *app) operator(ctx context.Context, region string) (*control.Operator, e
 	return control.Connect(ctx, cfg, c)
 }
 
-// ours reports whether a flag's value comes from the command line or the configuration file, and not from a variable that
-// the SDK reads too.
+// ours reports whether a flag's value comes from the command line or the configuration file, and not from a variable
+// that the SDK reads too.
 func (a *app) ours(flag string) bool {
 	kind := a.origins[flag].kind
 	return kind == byFlag || kind == byConfig

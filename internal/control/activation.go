@@ -82,9 +82,11 @@ func (o Order) Check() error {
 		return failure.New(failure.Usage, "--expires is %s; an activation lasts at most 30d", o.Life).
 			WithRemedy("make one for each wave of hosts")
 	case utf8.RuneCountInString(o.Name) > maxName:
-		return failure.New(failure.Usage, "--name has %d characters; expected %d at most", utf8.RuneCountInString(o.Name), maxName)
+		return failure.New(failure.Usage,
+			"--name has %d characters; expected %d at most", utf8.RuneCountInString(o.Name), maxName)
 	case !isLabel(o.Name):
-		return failure.New(failure.Usage, "--name: %q has a character that is not allowed; expected letters, digits, blanks and _.:/=+-@", o.Name)
+		return failure.New(failure.Usage,
+			"--name: %q has a character that is not allowed; expected letters, digits, blanks and _.:/=+-@", o.Name)
 	case len(o.Tags) > maxTags:
 		return failure.New(failure.Usage, "--tag is given %d times; a node has at most %d tags", len(o.Tags), maxTags)
 	}
@@ -103,7 +105,8 @@ func (t Tag) check() error {
 	case utf8.RuneCountInString(t.Value) > maxTagValue:
 		return failure.New(failure.Usage, "--tag: the value of %q is longer than %d characters", t.Key, maxTagValue)
 	case !isLabel(t.Key) || !isLabel(t.Value):
-		return failure.New(failure.Usage, "--tag: %q has a character that is not allowed; expected letters, digits, blanks and _.:/=+-@",
+		return failure.New(failure.Usage,
+			"--tag: %q has a character that is not allowed; expected letters, digits, blanks and _.:/=+-@",
 			t.Key+"="+t.Value)
 	case strings.HasPrefix(strings.ToLower(t.Key), "aws:"):
 		return failure.New(failure.Usage, "--tag: the key %q begins with aws:, which AWS keeps for itself", t.Key)
@@ -119,7 +122,8 @@ func roleOf(text string) (role, account string, err error) {
 		arn, err := partition.ParseARN(text)
 		name, isRole := strings.CutPrefix(arn.Resource, "role/")
 		if err != nil || arn.Service != "iam" || !isRole {
-			return "", "", failure.New(failure.Usage, "--iam-role: %q is not the ARN of an IAM role (arn:aws:iam::ACCOUNT:role/NAME)", text)
+			return "", "", failure.New(failure.Usage,
+				"--iam-role: %q is not the ARN of an IAM role (arn:aws:iam::ACCOUNT:role/NAME)", text)
 		}
 		role, account = name, arn.Account
 	}
@@ -127,16 +131,17 @@ func roleOf(text string) (role, account string, err error) {
 	case !rolePattern.MatchString(role):
 		return "", "", failure.New(failure.Usage, "--iam-role: %q is not a role's name, path and name, or ARN", text)
 	case len(role) > maxRole:
-		return "", "", failure.New(failure.Usage, "--iam-role: %q has %d characters with its path; Systems Manager takes %d at most", role, len(role), maxRole)
+		return "", "", failure.New(failure.Usage,
+			"--iam-role: %q has %d characters with its path; Systems Manager takes %d at most", role, len(role), maxRole)
 	case strings.HasPrefix(role, "aws-service-role/"):
 		return "", "", failure.New(failure.Usage, "--iam-role: %q is a service-linked role; Systems Manager takes none", role)
 	}
 	return role, account, nil
 }
 
-// CreateActivation makes an activation. A role that Systems Manager does not know, or may not assume, is asked for again
-// for two minutes, for it may be new; note says so once. A call that is under way is not cut off by ctx: its answer has
-// the code.
+// CreateActivation makes an activation. A role that Systems Manager does not know, or may not assume, is asked for
+// again for two minutes, for it may be new; note says so once. A call that is under way is not cut off by ctx: its
+// answer has the code.
 func (o *Operator) CreateActivation(ctx context.Context, order Order, note func(string)) (Made, error) {
 	if err := order.Check(); err != nil {
 		return Made{}, err
@@ -146,7 +151,8 @@ func (o *Operator) CreateActivation(ctx context.Context, order Order, note func(
 		return Made{}, err
 	}
 	if account != "" && account != o.Account {
-		return Made{}, failure.New(failure.Usage, "--iam-role is in account %s, and the credentials are of account %s", account, o.Account).
+		return Made{}, failure.New(failure.Usage,
+			"--iam-role is in account %s, and the credentials are of account %s", account, o.Account).
 			WithEvidence("%s", o.ARN)
 	}
 	expires := o.Now().Add(order.Life).UTC().Truncate(time.Second)
@@ -167,17 +173,20 @@ func (o *Operator) CreateActivation(ctx context.Context, order Order, note func(
 		switch {
 		case err == nil:
 			return Made{
-				ID: aws.ToString(out.ActivationId), Code: secret.NewText(aws.ToString(out.ActivationCode)), Role: role, Expires: expires,
+				ID: aws.ToString(out.ActivationId), Code: secret.NewText(aws.ToString(out.ActivationCode)),
+				Role: role, Expires: expires,
 			}, nil
 		case !aboutRole(err):
 			return Made{}, called(context.WithoutCancel(ctx), err, "create the activation")
 		case waited >= roleLag:
-			f := failure.New(failure.RoleUnusable, "Systems Manager knows no role %s that it may assume, and did not within %s", role, roleLag).
+			f := failure.New(failure.RoleUnusable,
+				"Systems Manager knows no role %s that it may assume, and did not within %s", role, roleLag).
 				WithEvidence("%s", words(err))
 			f.Err = err
 			return Made{}, f
 		case waited == 0:
-			note("Systems Manager knows no role " + role + " that it may assume; a new role takes up to two minutes: trying again until then")
+			note("Systems Manager knows no role " + role + " that it may assume; a new role takes up to two minutes: " +
+				"trying again until then")
 		}
 		if err := o.pause(ctx, rolePause); err != nil {
 			return Made{}, called(ctx, err, "wait for the role %s", role)
@@ -188,8 +197,12 @@ func (o *Operator) CreateActivation(ctx context.Context, order Order, note func(
 // aboutRole tells the two texts by which CreateActivation refuses a role (facts: aws B2, rows 17 and 18).
 func aboutRole(err error) bool {
 	var api smithy.APIError
-	return errors.As(err, &api) && (strings.Contains(api.ErrorMessage(), "Nonexistent role or missing ssm service principal") ||
-		strings.Contains(api.ErrorMessage(), "Not existing role"))
+	if !errors.As(err, &api) {
+		return false
+	}
+	text := api.ErrorMessage()
+	return strings.Contains(text, "Nonexistent role or missing ssm service principal") ||
+		strings.Contains(text, "Not existing role")
 }
 
 // Activation is one as Systems Manager lists it.

@@ -35,7 +35,8 @@ func ParseCluster(text string) (ClusterRef, error) {
 // ProveCluster asks ECS whether the cluster is there and ACTIVE. Every other state is failure.ClusterNotFound.
 func (o *Operator) ProveCluster(ctx context.Context, c ClusterRef) error {
 	if c.Account != "" && c.Account != o.Account {
-		return failure.New(failure.Usage, "--cluster is in account %s, and the credentials are of account %s", c.Account, o.Account).
+		return failure.New(failure.Usage,
+			"--cluster is in account %s, and the credentials are of account %s", c.Account, o.Account).
 			WithEvidence("%s", o.ARN).WithRemedy("use a --profile of account %s", c.Account)
 	}
 	absent := func(how string) error {

@@ -35,7 +35,8 @@ var refusals = map[string]failure.Code{
 	"OptInRequired":                       failure.CredentialsInvalid, // the account or the Region is not enabled
 
 	"ExpiredToken": failure.CredentialsExpired, "ExpiredTokenException": failure.CredentialsExpired,
-	"RequestTimeTooSkewed": failure.ClockSkew, "RequestExpired": failure.ClockSkew, "RequestInTheFuture": failure.ClockSkew,
+	"RequestTimeTooSkewed": failure.ClockSkew, "RequestExpired": failure.ClockSkew,
+	"RequestInTheFuture": failure.ClockSkew,
 
 	"TooManyUpdates":      failure.Throttled,
 	"InternalServerError": failure.AWSUnavailable, "InternalFailure": failure.AWSUnavailable,

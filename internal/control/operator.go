@@ -24,12 +24,12 @@ import (
 // callTime bounds one attempt at one call. AWS answers within seconds; what hangs longer is a firewall.
 const callTime = 30 * time.Second
 
-// maxSkew is how far this machine's clock may be from AWS's before it is told. AWS refuses signatures beyond it; the SDK
-// then corrects its own clock silently.
+// maxSkew is how far this machine's clock may be from AWS's before it is told. AWS refuses signatures beyond it; the
+// SDK then corrects its own clock silently.
 const maxSkew = 5 * time.Minute
 
-// Access says which of the operator's credentials to use. Empty fields leave it to the SDK's default chain, with all its
-// variables and files.
+// Access says which of the operator's credentials to use. Empty fields leave it to the SDK's default chain, with all
+// its variables and files.
 type Access struct {
 	Profile string // --profile: beats keys in the environment, unlike AWS_PROFILE
 	Region  string // empty: the profile's
@@ -61,8 +61,10 @@ func Load(ctx context.Context, a Access) (aws.Config, error) {
 
 // Connection says how an operator's calls travel.
 type Connection struct {
-	EndpointURL string                                    // for every service; empty leaves it to the SDK, with AWS_ENDPOINT_URL…
-	Trace       func(http.RoundTripper) http.RoundTripper // sees every call; nil sees none
+	// EndpointURL is for every service; empty leaves it to the SDK, with AWS_ENDPOINT_URL….
+	EndpointURL string
+	// Trace sees every call; nil sees none.
+	Trace func(http.RoundTripper) http.RoundTripper
 }
 
 // Operator is AWS in one account and Region, with an operator's credentials.
@@ -78,8 +80,8 @@ type Operator struct {
 	pause func(context.Context, time.Duration) error
 }
 
-// nodeSession ends the ARN of a managed node's own role session: assumed-role/ROLE/mi-…. Seen in AWS's error texts, for
-// example aws/amazon-ecs-agent issue 3812 (read 2026-11-22).
+// nodeSession ends the ARN of a managed node's own role session: assumed-role/ROLE/mi-…. Source: AWS's own error texts
+// in upstream issues, like aws/amazon-ecs-agent 3812 (read 2026-11-22).
 var nodeSession = regexp.MustCompile(`:assumed-role/.+/(mi-[0-9a-f]+)$`)
 
 // Connect fetches the credentials and asks AWS whose they are. A managed node's own key, which the SSM agent keeps in

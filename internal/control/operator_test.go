@@ -51,7 +51,8 @@ func newWorld(t *testing.T) *world {
 func (w *world) config(deny ...string) aws.Config {
 	w.AddOperator(emulator.Key{ID: "AKIAOPERATOR00000001", Secret: secret.NewText("the-operators-secret-key"), Deny: deny})
 	return aws.Config{
-		Region: region, Credentials: credentials.NewStaticCredentialsProvider("AKIAOPERATOR00000001", "the-operators-secret-key", ""),
+		Region:      region,
+		Credentials: credentials.NewStaticCredentialsProvider("AKIAOPERATOR00000001", "the-operators-secret-key", ""),
 		Retryer: func() aws.Retryer {
 			return retry.NewStandard(func(o *retry.StandardOptions) {
 				o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
@@ -118,8 +119,9 @@ func TestTimesAreAWSs(t *testing.T) {
 func TestANodeIsNoOperator(t *testing.T) {
 	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/xml")
-		fmt.Fprintf(w, `<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>`+
-			`<Arn>arn:aws:sts::%s:assumed-role/ecsAnywhereRole/mi-0123456789abcdef0</Arn><UserId>A</UserId><Account>%s</Account>`+
+		fmt.Fprintf(w, `<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">`+
+			`<GetCallerIdentityResult><Arn>arn:aws:sts::%s:assumed-role/ecsAnywhereRole/mi-0123456789abcdef0</Arn>`+
+			`<UserId>A</UserId><Account>%s</Account>`+
 			`</GetCallerIdentityResult></GetCallerIdentityResponse>`, account, account)
 	}))
 	defer sts.Close()
@@ -148,7 +150,7 @@ func TestFailures(t *testing.T) {
 		"server error":    {fault: emulator.FaultServerError, code: failure.AWSUnavailable, says: "internal error"},
 		"clock":           {fault: emulator.FaultClockSkew, code: failure.ClockSkew, says: "Signature expired"},
 		"unknown key":     {change: keys("AKIAUNKNOWN000000001"), code: failure.CredentialsInvalid, says: "security token"},
-		"no keys":         {change: func(c *aws.Config) { c.Credentials = nil }, code: failure.CredentialsInvalid, says: "--profile"},
+		"no keys":         {change: noKeys, code: failure.CredentialsInvalid, says: "--profile"},
 		"no region":       {change: func(c *aws.Config) { c.Region = "" }, code: failure.Usage, says: "--region"},
 		"strange region":  {change: func(c *aws.Config) { c.Region = "Frankfurt" }, code: failure.Usage, says: "Frankfurt"},
 		"strange address": {endpoint: "localhost:1234", code: failure.Usage, says: "--endpoint-url"},
@@ -184,6 +186,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+func noKeys(c *aws.Config) { c.Credentials = nil }
+
 func keys(id string) func(*aws.Config) {
 	return func(c *aws.Config) {
 		c.Credentials = credentials.NewStaticCredentialsProvider(id, "the-operators-secret-key", "")
@@ -191,7 +195,7 @@ func keys(id string) func(*aws.Config) {
 }
 
 func TestDeniedNamesActionAndPrincipal(t *testing.T) {
-	o, _ := newWorld(t).operator("ssm:CreateActivation", "ecs:DescribeClusters", "ssm:DescribeActivations", "ssm:DeleteActivation")
+	o, _ := newWorld(t).operator("ssm:*", "ecs:DescribeClusters")
 	ctx := context.Background()
 	_, create := o.CreateActivation(ctx, Order{Role: "r", Limit: 1, Life: time.Hour}, func(string) {})
 	_, list := o.Activations(ctx)
@@ -262,7 +266,8 @@ func TestLoad(t *testing.T) {
 	if region, _, err := load(Access{Profile: "site", Region: "us-east-1"}); err != nil || region != "us-east-1" {
 		t.Errorf("--region does not beat the profile's: %s, %v", region, err)
 	}
-	if _, _, err := load(Access{Profile: "nowhere"}); !failure.Is(err, failure.Usage) || !strings.Contains(err.Error(), "nowhere") {
+	_, _, err := load(Access{Profile: "nowhere"})
+	if !failure.Is(err, failure.Usage) || !strings.Contains(err.Error(), "nowhere") {
 		t.Errorf("a profile that is not there: %v", err)
 	}
 	if _, _, err := load(Access{}); err == nil {

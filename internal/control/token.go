@@ -52,13 +52,15 @@ func (t Token) Encode() string {
 func ParseToken(line string) (Token, error) {
 	line = strings.TrimSpace(line)
 	if line == "" {
-		return Token{}, failure.New(failure.InvalidToken, "--token: the input is empty; expected one line that begins with %s", TokenPrefix)
+		return Token{}, failure.New(failure.InvalidToken,
+			"--token: the input is empty; expected one line that begins with %s", TokenPrefix)
 	}
 	if !strings.HasPrefix(line, TokenPrefix) {
 		return Token{}, failure.New(failure.InvalidToken, "--token: the input does not begin with %s", TokenPrefix)
 	}
 	if strings.ContainsAny(line, " \t\r\n") {
-		return Token{}, failure.New(failure.InvalidToken, "--token: the token is broken over several lines or has blanks in it; it is one line")
+		return Token{}, failure.New(failure.InvalidToken,
+			"--token: the token is broken over several lines or has blanks in it; it is one line")
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(line[len(TokenPrefix):])
 	if err != nil {
@@ -69,7 +71,8 @@ func ParseToken(line string) (Token, error) {
 	}
 	sum := sha256.Sum256(raw[checksumLen:])
 	if string(sum[:checksumLen]) != string(raw[:checksumLen]) {
-		return Token{}, failure.New(failure.InvalidToken, "--token: the token's checksum is wrong: it was cut or changed on its way")
+		return Token{}, failure.New(failure.InvalidToken,
+			"--token: the token's checksum is wrong: it was cut or changed on its way")
 	}
 	var p payload
 	if err := json.Unmarshal(raw[checksumLen:], &p); err != nil {

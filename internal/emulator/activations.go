@@ -67,12 +67,12 @@ func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchS
 
 // invalid has the words of AWS's own check of a request against the model.
 func invalid(value any, member, constraint string) *apiError {
-	return newError("ValidationException", "1 validation error detected: Value '%v' at '%s' failed to satisfy constraint: %s",
-		value, member, constraint)
+	return newError("ValidationException",
+		"1 validation error detected: Value '%v' at '%s' failed to satisfy constraint: %s", value, member, constraint)
 }
 
-// RefuseRole makes the next n calls of CreateActivation find no role that Systems Manager may assume, as it is with a new
-// role until IAM has told all of AWS about it.
+// RefuseRole makes the next n calls of CreateActivation find no role that Systems Manager may assume, as it is with a
+// new role until IAM has told all of AWS about it.
 func (e *Emulator) RefuseRole(n int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -124,8 +124,8 @@ func takeBack(ctx context.Context, d Deps, operator *control.Operator, report *R
 		return why
 	}
 	report.Changed = true
-	report.Kept = append(report.Kept, fmt.Sprintf("activation %s in %s, whose code nobody has: anywhere activation delete %s --region %s",
-		id, operator.Region, id, operator.Region))
+	report.Kept = append(report.Kept, fmt.Sprintf("activation %[1]s in %[2]s, whose code nobody has: "+
+		"anywhere activation delete %[1]s --region %[2]s", id, operator.Region))
 	return why
 }
 
@@ -293,7 +293,8 @@ func DeleteActivations(ctx context.Context, d Deps, req DeleteActivationsRequest
 func (d Deps) operator(ctx context.Context, region string, report *Report) (*control.Operator, error) {
 	operator, err := d.Operator(ctx, region)
 	if err == nil && operator.Skew != 0 {
-		report.Warnings = append(report.Warnings, fmt.Sprintf("this machine's clock is %s off; times are AWS's", operator.Skew.Abs()))
+		report.Warnings = append(report.Warnings,
+			fmt.Sprintf("this machine's clock is %s off; times are AWS's", operator.Skew.Abs()))
 	}
 	return operator, err
 }
