@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/partition"
@@ -38,7 +39,7 @@ type Access struct {
 // Load is the operator's configuration as the SDK finds it in this process's environment and the caller's files. It
 // makes no call.
 func Load(ctx context.Context, a Access) (aws.Config, error) {
-	var options []func(*config.LoadOptions) error
+	options := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})} // else it writes to our stderr
 	if a.Profile != "" {
 		options = append(options, config.WithSharedConfigProfile(a.Profile))
 	}

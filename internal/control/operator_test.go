@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/anywhere-ecs/anywhere/internal/emulator"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -259,6 +260,9 @@ func TestLoad(t *testing.T) {
 		}
 		keys, err := cfg.Credentials.Retrieve(context.Background())
 		return cfg.Region, keys.AccessKeyID, err
+	}
+	if cfg, err := Load(context.Background(), Access{}); err != nil || cfg.Logger != (logging.Nop{}) {
+		t.Errorf("the SDK writes to %T, past the redactor; %v", cfg.Logger, err)
 	}
 	if region, key, err := load(Access{Profile: "site"}); err != nil || region != "eu-central-1" || key != "AKIAPROFILE" {
 		t.Errorf("the profile gives %s, %s, %v", region, key, err)
