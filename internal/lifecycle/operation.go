@@ -57,6 +57,7 @@ func Rollback(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, e
 	if err != nil {
 		return report, err
 	}
+	report.Changed = op.Changes > 0 // against what this command found; that is what its caller asks
 	result := operationResult(op)
 	result.Unfinished, result.Undoable = false, false
 	report.Result = result

@@ -66,7 +66,7 @@ func TestShowAndRollback(t *testing.T) {
 	}
 	report, err := Rollback(t.Context(), d, 0)
 	result, _ = report.Result.(OperationResult)
-	if err != nil || report.RolledBack || len(report.Kept) > 0 || m.exists("/etc/made") {
+	if err != nil || !report.Changed || report.RolledBack || len(report.Kept) > 0 || m.exists("/etc/made") {
 		t.Errorf("rollback: %+v, %v", report, err)
 	}
 	if result.Unfinished || result.Undoable {

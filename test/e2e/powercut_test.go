@@ -28,7 +28,7 @@ func TestPowerCut(t *testing.T) {
 	r.at(ssmWaits)
 	cut(r)
 	stop := releaseAll(h)
-	if d := s.read(h.Run(anywhere("rollback"))); d.RC != 0 || d.Changed {
+	if d := s.read(h.Run(anywhere("rollback"))); d.RC != 0 || !d.Changed {
 		t.Errorf("rollback: %+v %+v", d, d.Error)
 	}
 	stop()
