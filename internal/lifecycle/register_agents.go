@@ -178,7 +178,12 @@ func (r *registration) ecsStart() engine.Step {
 	return engine.Step{
 		ID: "ecs.start", Title: "Start the ECS agent",
 		Observe: func(ctx context.Context, reader host.Reader) (engine.Obs, error) {
-			return r.started(ctx, reader, r.ecsUnit(), r.ecsInputs)
+			seen, err := r.started(ctx, reader, r.ecsUnit(), r.ecsInputs)
+			if err != nil || seen.State == engine.OK || r.ecsSince.IsZero() {
+				return seen, err
+			}
+			// This run has started it: it came up for a moment and is down again, for a reason that its log has.
+			return seen, r.hopeless(ctx, reader, waiting{since: r.ecsSince, ecs: true})
 		},
 		Change: r.startECS,
 	}

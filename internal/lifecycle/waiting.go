@@ -7,6 +7,7 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
@@ -44,7 +45,7 @@ func (r *registration) wait(ctx context.Context, tx *engine.Tx, w waiting) error
 		if done || err != nil {
 			return err
 		}
-		if err := r.hopeless(ctx, tx, w); err != nil {
+		if err := r.hopeless(ctx, tx.Reader(), w); err != nil {
 			return err
 		}
 		if time.Now().After(r.deadline) {
@@ -60,8 +61,8 @@ func (r *registration) wait(ctx context.Context, tx *engine.Tx, w waiting) error
 
 // hopeless is the failure that the agents' logs name as final. The first one is the cause; what follows is how the agent
 // ended over it.
-func (r *registration) hopeless(ctx context.Context, tx *engine.Tx, w waiting) error {
-	findings, err := r.findings(tx, w)
+func (r *registration) hopeless(ctx context.Context, reader host.Reader, w waiting) error {
+	findings, err := r.findings(reader, w)
 	if err != nil {
 		return err
 	}
@@ -74,7 +75,7 @@ func (r *registration) hopeless(ctx context.Context, tx *engine.Tx, w waiting) e
 	if w.ecs {
 		unit = r.ecsUnit()
 	}
-	state, err := tx.Reader().Units.Unit(ctx, unit)
+	state, err := reader.Units.Unit(ctx, unit)
 	if err != nil {
 		return err
 	}
@@ -87,7 +88,7 @@ func (r *registration) hopeless(ctx context.Context, tx *engine.Tx, w waiting) e
 
 // because is err with the agents' own words for it, where their logs have any: systemd only knows that a unit failed.
 func (r *registration) because(tx *engine.Tx, w waiting, err error) error {
-	findings, readErr := r.findings(tx, w)
+	findings, readErr := r.findings(tx.Reader(), w)
 	if readErr != nil || len(findings) == 0 {
 		return err
 	}
@@ -108,9 +109,9 @@ func (f finding) failure() error {
 
 // findings reads the logs of the agent that is waited for; behind an ECS agent stands the SSM agent, and comes first.
 // Those of the SSM agent are oldest first, those of the ECS agent the most telling first.
-func (r *registration) findings(tx *engine.Tx, w waiting) ([]finding, error) {
+func (r *registration) findings(reader host.Reader, w waiting) ([]finding, error) {
 	var all []finding
-	fromSSM, err := ssmagent.ReadLog(tx.Reader(), w.since)
+	fromSSM, err := ssmagent.ReadLog(reader, w.since)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +121,7 @@ func (r *registration) findings(tx *engine.Tx, w waiting) ([]finding, error) {
 	if !w.ecs {
 		return all, nil
 	}
-	fromECS, err := ecsagent.ReadLog(tx.Reader(), w.since)
+	fromECS, err := ecsagent.ReadLog(reader, w.since)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +144,7 @@ func telling(findings []finding) finding {
 // timedOut names what the logs complain of, or what was last seen.
 func (r *registration) timedOut(tx *engine.Tx, w waiting, seen string, after time.Duration) error {
 	f := failure.New(w.code, "gave up waiting after %s for %s: %s", after.Round(time.Second), w.what, seen)
-	findings, err := r.findings(tx, w)
+	findings, err := r.findings(tx.Reader(), w)
 	if err == nil && len(findings) > 0 {
 		why := telling(findings)
 		f.Code = why.Code
