@@ -123,5 +123,9 @@ func (req RegisterRequest) check() error {
 		return failure.New(failure.Usage, "--cluster: %q is not a cluster's name: it has 1 to 255 letters, digits, - and _",
 			req.Cluster)
 	}
-	return nil
+	if _, err := req.place(); err != nil {
+		return err
+	}
+	_, err := parseEndpoints(req.AgentEndpoint, req.EndpointURL)
+	return err
 }

@@ -23,8 +23,8 @@ func token() *control.Token {
 
 const boundState = `{"container-instance-arn":"arn:aws:ecs:eu-central-1:111122223333:container-instance/shop/0123"}`
 
-// place puts the registration's place through settlePlace as settle does.
-func place(m *machine, r *registration) error {
+// settled puts the registration's place through settlePlace as settle does.
+func settled(m *machine, r *registration) error {
 	identity, err := ssmagent.ReadIdentity(r.deps.Host.Reader)
 	if err != nil {
 		m.t.Fatal(err)
@@ -123,7 +123,7 @@ func TestSettlePlace(t *testing.T) {
 			if test.resumed != nil {
 				r.resumed = &engine.Operation{Verb: verbRegister, Pins: test.resumed}
 			}
-			err := place(m, r)
+			err := settled(m, r)
 			if test.code != "" {
 				if !failure.Is(err, test.code) || !strings.Contains(err.Error(), test.says) {
 					t.Errorf("%v; want %s: %s", err, test.code, test.says)
@@ -143,7 +143,7 @@ func TestLegacyStateBinds(t *testing.T) {
 	m.registered()
 	m.write(ecsagent.ConfigPath, "ECS_CLUSTER=web\n")
 	m.write(ecsagent.LegacyState, boundState)
-	if err := place(m, m.registration(RegisterRequest{Activation: token()})); !failure.Is(err, failure.RegisteredElsewere) {
+	if err := settled(m, m.registration(RegisterRequest{Activation: token()})); !failure.Is(err, failure.RegisteredElsewere) {
 		t.Errorf("%v", err)
 	}
 }
@@ -252,7 +252,7 @@ func TestKey(t *testing.T) {
 		if resumed != nil {
 			r.resumed = &engine.Operation{Verb: verbRegister, Pins: resumed}
 		}
-		if err := place(m, r); err != nil {
+		if err := settled(m, r); err != nil {
 			t.Fatal(err)
 		}
 		return r.key()

@@ -136,49 +136,61 @@ func (r *registration) settle() error {
 	if err := r.settleVersions(identity); err != nil {
 		return err
 	}
-	if err := r.settleSource(); err != nil {
-		return err
-	}
 	r.pins = map[string]string{pinRegion: r.region, pinCluster: r.cluster, pinAccount: r.account}
 	r.fetched = map[artifact.Ref]*fetch{}
 	r.settled = true
 	return nil
 }
 
-// settlePlace decides on Region, account and cluster: flag and token must agree; without either, an unfinished
-// registration's, then the host's own, then the default.
-func (r *registration) settlePlace(identity ssmagent.Identity, config ecsagent.Config) error {
-	flagCluster, flagRegion := r.req.Cluster, r.req.Region
-	if strings.HasPrefix(flagCluster, "arn:") {
-		arn, err := partition.ParseARN(flagCluster)
+// place is where a host is to be registered. Empty fields are not said.
+type place struct{ region, account, cluster string }
+
+// place is what flags and token say, which must agree.
+func (req RegisterRequest) place() (place, error) {
+	said := place{region: req.Region, cluster: req.Cluster}
+	if strings.HasPrefix(req.Cluster, "arn:") {
+		arn, err := partition.ParseARN(req.Cluster)
 		if err != nil || arn.Service != "ecs" || !strings.HasPrefix(arn.Resource, "cluster/") {
-			return failure.New(failure.Usage, "--cluster: %q is not the ARN of an ECS cluster", flagCluster)
+			return said, failure.New(failure.Usage, "--cluster: %q is not the ARN of an ECS cluster", req.Cluster)
 		}
-		if flagRegion != "" && flagRegion != arn.Region {
-			return failure.New(failure.Usage, "--region is %s and --cluster is in %s", flagRegion, arn.Region)
+		if req.Region != "" && req.Region != arn.Region {
+			return said, failure.New(failure.Usage, "--region is %s and --cluster is in %s", req.Region, arn.Region)
 		}
-		flagCluster, flagRegion, r.account = ecsagent.ClusterName(flagCluster), arn.Region, arn.Account
+		said = place{arn.Region, arn.Account, ecsagent.ClusterName(req.Cluster)}
 	}
-	var given struct{ region, cluster, account string }
-	if t := r.req.Activation; t != nil {
-		given.region, given.cluster, given.account = t.Region, t.Cluster, t.Account
+	if said.region != "" {
+		if err := partition.CheckRegion(said.region); err != nil {
+			return said, err
+		}
 	}
-	if given.region != "" && flagRegion != "" && given.region != flagRegion {
-		return failure.New(failure.Usage, "--region is %s and the token's Region is %s", flagRegion, given.region).
-			WithRemedy("leave --region out, or use a token made for %s", flagRegion)
+	t := req.Activation
+	switch {
+	case t == nil:
+		return said, nil
+	case t.Region != "" && said.region != "" && t.Region != said.region:
+		return said, failure.New(failure.Usage, "--region is %s and the token's Region is %s", said.region, t.Region).
+			WithRemedy("leave --region out, or use a token made for %s", said.region)
+	case t.Cluster != "" && said.cluster != "" && t.Cluster != said.cluster:
+		return said, failure.New(failure.Usage, "--cluster is %s and the token's cluster is %s", said.cluster, t.Cluster).
+			WithRemedy("leave --cluster out, or use a token made for %s", said.cluster)
+	case t.Account != "" && said.account != "" && t.Account != said.account:
+		return said, failure.New(failure.Usage, "--cluster is in account %s and the token's account is %s", said.account, t.Account)
 	}
-	if given.cluster != "" && flagCluster != "" && given.cluster != flagCluster {
-		return failure.New(failure.Usage, "--cluster is %s and the token's cluster is %s", flagCluster, given.cluster).
-			WithRemedy("leave --cluster out, or use a token made for %s", flagCluster)
-	}
-	if given.account != "" && r.account != "" && given.account != r.account {
-		return failure.New(failure.Usage, "--cluster is in account %s and the token's account is %s", r.account, given.account)
+	return place{first(said.region, t.Region), first(said.account, t.Account), first(said.cluster, t.Cluster)}, nil
+}
+
+// settlePlace decides on Region, account and cluster: what was said, else an unfinished registration's, then the host's
+// own, then the default.
+func (r *registration) settlePlace(identity ssmagent.Identity, config ecsagent.Config) error {
+	said, err := r.req.place()
+	if err != nil {
+		return err
 	}
 	var before map[string]string
 	if r.resumed != nil {
 		before = r.resumed.Pins
 	}
-	r.region = first(flagRegion, given.region, before[pinRegion], identity.Region, config.Agent("AWS_DEFAULT_REGION"))
+	r.region = first(said.region, before[pinRegion], identity.Region, config.Agent("AWS_DEFAULT_REGION"))
 	if r.region == "" {
 		return failure.New(failure.Usage, "--region is missing, and nothing on this host says which").
 			WithRemedy("add --region, or use --token, which brings its Region")
@@ -186,8 +198,8 @@ func (r *registration) settlePlace(identity ssmagent.Identity, config ecsagent.C
 	if err := partition.CheckRegion(r.region); err != nil {
 		return err
 	}
-	r.account = first(r.account, given.account, before[pinAccount])
-	r.cluster = first(flagCluster, given.cluster, before[pinCluster], ecsagent.ClusterName(config.Agent("ECS_CLUSTER")), "default")
+	r.account = first(said.account, before[pinAccount])
+	r.cluster = first(said.cluster, before[pinCluster], ecsagent.ClusterName(config.Agent("ECS_CLUSTER")), "default")
 	if identity.Registered() && identity.Region != r.region {
 		return failure.New(failure.RegisteredElsewere, "this host is managed node %s in %s, not in %s", identity.InstanceID, identity.Region, r.region).
 			WithRemedy("to change the Region, deregister it first: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere-deregistration.html")
