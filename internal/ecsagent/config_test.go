@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -18,7 +19,7 @@ func machine(t *testing.T, files map[string]string) host.Reader {
 	for path, content := range files {
 		write(t, filepath.Join(root, path), content)
 	}
-	return host.Reader{Files: host.NewDir(root)}
+	return host.Reader{Files: host.NewDir(root), Now: time.Now}
 }
 
 func write(t *testing.T, path, content string) {

@@ -49,10 +49,9 @@ const (
 	remedyRole = "attach the managed policy AmazonEC2ContainerServiceforEC2Role to the role named in the evidence: " +
 		"the role of this node's activation"
 	remedyExternal  = "write exactly ECS_EXTERNAL=true, unquoted, to " + ConfigPath + "; then systemctl restart ecs"
-	remedyReachable = "check DNS, proxy and firewall for the host in the evidence: " +
-		"anywhere preflight --only network.dns,network.endpoints,network.proxy"
-	remedyInactive = "anywhere register again: it starts anew with a new container instance"
-	remedySSM      = "systemctl restart amazon-ssm-agent; /root/.aws/credentials must then have a fresh profile"
+	remedyReachable = "check DNS, proxy and firewall for the host in the evidence"
+	remedyInactive  = "anywhere register again: it starts anew with a new container instance"
+	remedySSM       = "systemctl restart amazon-ssm-agent; /root/.aws/credentials must then have a fresh profile"
 )
 
 // Failures are known, the particular before the general: a line is the first row that it fits.

@@ -61,20 +61,27 @@ func ReadLog(r host.Reader, since time.Time) ([]Finding, error) {
 			seen[i] = seen[i].add(e)
 		}
 	}
-	return findings(seen), nil
+	return findings(seen, r.Now()), nil
 }
 
 // sighting is a failure's lines.
 type sighting struct {
 	first time.Time
 	last  entry
+	again bool // there are two at least
+}
+
+// lasts reports whether the failure came back and has stood for so long. The pauses between an agent's tries grow, so
+// that the next line is not waited for.
+func (s *sighting) lasts(settle time.Duration, now time.Time) bool {
+	return settle == 0 || s.again && now.Sub(s.first) >= settle
 }
 
 func (s *sighting) add(e entry) *sighting {
 	if s == nil {
-		s = &sighting{first: e.time}
+		return &sighting{first: e.time, last: e}
 	}
-	s.last = e
+	s.last, s.again = e, true
 	return s
 }
 
@@ -93,14 +100,14 @@ func clearOver(seen map[int]*sighting, e entry) {
 	}
 }
 
-func findings(seen map[int]*sighting) []Finding {
+func findings(seen map[int]*sighting, now time.Time) []Finding {
 	redactor := new(secret.Redactor)
 	indices := make([]int, 0, len(seen))
 	for i := range seen {
 		indices = append(indices, i)
 	}
 	terminal := func(i int) bool {
-		return Failures[i].Terminal && seen[i].last.time.Sub(seen[i].first) >= Failures[i].Settle
+		return Failures[i].Terminal && seen[i].lasts(Failures[i].Settle, now)
 	}
 	slices.SortFunc(indices, func(a, b int) int {
 		return cmp.Or(

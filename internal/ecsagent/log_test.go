@@ -152,21 +152,26 @@ func TestTerminalOnlyOnceSettled(t *testing.T) {
 	const none, expired = "no valid providers in chain", "ExpiredTokenException: expired"
 	tests := []struct {
 		name, log string
+		now       int // seconds after start
 		terminal  bool
 	}{
-		{"first try", at(1, none), false},
-		{"a few tries", at(1, none) + at(4, none) + at(20, none), false},
-		{"still after twenty seconds", at(1, none) + at(9, none) + at(21, none), true},
-		{"expired once", at(1, expired), false},
-		{"expired for five seconds", at(1, expired) + at(6, expired), true},
-		{"access denied for five seconds", at(1, registerFails+"AccessDeniedException: no") + at(6, registerFails+"AccessDeniedException: no"), true},
-		{"a missing cluster at once", at(1, "Cluster not found."), true},
-		{"the network never", at(1, "request send failed RegisterContainerInstance") + at(300, "request send failed RegisterContainerInstance"), false},
+		{"first try", at(1, none), 1, false},
+		{"a few tries", at(1, none) + at(4, none) + at(19, none), 20, false},
+		{"still after twenty seconds", at(1, none) + at(9, none), 21, true},
+		{"expired once", at(1, expired), 60, false},
+		{"expired, and no time to renew it", at(1, expired) + at(2, expired), 5, false},
+		{"expired for five seconds, the next try far off", at(1, expired) + at(2, expired), 6, true},
+		{"access denied for five seconds", at(1, registerFails+"AccessDeniedException: no") + at(6, registerFails+"AccessDeniedException: no"), 6, true},
+		{"a missing cluster at once", at(1, "Cluster not found."), 1, true},
+		{"the network never", at(1, "request send failed RegisterContainerInstance") + at(300, "request send failed RegisterContainerInstance"), 301, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := findingsIn(t, tt.log, ""); len(got) != 1 || got[0].Terminal != tt.terminal {
-				t.Errorf("findings = %+v", got)
+			m := machine(t, map[string]string{LogPath: tt.log})
+			m.Now = func() time.Time { return start.Add(time.Duration(tt.now) * time.Second) }
+			got, err := ReadLog(m, start)
+			if err != nil || len(got) != 1 || got[0].Terminal != tt.terminal {
+				t.Errorf("findings = %+v, %v", got, err)
 			}
 		})
 	}

@@ -137,7 +137,7 @@ func TestFailuresThatKeepTheRegistration(t *testing.T) {
 			message: "ecs:RegisterContainerInstance", found: "not authorized to perform",
 			remedy: "AmazonEC2ContainerServiceforEC2Role"},
 		{name: "cluster missing", fault: emulator.FaultClusterMissing, code: failure.ClusterNotFound, step: "verify",
-			message: "cluster does not exist", found: "Cluster not found", remedy: "list-clusters"},
+			message: "cluster does not exist", found: "Cluster not found", remedy: "create the cluster"},
 		{name: "expired credentials", fault: emulator.FaultCredentialsExpired, code: failure.CredentialsExpired,
 			step:    "verify",
 			message: "expired", found: "ExpiredToken", remedy: "amazon-ssm-agent"},
