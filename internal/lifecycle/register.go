@@ -80,10 +80,10 @@ func Register(ctx context.Context, d Deps, req RegisterRequest) (Report, error) 
 	if err := req.check(); err != nil {
 		return r.report(ctx, engine.Outcome{}), err
 	}
-	if err := r.settleSource(); err != nil {
+	if err := r.gates(ctx); err != nil {
 		return r.report(ctx, engine.Outcome{}), err
 	}
-	if err := r.gates(ctx); err != nil {
+	if err := r.settleSource(); err != nil {
 		return r.report(ctx, engine.Outcome{}), err
 	}
 	if !req.DryRun {
