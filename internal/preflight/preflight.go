@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -157,14 +158,18 @@ func Verdict(results []Result, strict bool) error {
 		return bad[0].failure()
 	}
 	// The one that cannot be mended decides the exit status: a machine of the wrong kind stays one.
-	var lines []string
+	var lines, facts []string
 	for _, r := range bad {
 		if f := r.failure(); f.Entry().Exit == failure.ExitUnsupported {
 			return f
 		}
 		lines = append(lines, r.ID+": "+r.Detail)
+		if seen := r.facts(); seen != "" {
+			facts = append(facts, r.ID+": "+seen)
+		}
 	}
 	return failure.New(failure.PreflightFailed, "%d checks failed: %s", len(bad), strings.Join(lines, "; ")).
+		WithEvidence("%s", strings.Join(facts, "; ")).
 		WithRemedy("%s", bad[0].failure().Advice())
 }
 
@@ -184,11 +189,23 @@ func Warnings(results []Result) []string {
 // failed all the same.
 func (r Result) failure() *failure.Error {
 	f := failure.New(r.Code, "%s: %s", r.ID, r.Detail)
-	f.Remedy = r.Remedy
+	f.Remedy, f.Evidence = r.Remedy, r.facts()
 	if exit := f.Entry().Exit; exit != failure.ExitPreflight && exit != failure.ExitUnsupported {
 		f.Code = failure.PreflightFailed
 	}
 	return f
+}
+
+// facts are the check's evidence on one line, as JSON; "" when it has none.
+func (r Result) facts() string {
+	if len(r.Evidence) == 0 {
+		return ""
+	}
+	text, err := json.Marshal(r.Evidence)
+	if err != nil { // evidence is plain values
+		return fmt.Sprint(r.Evidence)
+	}
+	return string(text)
 }
 
 func pass(format string, args ...any) Result {
