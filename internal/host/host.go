@@ -2,9 +2,11 @@ package host
 
 import (
 	"context"
+	"crypto/x509"
 	"io"
 	"io/fs"
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -15,8 +17,19 @@ type Reader struct {
 	Units    UnitReader
 	Kernel   Kernel
 	Dial     func(ctx context.Context, network, address string) (net.Conn, error) // Docker's socket, introspection
+	Network  Network
 	Now      func() time.Time
 	Self     Self
+}
+
+// Network is the way out of the machine, as its agents have it.
+type Network struct {
+	// Lookup resolves a name by the machine's own resolver.
+	Lookup func(ctx context.Context, name string) ([]netip.Addr, error)
+	// Dial connects to "IP:port".
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Roots are the certificate authorities that are trusted; nil are the system's.
+	Roots *x509.CertPool
 }
 
 // Host is the machine to change.

@@ -1,7 +1,9 @@
 package host
 
 import (
+	"context"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"time"
@@ -20,8 +22,14 @@ func Real() (Host, error) {
 		Units:    units,
 		Kernel:   NewKernel(files),
 		Dial:     (&net.Dialer{}).DialContext,
-		Now:      time.Now,
-		Self:     Self{EUID: os.Geteuid(), GOOS: runtime.GOOS, GOARCH: runtime.GOARCH},
+		Network: Network{
+			Lookup: func(ctx context.Context, name string) ([]netip.Addr, error) {
+				return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+			},
+			Dial: (&net.Dialer{}).DialContext,
+		},
+		Now:  time.Now,
+		Self: Self{EUID: os.Geteuid(), GOOS: runtime.GOOS, GOARCH: runtime.GOARCH},
 	}
 	return Host{Reader: reader, Disk: files, Packager: packages, Manager: units, Runner: runner}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/preflight"
 	"github.com/anywhere-ecs/anywhere/internal/secret"
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
@@ -209,7 +210,8 @@ func TestSettleVersions(t *testing.T) {
 
 func TestParseEndpoints(t *testing.T) {
 	const own = "http://127.0.0.1:8080"
-	all := endpoints{"http://lab:80", "http://lab:80", "https://lab:80", "http://lab:80"}
+	type endpoints = preflight.Endpoints
+	all := endpoints{ECS: "http://lab:80", SSM: "http://lab:80", SSMMessages: "https://lab:80", EC2Messages: "http://lab:80"}
 	for _, test := range []struct {
 		agent, own string
 		want       endpoints
@@ -217,7 +219,7 @@ func TestParseEndpoints(t *testing.T) {
 	}{
 		{"", "", endpoints{}, ""},
 		{"http://lab:80", own, all, ""},
-		{"https://lab", own, endpoints{"https://lab", "https://lab", "https://lab", "https://lab"}, ""},
+		{"https://lab", own, endpoints{ECS: "https://lab", SSM: "https://lab", SSMMessages: "https://lab", EC2Messages: "https://lab"}, ""},
 		{"ecs=http://a:1,ssm=https://b", own, endpoints{ECS: "http://a:1", SSM: "https://b"}, ""},
 		{"ssmmessages=https://c,ec2messages=http://d", own, endpoints{SSMMessages: "https://c", EC2Messages: "http://d"}, ""},
 		{"", own, endpoints{}, "--agent-endpoint is not"},

@@ -48,7 +48,7 @@ type registration struct {
 	account  string // empty when nothing says which
 	cluster  string // name
 	row      platform.Row
-	endpoint endpoints
+	endpoint preflight.Endpoints
 	source   *artifact.Source
 	pins     map[string]string
 	resumed  *engine.Operation // the unfinished registration that this run goes on with
@@ -84,7 +84,14 @@ func (r *registration) gates(ctx context.Context) error {
 const checkTime = 8 * time.Second
 
 func (r *registration) subject() preflight.Subject {
-	return preflight.Subject{Host: r.deps.Host.Reader, Mutating: true, Resuming: r.resumed != nil}
+	s := preflight.Subject{
+		Host: r.deps.Host.Reader, Mutating: true, Resuming: r.resumed != nil,
+		Region: r.region, Cluster: r.cluster, Endpoints: r.endpoint, Artifacts: r.req.Artifacts,
+	}
+	if r.req.Activation != nil {
+		s.ActivationID = r.req.Activation.ActivationID
+	}
+	return s
 }
 
 // check runs the checks that can stop a registration. It is called only when something is pending.
@@ -297,12 +304,9 @@ func (r *registration) key() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// endpoints are where the agents find AWS; empty means AWS's own names.
-type endpoints struct{ ECS, SSM, SSMMessages, EC2Messages string }
-
 // parseEndpoints reads --agent-endpoint. Our calls and the agents' must not go to different worlds.
-func parseEndpoints(agent, own string) (endpoints, error) {
-	var e endpoints
+func parseEndpoints(agent, own string) (preflight.Endpoints, error) {
+	var e preflight.Endpoints
 	switch {
 	case agent == "" && own == "":
 		return e, nil
@@ -326,7 +330,7 @@ func parseEndpoints(agent, own string) (endpoints, error) {
 		}
 		// The SSM agent's message gateway speaks only https (facts: ssm-agent section 4).
 		gateway := "https://" + strings.TrimPrefix(strings.TrimPrefix(agent, "https://"), "http://")
-		return endpoints{agent, agent, gateway, agent}, nil
+		return preflight.Endpoints{ECS: agent, SSM: agent, SSMMessages: gateway, EC2Messages: agent}, nil
 	}
 	fields := map[string]*string{"ecs": &e.ECS, "ssm": &e.SSM, "ssmmessages": &e.SSMMessages, "ec2messages": &e.EC2Messages}
 	for part := range strings.SplitSeq(agent, ",") {

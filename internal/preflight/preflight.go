@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/docker"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
@@ -40,14 +41,37 @@ type Result struct {
 	Code     failure.Code // of a failure: what a verb that is stopped by it reports
 }
 
-// Subject is what the checks look at.
+// Subject is what the checks look at, and what is wanted of it. Empty fields mean "as the host has it, else unknown": a
+// check that cannot do without is skipped, and says which flag brings it.
 type Subject struct {
 	Host     host.Reader
 	Mutating bool   // a verb that will change the host asks, not "anywhere preflight"
 	Resuming bool   // the verb goes on with its own unfinished operation
 	Profile  string // the credentials profile that SSM Agent is to write; empty is default
 
+	Region       string    // where the host is, or is to be, registered
+	Cluster      string    // its name
+	ActivationID string    // that a registration would use
+	Endpoints    Endpoints // of the agents, where they are not AWS's own
+	Artifacts    string    // URL or folder of the packages, where it is not AWS's
+	Cached       bool      // the packages that are needed are there already, verified
+	Offline      bool      // no check may use the network
+	GPU          bool      // the host's GPUs are to be used by tasks
+	Docker       bool      // a missing Docker will be installed
+	Remote       Remote    // AWS as an operator sees it; nil without an operator's credentials
+
 	docker func() (docker.Info, error) // the daemon is asked once for all checks; set by Run
+}
+
+// Endpoints are where the agents find AWS, as URLs; empty means AWS's own names.
+type Endpoints struct{ ECS, SSM, SSMMessages, EC2Messages string }
+
+// Remote is what checks ask AWS with an operator's credentials.
+type Remote interface {
+	// ProveCluster fails with failure.ClusterNotFound where the cluster is not there and ACTIVE.
+	ProveCluster(ctx context.Context, c control.ClusterRef) error
+	// Activation finds one by its id.
+	Activation(ctx context.Context, id string) (a control.Activation, found bool, err error)
 }
 
 // Check is one thing to look at. Checks are values; All lists them.
@@ -55,6 +79,7 @@ type Check struct {
 	ID, Title string
 	Docs      string
 	Root      bool // cannot be told without root, and is skipped then
+	Network   bool // uses the network, and is skipped with --offline
 	Run       func(ctx context.Context, s Subject) Result
 }
 
@@ -122,6 +147,8 @@ func run(ctx context.Context, check Check, s Subject, o Options) Result {
 	var r Result
 	if check.Root && s.Host.Self.EUID != 0 {
 		r = skip("needs root")
+	} else if check.Network && s.Offline {
+		r = skip("needs the network, and --offline was given")
 	} else {
 		done := make(chan Result, 1)
 		go func() { done <- check.Run(ctx, s) }()
