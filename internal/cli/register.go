@@ -21,6 +21,7 @@ type registerOptions struct {
 
 	cluster                          string
 	ecsAgentVersion, ssmAgentVersion string
+	dockerSource                     string
 	tags, attributes, settings       []lifecycle.Pair
 	artifacts, keyring               string
 	agentEndpoint                    string
@@ -31,14 +32,14 @@ type registerOptions struct {
 }
 
 func newRegister(a *app) *cobra.Command {
-	o := &registerOptions{waitTimeout: 5 * time.Minute}
+	o := &registerOptions{waitTimeout: 5 * time.Minute, dockerSource: lifecycle.DockerAuto}
 	cmd := &cobra.Command{
 		Use:   "register [flags]",
 		Short: "Make this host a verified external instance of an ECS cluster",
 		Long: long(`
-Makes this host an ECS external instance: checks it, installs the SSM agent and the ECS agent, registers it with
-Systems Manager, configures and starts the agents, and waits until the ECS agent itself reports its container instance
-in the wanted cluster. What is already so is left alone; a second run changes nothing.
+Makes this host an ECS external instance: checks it, installs Docker where there is none, the SSM agent and the ECS
+agent, registers it with Systems Manager, configures and starts the agents, and waits until the ECS agent itself reports
+its container instance in the wanted cluster. What is already so is left alone; a second run changes nothing.
 
 An activation comes as a join token (--token), or as an id and a code (--activation-id with --activation-code-file, or
 with the code in the variable ` + codeVariable + `). A host that is registered needs none.
@@ -59,6 +60,9 @@ activation's slot is spent: the same command goes on from there, without a token
 		"like 1.105.1, or latest (default: the installed one, else the latest)")
 	f.StringVar(&o.ssmAgentVersion, "ssm-agent-version", "",
 		"like 3.3.1611.0, or latest (default: the installed one, else the latest)")
+	f.Var(choiceValue{&o.dockerSource, lifecycle.DockerSources}, "docker-source",
+		"where a missing Docker comes from: Docker's own repository, or the distribution's package; auto takes the first\n"+
+			"that can be had. With --artifacts, Docker's repository is docker/linux/… below it")
 	f.Var(pairsValue{&o.tags}, "tag", "tag of the container instance; may be repeated")
 	f.Var(pairsValue{&o.attributes}, "attribute", "attribute of the container instance; may be repeated")
 	f.Var(pairsValue{&o.settings}, "ecs-config", "setting for the ECS agent's configuration file; may be repeated")
@@ -123,7 +127,8 @@ func (a *app) registerRequest(cmd *cobra.Command, o *registerOptions) (lifecycle
 	req := lifecycle.RegisterRequest{
 		Activation: activation, Region: a.global.region, Cluster: o.cluster,
 		ECSAgentVersion: o.ecsAgentVersion, SSMAgentVersion: o.ssmAgentVersion,
-		Tags: o.tags, Attributes: o.attributes, Settings: o.settings,
+		DockerSource: o.dockerSource,
+		Tags:         o.tags, Attributes: o.attributes, Settings: o.settings,
 		Artifacts: artifacts, Keyring: keyring, AgentEndpoint: o.agentEndpoint, EndpointURL: a.global.endpointURL,
 		NoExec: o.noExec, NoStart: o.noStart, Ignore: o.ignore, WaitTimeout: o.waitTimeout,
 		AcceptRisk: a.global.acceptRisk, DryRun: o.dryRun, DetailedExitcode: o.detailed, NoRollback: o.noRollback,

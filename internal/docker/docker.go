@@ -74,6 +74,15 @@ func Inspect(ctx context.Context, r host.Reader) (Info, error) {
 	return info, nil
 }
 
+// Find is what Inspect says without asking a daemon whose programs or unit are there.
+func Find(ctx context.Context, r host.Reader) (Info, error) {
+	info, err := installed(ctx, r)
+	if err != nil || info.Present {
+		return info, err
+	}
+	return Inspect(ctx, r)
+}
+
 // describe fills in what the daemon says of itself.
 func describe(info *Info, version daemonVersion, daemon daemonInfo) {
 	info.Present, info.Running, info.Why = true, true, ""

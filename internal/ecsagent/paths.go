@@ -48,6 +48,8 @@ const (
 	CachedImage = CacheDir + "/ecs-agent.tar"
 	// Image is the agent's image in Docker, always under this tag (ecs-init/config/common.go).
 	Image = "amazon/amazon-ecs-agent:latest"
+	// PauseImage is what the agent makes tasks' networks with; it loads it itself (agent/eni/pause).
+	PauseImage = "amazon/amazon-ecs-pause:0.1.0"
 	// Container is the agent's container (ecs-init/config/common.go).
 	Container = "ecs-agent"
 
@@ -72,3 +74,6 @@ const (
 	KeyNoMetadata        = "AWS_EC2_METADATA_DISABLED"
 	KeyPropagateTagsFrom = "ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM"
 )
+
+// OwnImage reports whether an image of that name is there for the agent, and not for anybody's tasks.
+func OwnImage(name string) bool { return name == Image || name == PauseImage }

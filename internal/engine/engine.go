@@ -60,6 +60,9 @@ type Kind struct {
 	// operation only goes forward; what names it ("managed node mi-…"). Optional. It closes the gap between an effect
 	// and its mark in the journal.
 	Committed func(ctx context.Context, r host.Reader, data []byte) (what string, yes bool)
+	// Stays are the files that the operation wrote and that stay with the effect where Undo keeps something of it: what
+	// is kept is of no use without them. Optional.
+	Stays func(data []byte) (paths []string)
 }
 
 // Event is one line of the story: renderers and the log listen to it.

@@ -104,12 +104,12 @@ type effectChange struct {
 	data []byte
 }
 
-func (c *effectChange) undo(ctx context.Context, u *undoing, _ *record) ([]string, error) {
+func (c *effectChange) undo(ctx context.Context, u *undoing, r *record) ([]string, error) {
 	kind, known := u.journal.Kinds[c.kind]
 	if !known || kind.Undo == nil {
 		return nil, failure.New(failure.Internal, "this program does not know how to undo a change of kind %q", c.kind)
 	}
-	return kind.Undo(ctx, u.host, c.data)
+	return kind.Undo(u.watched(ctx, r.step), u.host, c.data)
 }
 
 // Run runs a child inside an Effect's do. The child is journalled with pid and start time, so that a later run waits

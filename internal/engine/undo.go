@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -65,6 +66,7 @@ type undoing struct {
 	tell    *teller
 
 	held  []string        // paths that are kept
+	stays []string        // files that stay with an effect that is kept
 	kept  []string        // what was left alone, for people
 	steps map[string]bool // steps of which something was kept or could not be undone
 	errs  []error
@@ -123,7 +125,10 @@ func (u *undoing) back(ctx context.Context, r *record) {
 		if last := u.journal.story.lastOf(r.step); last == r {
 			u.tell.event(Event{Kind: Undoing, Step: r.step, Title: u.journal.story.step(r.step).title})
 		}
-		kept, err := r.change.undo(ctx, u, r)
+		kept, err := []string(nil), error(nil)
+		if !u.staying(r.change) {
+			kept, err = r.change.undo(ctx, u, r)
+		}
 		if err != nil {
 			u.steps[r.step] = true
 			u.failed(u.journal.story.step(r.step).title+": a "+r.kind+" could not be undone", err)
@@ -136,7 +141,21 @@ func (u *undoing) back(ctx context.Context, r *record) {
 		u.steps[r.step] = true
 		u.kept = append(u.kept, r.kept...)
 		u.held = append(u.held, pathsOf(r.change)...)
+		if kind := u.journal.Kinds[r.kind]; kind.Stays != nil {
+			u.stays = append(u.stays, kind.Stays(r.data)...)
+		}
 	}
+}
+
+// staying reports whether a change is part of an effect that is kept.
+func (u *undoing) staying(c change) bool {
+	switch c := c.(type) {
+	case *fileChange:
+		return slices.Contains(u.stays, c.Before.Path)
+	case *folderChange:
+		return slices.ContainsFunc(u.stays, func(file string) bool { return within(file, c.Path) })
+	}
+	return false
 }
 
 // write writes a mark of the undo. It only saves work: an undo without it is begun anew and ends the same, so a full

@@ -9,7 +9,8 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 )
 
-// Dpkg is Debian's package manager. It implements [PackageReader] and [Packager].
+// Dpkg is Debian's package manager. It implements [PackageReader] and [Packager], and with apt
+// [Repositories].
 type Dpkg struct {
 	files  Files
 	disk   Disk

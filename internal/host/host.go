@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"io"
 	"io/fs"
 	"net"
@@ -39,6 +40,8 @@ type Host struct {
 	Packager Packager
 	Manager  Manager
 	Runner   Runner
+	// Repositories is nil on a host that is never asked for a package which is not at hand.
+	Repositories Repositories
 }
 
 // Self is what is known about this process and the machine it was built for.
@@ -104,6 +107,8 @@ type Cmd struct {
 	Env    []string
 	Stdin  io.Reader
 	Secret []string // arguments that logs and errors must not show
+	// Disposable is a child that only fills a cache: unlike any other it is ended when ctx ends.
+	Disposable bool
 }
 
 // Result is how a child ended.
@@ -178,6 +183,38 @@ type Packager interface {
 	// Repair finishes what was interrupted.
 	Repair(ctx context.Context) error
 }
+
+// PackageSet is packages to install with all that they depend on.
+type PackageSet struct {
+	Names  []string
+	Dir    string // a folder of our own for lists and packages
+	Source string // a repository besides the host's own, as sources.list(5) has it; may be empty
+	Again  bool   // what an earlier Fetch has brought will do, if it is all there
+}
+
+// PlannedPackage is one that installing a set installs or replaces.
+type PlannedPackage struct {
+	Name    string
+	Before  string // the version that is installed; empty when none is
+	Version string
+}
+
+// Repositories installs packages with what they depend on, out of package repositories.
+type Repositories interface {
+	// Fetch downloads all that installing the set needs, verified by the package manager, and changes nothing outside
+	// set.Dir. It returns what installing would do; a set for which an installed package would have to go is refused.
+	Fetch(ctx context.Context, set PackageSet) ([]PlannedPackage, error)
+	// Planned tells the same anew, from what was fetched.
+	Planned(ctx context.Context, set PackageSet) ([]PlannedPackage, error)
+	// InstallSet installs what was fetched, without the network, after finishing what was interrupted.
+	InstallSet(ctx context.Context, set PackageSet) error
+	// Purge removes packages, calls between, and then removes their configuration. It is ErrNeeded, and nothing is
+	// removed, when a package that is not named depends on one. Those that are not there do not matter.
+	Purge(ctx context.Context, names []string, between func() error) error
+}
+
+// ErrNeeded says that a package cannot go because another depends on it.
+var ErrNeeded = errors.New("another package depends on it")
 
 // Unit is what the service manager knows of one unit.
 type Unit struct {

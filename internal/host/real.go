@@ -31,5 +31,5 @@ func Real() (Host, error) {
 		Now:  time.Now,
 		Self: Self{EUID: os.Geteuid(), GOOS: runtime.GOOS, GOARCH: runtime.GOARCH},
 	}
-	return Host{Reader: reader, Disk: files, Packager: packages, Manager: units, Runner: runner}, nil
+	return Host{Reader: reader, Disk: files, Packager: packages, Manager: units, Runner: runner, Repositories: packages}, nil
 }

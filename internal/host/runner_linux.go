@@ -28,8 +28,8 @@ type runner struct {
 }
 
 // NewRunner returns the Runner of this machine. When ctx ends while a child runs, Run goes on waiting for it: children
-// are short-lived, and one that is left half-way (dpkg, a registration) does more harm than a late Ctrl-C. A ctx that
-// has ended already starts nothing.
+// are short-lived, and one that is left half-way (dpkg, a registration) does more harm than a late Ctrl-C; only a
+// disposable one is ended with it. A ctx that has ended already starts nothing.
 func NewRunner() Runner {
 	return &runner{lookup: os.LookupEnv, proc: "/proc", poll: 200 * time.Millisecond}
 }
@@ -59,7 +59,14 @@ func (r *runner) Run(ctx context.Context, cmd Cmd) (Result, error) {
 		started = 0
 	}
 	ChildHook(ctx)(Child{PID: child.Process.Pid, Started: started, Argv: cmd.masked()})
+	stop := func() bool { return true }
+	if cmd.Disposable {
+		stop = context.AfterFunc(ctx, func() { _ = syscall.Kill(-child.Process.Pid, syscall.SIGTERM) })
+	}
 	waited := child.Wait()
+	if !stop() {
+		return Result{}, context.Cause(ctx)
+	}
 	text, err := tail(output)
 	if err != nil {
 		text = fmt.Sprintf("(its output cannot be read: %v)", err)

@@ -39,6 +39,7 @@ func (d Deps) engine() *engine.Engine {
 		Kinds: map[string]engine.Kind{
 			ssmagent.RegisterKind: ssmagent.Kind(),
 			repairKind:            repair(),
+			dockerKind:            dockerInstalled(),
 		},
 	}
 }

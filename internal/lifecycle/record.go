@@ -25,6 +25,8 @@ type Record struct {
 	Program  string                  `json:"program"` // the version that wrote it last
 	Packages map[string]OwnedPackage `json:"packages"`
 	Files    []string                `json:"files"` // made by anywhere, to be removed with the registration
+	// Docker is nil unless anywhere installed it. It is not among Packages: nothing removes it with the registration.
+	Docker *OwnedDocker `json:"docker,omitempty"`
 	// Registration is the managed node and its cluster; nil while anywhere has not registered the host.
 	Registration *OwnedRegistration `json:"registration,omitempty"`
 	// Started has, for each unit, the digest of what it read when it was last started (see inputs).

@@ -25,6 +25,7 @@ type RegisterRequest struct {
 
 	ECSAgentVersion string // like 1.105.1 or 1.105.1-1; "" keeps an installed version, else takes the latest
 	SSMAgentVersion string
+	DockerSource    string // where a missing Docker comes from: auto (or empty), docker, distro or none
 	Tags            []Pair // ECS_CONTAINER_INSTANCE_TAGS
 	Attributes      []Pair // ECS_INSTANCE_ATTRIBUTES, of the first registration only
 	Settings        []Pair // --ecs-config KEY=VALUE
@@ -93,7 +94,7 @@ func Register(ctx context.Context, d Deps, req RegisterRequest) (Report, error) 
 		}
 		defer release()
 	}
-	if err := r.settle(); err != nil {
+	if err := r.settle(ctx); err != nil {
 		return r.report(ctx, engine.Outcome{}), err
 	}
 	if req.DryRun {
@@ -104,6 +105,8 @@ func Register(ctx context.Context, d Deps, req RegisterRequest) (Report, error) 
 	if err != nil {
 		return report, r.explain(err, outcome)
 	}
+	// What Docker was installed from is of no use any more. That it stays is no failure.
+	_ = d.Host.Disk.RemoveAll(AptDir)
 	report.Message = r.success(report)
 	return report, nil
 }

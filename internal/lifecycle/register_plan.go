@@ -31,6 +31,11 @@ func (r *registration) plan() engine.Plan {
 	if r.resumed != nil {
 		steps = append([]engine.Step{r.repairPackages()}, steps...)
 	}
+	// In front of the repair: what was half installed for Docker only Docker's other packages can mend.
+	gate := "ssm.config"
+	if len(r.docker.sources) > 0 {
+		steps, gate = append([]engine.Step{r.dockerPackage()}, steps...), dockerStepID
+	}
 	if r.req.NoExec {
 		steps = without(steps, "ecs.exec")
 	}
@@ -39,7 +44,7 @@ func (r *registration) plan() engine.Plan {
 	}
 	return engine.Plan{
 		Verb: verbRegister, Key: r.key(), Pins: r.pins, Resolve: r.resolve, Steps: steps,
-		Gate: "ssm.config", Commit: "ssm.identity",
+		Gate: gate, Commit: "ssm.identity",
 	}
 }
 
@@ -66,6 +71,9 @@ func (r *registration) resolve(ctx context.Context, pins map[string]string) erro
 		return err
 	}
 	if err := r.resolveState(ctx, pins); err != nil {
+		return err
+	}
+	if err := r.resolveDocker(ctx, pins); err != nil {
 		return err
 	}
 	for _, p := range []struct {

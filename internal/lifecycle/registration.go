@@ -52,6 +52,7 @@ type registration struct {
 	source   *artifact.Source
 	pins     map[string]string
 	resumed  *engine.Operation // the unfinished registration that this run goes on with
+	docker   installing
 
 	warnings []string
 	checks   []preflight.Result
@@ -88,6 +89,9 @@ func (r *registration) subject() preflight.Subject {
 		Host: r.deps.Host.Reader, Mutating: true, Resuming: r.resumed != nil,
 		Region: r.region, Cluster: r.cluster, Endpoints: r.endpoint, Artifacts: r.req.Artifacts,
 	}
+	if s.DockerFrom = r.dockerFrom(); s.DockerFrom != "" {
+		s.Docker = true
+	}
 	if r.req.Activation != nil {
 		s.ActivationID = r.req.Activation.ActivationID
 	}
@@ -106,7 +110,7 @@ func (r *registration) check(ctx context.Context) error {
 }
 
 // settle makes the request definite: Region, cluster, endpoints, the source of packages. It reads and changes nothing.
-func (r *registration) settle() error {
+func (r *registration) settle(ctx context.Context) error {
 	reader := r.deps.Host.Reader
 	open, err := r.engine.Open()
 	if err != nil {
@@ -141,6 +145,9 @@ func (r *registration) settle() error {
 		return err
 	}
 	if err := r.settleVersions(identity); err != nil {
+		return err
+	}
+	if err := r.settleDocker(ctx, release); err != nil {
 		return err
 	}
 	r.pins = map[string]string{pinRegion: r.region, pinCluster: r.cluster, pinAccount: r.account}
@@ -290,11 +297,11 @@ func (r *registration) settleSource() error {
 // key is the digest that makes "the same command": what decides the outcome, without secrets, waiting times and output.
 func (r *registration) key() string {
 	text, err := json.Marshal(struct {
-		Region, Cluster, ECS, SSM, Endpoint string
-		Tags, Attributes, Settings          []Pair
-		NoExec                              bool
+		Region, Cluster, ECS, SSM, Docker, Endpoint string
+		Tags, Attributes, Settings                  []Pair
+		NoExec                                      bool
 	}{
-		r.region, r.cluster, r.req.ECSAgentVersion, r.req.SSMAgentVersion, r.req.AgentEndpoint,
+		r.region, r.cluster, r.req.ECSAgentVersion, r.req.SSMAgentVersion, first(r.req.DockerSource, DockerAuto), r.req.AgentEndpoint,
 		r.req.Tags, r.req.Attributes, r.req.Settings, r.req.NoExec,
 	})
 	if err != nil { // strings always marshal

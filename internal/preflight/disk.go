@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -14,12 +15,15 @@ func diskChecks() []Check {
 	return []Check{{ID: "disk.space", Title: "Disk space", Run: diskSpace}}
 }
 
-// roomNeeded is what a registration writes below each folder, in bytes. Packages as of 2026-11 (SSM 32 MB, ECS 21 MB)
-// are kept once and unpacked once; the image is 84 MB in Docker. Source: the packages themselves, measured 2026-11-22.
-var roomNeeded = []struct {
+// room is what is written below a folder.
+type room struct {
 	path  string
 	bytes uint64
-}{
+}
+
+// roomNeeded is what a registration writes below each folder, in bytes. Packages as of 2026-11 (SSM 32 MB, ECS 21 MB)
+// are kept once and unpacked once; the image is 84 MB in Docker. Source: the packages themselves, measured 2026-11-22.
+var roomNeeded = []room{
 	{"/var/lib/anywhere", 100 << 20},
 	{"/usr", 200 << 20},
 	{"/var/lib/ecs", 150 << 20},
@@ -29,6 +33,14 @@ var roomNeeded = []struct {
 	{"/etc", 1 << 20},
 }
 
+// dockerRoom is what installing Docker takes in addition: lists and packages in the cache, the programs, an empty data
+// folder. Docker's own packages as of 2026-11 have 110 MB and take 480 MB; Debian's lists have 26 MB, Ubuntu's 60 MB.
+var dockerRoom = []room{
+	{"/var/lib/anywhere", 200 << 20},
+	{"/usr", 500 << 20},
+	{"/var/lib/docker", 100 << 20},
+}
+
 // fileSystem is one of those that are written to.
 type fileSystem struct {
 	paths        []string
@@ -36,7 +48,11 @@ type fileSystem struct {
 }
 
 func diskSpace(_ context.Context, s Subject) Result {
-	systems, err := fileSystems(s.Host.Files)
+	needed := roomNeeded
+	if s.Docker && !s.Resuming { // a run that goes on has spent some of it
+		needed = slices.Concat(roomNeeded, dockerRoom)
+	}
+	systems, err := fileSystems(s.Host.Files, needed)
 	if err != nil {
 		return broken(err)
 	}
@@ -61,10 +77,10 @@ func diskSpace(_ context.Context, s Subject) Result {
 }
 
 // fileSystems adds up what is needed on each: folders that share one share its room.
-func fileSystems(files host.Files) ([]*fileSystem, error) {
+func fileSystems(files host.Files, needed []room) ([]*fileSystem, error) {
 	var all []*fileSystem
 	at := map[uint64]*fileSystem{}
-	for _, need := range roomNeeded {
+	for _, need := range needed {
 		device, known := deviceOf(files, need.path)
 		f := at[device]
 		if !known || f == nil {
@@ -78,7 +94,9 @@ func fileSystems(files host.Files) ([]*fileSystem, error) {
 				at[device] = f
 			}
 		}
-		f.paths = append(f.paths, need.path)
+		if !slices.Contains(f.paths, need.path) {
+			f.paths = append(f.paths, need.path)
+		}
 		f.needed += need.bytes
 	}
 	return all, nil

@@ -2,11 +2,13 @@ package preflight
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	"github.com/anywhere-ecs/anywhere/internal/docker"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/platform"
 )
 
 func dockerChecks() []Check {
@@ -37,26 +39,54 @@ func inspectOnce(ctx context.Context, r host.Reader) func() (docker.Info, error)
 	}
 }
 
-func withDocker(check func(docker.Info) Result) func(context.Context, Subject) Result {
+func withDocker(check func(Subject, docker.Info) Result) func(context.Context, Subject) Result {
 	return func(_ context.Context, s Subject) Result {
 		info, err := s.docker()
 		if err != nil {
 			return broken(err)
 		}
-		return check(info)
+		return check(s, info)
 	}
 }
 
-func dockerPresence(info docker.Info) Result {
+// dockerPresence only warns where register installs Docker: such a host can become an external instance as it is.
+func dockerPresence(s Subject, info docker.Info) Result {
+	if s.Docker && !info.Running {
+		return pass("not installed yet; will be installed from %s", s.DockerFrom).with("from", s.DockerFrom)
+	}
 	if !info.Present {
-		return fail(failure.DockerAbsent, "Docker is not installed",
-			"apt-get install docker.io, or Docker's own packages (https://docs.docker.com/engine/install/), "+
-				"then run the command again")
+		const byHand = "apt-get install docker.io, or Docker's own packages (https://docs.docker.com/engine/install/), " +
+			"then run the command again"
+		switch from := installable(s); {
+		case from != "" && s.Mutating:
+			return fail(failure.DockerAbsent, "Docker is not installed", "leave --docker-source none out, or "+byHand)
+		case from != "":
+			return warn("Docker is not installed", "nothing: anywhere register installs it from "+from+
+				" (--docker-source chooses)").with("from", from)
+		}
+		return fail(failure.DockerAbsent, "Docker is not installed", byHand)
 	}
 	return pass("%s", info.Flavour).with("flavour", info.Flavour).with("unit", info.Unit)
 }
 
-func dockerFlavour(info docker.Info) Result {
+// installable says where anywhere register would install Docker from; "" where it does not.
+func installable(s Subject) string {
+	release, err := host.ReadOSRelease(s.Host.Files)
+	if err != nil {
+		return ""
+	}
+	row, _, known := platform.Find(release.ID, release.VersionID, release.Name, release.IDLike)
+	if !known || !row.Built {
+		return ""
+	}
+	var names []string
+	for _, source := range row.Docker {
+		names = append(names, docker.SourceName(row, source))
+	}
+	return strings.Join(names, ", else ")
+}
+
+func dockerFlavour(_ Subject, info docker.Info) Result {
 	if !info.Present {
 		return skip("Docker is not installed")
 	}
@@ -79,10 +109,12 @@ func dockerFlavour(info docker.Info) Result {
 	return fail("", what, remedy).with("flavour", info.Flavour)
 }
 
-func dockerDaemon(info docker.Info) Result {
+func dockerDaemon(s Subject, info docker.Info) Result {
 	switch {
 	case !info.Present:
 		return skip("Docker is not installed")
+	case !info.Running && s.Docker:
+		return skip("Docker is half installed, and will be whole")
 	case !info.Running:
 		return fail(failure.DockerDown, "Docker is installed and does not answer: "+info.Why,
 			"systemctl start docker; journalctl -u docker -n 50 says why it stopped").
@@ -92,7 +124,7 @@ func dockerDaemon(info docker.Info) Result {
 		with("version", info.Version).with("root", info.Root).with("driver", info.Driver)
 }
 
-func dockerVersion(info docker.Info) Result {
+func dockerVersion(_ Subject, info docker.Info) Result {
 	if !info.Running {
 		return skip("Docker does not run")
 	}

@@ -58,6 +58,7 @@ type Subject struct {
 	Offline      bool      // no check may use the network
 	GPU          bool      // the host's GPUs are to be used by tasks
 	Docker       bool      // a missing Docker will be installed
+	DockerFrom   string    // and from where, for people
 	Remote       Remote    // AWS as an operator sees it; nil without an operator's credentials
 
 	docker func() (docker.Info, error) // the daemon is asked once for all checks; set by Run
