@@ -23,7 +23,7 @@ const (
 
 // site is AWS as a host sees it: the emulator, buckets with both packages, and an activation.
 type site struct {
-	t      *testing.T
+	t      testing.TB
 	aws    *emulator.Emulator
 	mirror *packages.Mirror
 	url    string
@@ -31,7 +31,7 @@ type site struct {
 }
 
 // newSite starts one. The options change the packages in its buckets.
-func newSite(t *testing.T, ssm, ecs packages.Options) *site {
+func newSite(t testing.TB, ssm, ecs packages.Options) *site {
 	t.Helper()
 	s := &site{t: t, mirror: packages.NewMirror(t, region)}
 	for o, defaults := range map[*packages.Options]string{&ssm: ssmVersion, &ecs: ecsVersion} {
