@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync"
 
 	"github.com/anywhere-ecs/anywhere/internal/artifact"
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
@@ -68,24 +69,37 @@ func (r *registration) resolve(ctx context.Context, pins map[string]string) erro
 	if err := r.resolveState(ctx, pins); err != nil {
 		return err
 	}
-	for _, p := range []struct {
+	if err := r.resolveVersions(ctx, pins); err != nil {
+		return err
+	}
+	pins[pinExec] = first(pins[pinExec], strings.TrimSuffix(pins[pinSSM], "-1"))
+	return nil
+}
+
+// resolveVersions pins the versions that are not yet: both together, for each may be a question to AWS.
+func (r *registration) resolveVersions(ctx context.Context, pins map[string]string) error {
+	products := []struct {
 		pin, name, asked string
 		product          artifact.Product
 		bad, refused     func(string) (string, bool)
 	}{
 		{pinSSM, ssmagent.Package, r.req.SSMAgentVersion, artifact.SSMAgent, ssmagent.KnownBad, ssmagent.KnownBad},
 		{pinECS, ecsagent.Package, r.req.ECSAgentVersion, artifact.ECSInit, ecsagent.KnownBad, ecsagent.NotToInstall},
-	} {
-		if pins[p.pin] != "" {
-			continue
-		}
-		version, err := r.version(ctx, p.product, p.name, p.asked, p.bad, p.refused)
-		if err != nil {
-			return err
-		}
-		pins[p.pin] = version
 	}
-	pins[pinExec] = first(pins[pinExec], strings.TrimSuffix(pins[pinSSM], "-1"))
+	versions, errs := make([]string, len(products)), make([]error, len(products))
+	var asking sync.WaitGroup
+	for i, p := range products {
+		if versions[i] = pins[p.pin]; versions[i] == "" {
+			asking.Go(func() { versions[i], errs[i] = r.version(ctx, p.product, p.name, p.asked, p.bad, p.refused) })
+		}
+	}
+	asking.Wait()
+	for i, p := range products {
+		if errs[i] != nil {
+			return errs[i]
+		}
+		pins[p.pin] = versions[i]
+	}
 	return nil
 }
 

@@ -53,8 +53,8 @@ func ssmLogged(at time.Time, message string) string {
 
 func TestWaitEndsWhenItIsDone(t *testing.T) {
 	took, err := waits(t, newMachine(t), func(polls int) (bool, string, error) { return polls == 4, "", nil })
-	if err != nil || took != 3*pollEvery {
-		t.Errorf("%v after %s; want none after %s", err, took, 3*pollEvery)
+	if err != nil || took != 3*shortestPause {
+		t.Errorf("%v after %s; want none after %s", err, took, 3*shortestPause)
 	}
 }
 
@@ -141,7 +141,7 @@ func TestWaitTimesOut(t *testing.T) {
 			if !strings.Contains(f.Message, "gave up waiting after 1m0s for the agent to come up: it sleeps") {
 				t.Errorf("the message is %q", f.Message)
 			}
-			if took < time.Minute || took > time.Minute+2*pollEvery {
+			if took < time.Minute || took > time.Minute+2*longestPause {
 				t.Errorf("took %s", took)
 			}
 		})
@@ -171,7 +171,7 @@ func TestWaitsShareTheirTime(t *testing.T) {
 		if !failure.Is(err, failure.ConnectTimeout) || !strings.Contains(err.Error(), "20s for two") {
 			t.Errorf("%v", err)
 		}
-		if took := time.Since(begun); took > time.Minute+2*pollEvery {
+		if took := time.Since(begun); took > time.Minute+2*longestPause {
 			t.Errorf("took %s", took)
 		}
 	})

@@ -23,6 +23,8 @@ import (
 const (
 	lineRate  = 20e6 // bytes a second, of all downloads together
 	lineDelay = 40 * time.Millisecond
+	// lineBuffer is what it keeps ready while this process wakes up late, as every router does.
+	lineBuffer = 10 * time.Millisecond
 
 	ssmBallast = 78 << 20 // a package of 32 MB
 	ecsBallast = 71 << 20 // an image of 84 MB, in a package of 21 MB
@@ -184,8 +186,8 @@ type rate struct {
 // send returns when n bytes have gone over the line.
 func (r *rate) send(n int) {
 	r.mu.Lock()
-	if now := time.Now(); r.free.Before(now) {
-		r.free = now
+	if earliest := time.Now().Add(-lineBuffer); r.free.Before(earliest) {
+		r.free = earliest
 	}
 	r.free = r.free.Add(time.Duration(float64(n) / lineRate * float64(time.Second)))
 	until := r.free

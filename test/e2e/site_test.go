@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,12 +134,16 @@ func (s *site) mustRegister(h *lab.Machine, cmd lab.Cmd) document {
 func (s *site) agree(d document) {
 	s.t.Helper()
 	for _, i := range s.aws.Instances() {
-		if i.ARN == d.Result.ContainerInstanceARN {
-			if i.Status != "ACTIVE" || !i.Connected || i.NodeID != d.Result.ManagedInstanceID || i.Cluster != cluster {
-				s.t.Errorf("ECS has %+v; the document says %+v", i, d.Result)
-			}
-			return
+		if i.ARN != d.Result.ContainerInstanceARN {
+			continue
 		}
+		if i.Status != "ACTIVE" || i.NodeID != d.Result.ManagedInstanceID || i.Cluster != cluster {
+			s.t.Errorf("ECS has %+v; the document says %+v", i, d.Result)
+		}
+		await(s.t, "the agent is connected", func() bool { // a moment after it has registered
+			return slices.ContainsFunc(s.aws.Instances(), func(now emulator.Instance) bool { return now.ARN == i.ARN && now.Connected })
+		})
+		return
 	}
 	s.t.Errorf("ECS has no %s: %+v", d.Result.ContainerInstanceARN, s.aws.Instances())
 }
