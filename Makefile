@@ -59,6 +59,10 @@ cross: ## vet and build for the other platforms
 bench: ## benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
+.PHONY: bench-e2e
+bench-e2e: ## register on a real host over a slow line, by step (root on Debian); E2EFLAGS adds flags
+	cd test/e2e && go test -v -run '^$$' -bench . -benchtime 5x -timeout 15m $(E2EFLAGS) .
+
 .PHONY: cover
 cover: ## coverage by function; coverage.out for the browser
 	go test -coverprofile=coverage.out -coverpkg=./internal/... ./...

@@ -91,6 +91,7 @@ func (s *site) register(token string, more ...string) lab.Cmd {
 type document struct {
 	Changed, Failed bool
 	RC              int
+	DurationMs      int64
 	Msg             string
 	Warnings        []string
 	Steps           []struct {
