@@ -15,8 +15,8 @@ import (
 
 // WriteFile makes or replaces the file at path. mode is for a new file; an existing one keeps its mode and owner.
 // Missing parents are made with mode 0755. Writing what is already there does nothing. data is held in memory, for its
-// hash is in the journal before the file changes; of a reader with a method Len no more than that. Undo restores the former content, or removes the file, where the
-// file is still what was written or is missing; else it is kept.
+// hash is in the journal before the file changes; a reader of much should have a method Len. Undo restores the former
+// content, or removes the file, where the file is still what was written or is missing; else it is kept.
 func (tx *Tx) WriteFile(ctx context.Context, path string, data io.Reader, mode fs.FileMode) error {
 	content, err := readAll(data)
 	if err != nil {

@@ -58,6 +58,17 @@ func TestWaitEndsWhenItIsDone(t *testing.T) {
 	}
 }
 
+func TestPausesGrow(t *testing.T) {
+	for waited, want := range map[time.Duration]time.Duration{
+		0: shortestPause, 200 * time.Millisecond: shortestPause, 800 * time.Millisecond: 100 * time.Millisecond,
+		time.Minute: longestPause,
+	} {
+		if got := pause(waited); got != want {
+			t.Errorf("after %s: %s, want %s", waited, got, want)
+		}
+	}
+}
+
 func TestWaitEndsWithItsOwnError(t *testing.T) {
 	broken := errors.New("broken")
 	took, err := waits(t, newMachine(t), func(int) (bool, string, error) { return false, "", broken })
