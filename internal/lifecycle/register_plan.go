@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/anywhere-ecs/anywhere/internal/artifact"
@@ -435,7 +436,7 @@ func (r *registration) repairPackages() engine.Step {
 			switch {
 			case err != nil:
 				return engine.Obs{}, err
-			case !state.Interrupted:
+			case !configurable(state): // what must be installed anew is the package steps' to do
 				return engine.Obs{State: engine.OK, Detail: "nothing interrupted"}, nil
 			}
 			return engine.Obs{State: engine.Pending, Detail: "the package manager was interrupted"}, nil
@@ -449,6 +450,12 @@ func (r *registration) repairPackages() engine.Step {
 			})
 		},
 	}
+}
+
+// configurable reports whether an interrupted package manager has more to finish than packages to install anew.
+func configurable(state host.ManagerState) bool {
+	left := slices.ContainsFunc(state.Unfinished, func(p host.UnfinishedPackage) bool { return !p.Reinstall })
+	return state.Interrupted && (left || len(state.Unfinished) == 0)
 }
 
 // own updates the record before a change is made.

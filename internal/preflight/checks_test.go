@@ -183,6 +183,18 @@ var cases = []struct {
 		status: Fail, code: failure.PackagesLocked, detail: "pid 123 (apt-get)", remedy: "wait"},
 	{id: "packages.manager", name: "interrupted", change: interrupted,
 		status: Fail, code: failure.PackagesBroken, remedy: "dpkg --configure -a"},
+	{id: "packages.manager", name: "interrupted between unpacking and configuring", change: unfinished(
+		host.UnfinishedPackage{Name: "amazon-ssm-agent", State: "unpacked"}),
+		status: Fail, code: failure.PackagesBroken, detail: "interrupted in amazon-ssm-agent (unpacked)",
+		remedy: "dpkg --configure -a; then run the same command again"},
+	{id: "packages.manager", name: "interrupted in unpacking somebody's package", change: unfinished(
+		host.UnfinishedPackage{Name: "amazon-ssm-agent", State: "half-installed", Reinstall: true},
+		host.UnfinishedPackage{Name: "jq", State: "half-installed", Reinstall: true}),
+		status: Fail, code: failure.PackagesBroken, detail: "jq (half-installed)",
+		remedy: "dpkg --configure -a; apt-get install --reinstall jq; then"},
+	{id: "packages.manager", name: "interrupted in unpacking what a registration installs", change: unfinished(
+		host.UnfinishedPackage{Name: "amazon-ecs-init", State: "half-installed", Reinstall: true}),
+		status: Pass, detail: "deb"},
 	{id: "packages.manager", name: "interrupted by ourselves", subject: Subject{Resuming: true},
 		change: interrupted, status: Pass},
 	{id: "packages.manager", name: "held", change: func(m *machine) {
@@ -255,8 +267,12 @@ var cases = []struct {
 
 func user(m *machine)        { m.self.EUID = 1000 }
 func interrupted(m *machine) { m.manager.Interrupted = true }
-func enforcing(m *machine)   { m.write("/sys/fs/selinux/enforce", "1") }
-func apparmorOn(m *machine)  { m.write("/sys/module/apparmor/parameters/enabled", "Y\n") }
+func unfinished(packages ...host.UnfinishedPackage) func(*machine) {
+	return func(m *machine) { m.manager.Interrupted, m.manager.Unfinished = true, packages }
+}
+
+func enforcing(m *machine)  { m.write("/sys/fs/selinux/enforce", "1") }
+func apparmorOn(m *machine) { m.write("/sys/module/apparmor/parameters/enabled", "Y\n") }
 
 func cgroup1(m *machine) {
 	m.remove("/sys/fs/cgroup")
