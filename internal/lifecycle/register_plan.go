@@ -32,12 +32,17 @@ func (r *registration) plan() engine.Plan {
 	if r.resumed != nil {
 		steps = append([]engine.Step{r.repairPackages()}, steps...)
 	}
+	if r.mends {
+		at := slices.IndexFunc(steps, func(s engine.Step) bool { return s.ID == "ssm.identity" })
+		steps = slices.Insert(steps, at, r.ssmVault())
+	}
 	if r.req.NoExec {
 		steps = without(steps, "ecs.exec")
 	}
 	if !r.req.NoStart {
 		steps = append(steps, r.ssmStart(), r.ecsStart(), r.verify())
 	}
+	steps = append(steps, r.recordStep())
 	return engine.Plan{
 		Verb: verbRegister, Key: r.key(), Pins: r.pins, Resolve: r.resolve, Steps: steps,
 		Gate: "ssm.config", Commit: "ssm.identity",
@@ -387,8 +392,10 @@ func (r *registration) ecsConfig() engine.Step {
 // settings are the agent's settings that this registration wants, in the order they are written.
 func (r *registration) settings(config ecsagent.Config) []Pair {
 	cluster := r.cluster
-	if configured := config.Agent(ecsagent.KeyCluster); configured != "" && ecsagent.SameCluster(configured, r.account, r.region, r.cluster) {
-		cluster = configured // the agent compares it as a raw string with its state: the same cluster is never rewritten
+	for _, known := range []string{config.Cluster(), r.binding.Cluster} {
+		if known != "" && ecsagent.SameCluster(known, r.account, r.region, r.cluster) {
+			cluster = known // the agent compares it as a raw string with its state: the same cluster is never rewritten
+		}
 	}
 	settings := []Pair{
 		{ecsagent.KeyCluster, cluster},

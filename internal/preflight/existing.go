@@ -26,12 +26,15 @@ func existingSSM(ctx context.Context, s Subject) Result {
 	if err != nil {
 		return broken(err)
 	}
-	switch {
+	switch damaged := strings.Join(identity.Damaged, "; "); {
 	case snap.Loaded:
 		return fail("", "the SSM agent is a snap, which anywhere does not manage yet: the deb refuses to stand beside it",
 			"snap remove amazon-ssm-agent, then run the command again")
+	case identity.Hidden != "":
+		return warn(damaged, "anywhere register makes the agent see it again").with("damaged", identity.Damaged).
+			with("managedInstanceId", identity.Hidden)
 	case len(identity.Damaged) > 0 && !identity.Registered():
-		return warn("there is no registration that works: "+strings.Join(identity.Damaged, "; "),
+		return warn("there is no registration that works: "+damaged,
 			"put "+ssmagent.DataDir+" back from a backup, or register anew with a new activation: anywhere register --token -").
 			with("damaged", identity.Damaged)
 	case !identity.Registered():
@@ -56,7 +59,7 @@ func existingECS(_ context.Context, s Subject) Result {
 	}
 	problems := slices.DeleteFunc(config.Problems(), harmless)
 	fatal := slices.IndexFunc(problems, func(p ecsagent.Problem) bool { return p.Fatal })
-	cluster := ecsagent.ClusterName(config.Agent(ecsagent.KeyCluster))
+	cluster := ecsagent.ClusterName(config.Cluster())
 	var r Result
 	switch {
 	case fatal >= 0:
