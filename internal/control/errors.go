@@ -44,6 +44,7 @@ var refusals = map[string]failure.Code{
 	"ServiceUnavailableException": failure.AWSUnavailable,
 
 	"ClusterNotFoundException": failure.ClusterNotFound,
+	"TargetNotFoundException":  failure.InstanceInactive, "AttributeLimitExceededException": failure.Usage,
 	"InvalidActivationId":      failure.ActivationInvalid, "InvalidActivation": failure.ActivationInvalid,
 	"InvalidParameters": failure.Usage, "ValidationException": failure.Usage, "InvalidParameterException": failure.Usage,
 }

@@ -93,7 +93,7 @@ func Register(ctx context.Context, d Deps, req RegisterRequest) (Report, error) 
 		}
 		defer release()
 	}
-	if err := r.settle(); err != nil {
+	if err := r.settle(ctx); err != nil {
 		return r.report(ctx, engine.Outcome{}), err
 	}
 	if req.DryRun {

@@ -42,6 +42,7 @@ func (r *registration) plan() engine.Plan {
 	if !r.req.NoStart {
 		steps = append(steps, r.ssmStart(), r.ecsStart(), r.verify())
 	}
+	steps = append(steps, r.ecsAttributes()...)
 	steps = append(steps, r.recordStep())
 	return engine.Plan{
 		Verb: verbRegister, Key: r.key(), Pins: r.pins, Resolve: r.resolve, Steps: steps,
@@ -407,8 +408,8 @@ func (r *registration) settings(config ecsagent.Config) []Pair {
 	if r.endpoint.ECS != "" {
 		settings = append(settings, Pair{ecsagent.KeyEndpoint, r.endpoint.ECS})
 	}
-	if len(r.req.Attributes) > 0 {
-		settings = append(settings, Pair{ecsagent.KeyAttributes, jsonObject(r.req.Attributes)})
+	if len(r.req.Attributes) > 0 && r.attributes == nil {
+		settings = append(settings, Pair{ecsagent.KeyAttributes, withPairs(config.Agent(ecsagent.KeyAttributes), r.req.Attributes)})
 	}
 	if len(r.req.Tags) > 0 {
 		settings = append(settings, Pair{ecsagent.KeyTags, jsonObject(r.req.Tags)})

@@ -53,9 +53,10 @@ type registration struct {
 	pins     map[string]string
 	resumed  *engine.Operation // the unfinished registration that this run goes on with
 
-	binding ecsagent.Binding     // of the ECS agent's state
-	bound   ecsagent.InstanceARN // the container instance in it that is in the wanted place; empty when there is none
-	mends   bool                 // the SSM agent's identity store is mended, not replaced
+	binding    ecsagent.Binding     // of the ECS agent's state
+	bound      ecsagent.InstanceARN // the container instance in it that is in the wanted place; empty when there is none
+	attributes *attributeChange     // of an instance that is registered; nil when there is none to change
+	mends      bool                 // the SSM agent's identity store is mended, not replaced
 
 	warnings []string
 	checks   []preflight.Result
@@ -110,7 +111,7 @@ func (r *registration) check(ctx context.Context) error {
 }
 
 // settle makes the request definite: Region, cluster, endpoints, the source of packages. It reads and changes nothing.
-func (r *registration) settle() error {
+func (r *registration) settle(ctx context.Context) error {
 	reader := r.deps.Host.Reader
 	open, err := r.engine.Open()
 	if err != nil {
@@ -141,7 +142,7 @@ func (r *registration) settle() error {
 	if r.endpoint, err = parseEndpoints(r.req.AgentEndpoint, r.req.EndpointURL); err != nil {
 		return err
 	}
-	if err := r.settleAttributes(config); err != nil {
+	if err := r.settleAttributes(ctx, identity, config); err != nil {
 		return err
 	}
 	if err := r.settleVersions(identity); err != nil {
@@ -216,17 +217,6 @@ func (r *registration) settlePlace(identity ssmagent.Identity, config ecsagent.C
 		return err
 	}
 	return r.settleBinding(identity, config)
-}
-
-// settleAttributes refuses what the ECS agent would read and not send: attributes go with the first registration only
-// (facts: ecs-agent section 4.2).
-func (r *registration) settleAttributes(config ecsagent.Config) error {
-	given := len(r.req.Attributes) > 0 && config.Agent(ecsagent.KeyAttributes) != jsonObject(r.req.Attributes)
-	if !given || !ecsagent.Bound(r.deps.Host.Reader) {
-		return nil
-	}
-	return failure.New(failure.NotBuilt, "--attribute: this host is registered, and ECS takes attributes from the agent at its first registration only").
-		WithRemedy("aws ecs put-attributes --region %s --cluster %s --attributes name=NAME,value=VALUE,targetId=ARN", r.region, r.cluster)
 }
 
 // settleVersions refuses versions that are known to be bad, and another version than the installed one on a host that is
