@@ -371,12 +371,12 @@ func (r *registration) started(ctx context.Context, reader host.Reader, name str
 	return engine.Obs{State: engine.OK, Detail: name + " runs"}, nil
 }
 
-// inputFiles are what a unit reads at its start.
+// inputFiles are what a unit's program reads at its start. The drop-in is systemd's, which reads it when it is told to.
 func inputFiles(unit string) []string {
 	if unit == ssmagent.UnitName {
 		return []string{ssmagent.ConfigPath, ssmagent.KeyPath, ssmagent.ManifestPath}
 	}
-	return []string{ecsagent.ConfigPath, ecsagent.InstanceConfigPath, ecsagent.JSONConfigPath, ecsagent.DropInPath}
+	return []string{ecsagent.ConfigPath, ecsagent.InstanceConfigPath, ecsagent.JSONConfigPath}
 }
 
 func newestOf(reader host.Reader, paths []string) (newest time.Time, which string) {

@@ -50,7 +50,8 @@ func (r *registration) settleAttributes(ctx context.Context, identity ssmagent.I
 func (r *registration) operatorFor(ctx context.Context) (*control.Operator, error) {
 	calls := make([]string, 0, len(r.req.Attributes))
 	for _, p := range r.req.Attributes {
-		calls = append(calls, fmt.Sprintf("name=%s,value=%s,targetType=container-instance,targetId=%s", p.Key, p.Value, r.bound))
+		calls = append(calls, "'"+strings.ReplaceAll(fmt.Sprintf(
+			"name=%s,value=%s,targetType=container-instance,targetId=%s", p.Key, p.Value, r.bound), "'", `'\''`)+"'")
 	}
 	byHand := fmt.Sprintf("name an operator's profile with --profile; or leave --attribute out, and where there are such credentials: "+
 		"aws ecs put-attributes --region %s --cluster %s --attributes %s", r.region, r.cluster, strings.Join(calls, " "))

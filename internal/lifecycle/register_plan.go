@@ -191,6 +191,8 @@ type fileStep struct {
 	claims          []string
 	wanted          func(reader host.Reader, old []byte) ([]byte, error)
 	after           func(ctx context.Context, tx *engine.Tx) error // optional
+	// due, optional, reports whether after is still to be done although the file is as it should be.
+	due func(ctx context.Context, reader host.Reader) (bool, error)
 }
 
 func (r *registration) fileStep(f fileStep) engine.Step {
@@ -204,15 +206,20 @@ func (r *registration) fileStep(f fileStep) engine.Step {
 	}
 	return engine.Step{
 		ID: f.id, Title: f.title,
-		Observe: func(_ context.Context, reader host.Reader) (engine.Obs, error) {
+		Observe: func(ctx context.Context, reader host.Reader) (engine.Obs, error) {
 			old, text, err := look(reader)
 			switch {
 			case err != nil:
 				return engine.Obs{}, err
-			case bytes.Equal(old, text):
+			case !bytes.Equal(old, text):
+				return engine.Obs{State: engine.Pending, Detail: "write " + f.path}, nil
+			case f.due == nil:
 				return engine.Obs{State: engine.OK, Detail: f.path}, nil
 			}
-			return engine.Obs{State: engine.Pending, Detail: "write " + f.path}, nil
+			if due, err := f.due(ctx, reader); err != nil || due {
+				return engine.Obs{State: engine.Pending, Detail: "make " + f.path + " count"}, err
+			}
+			return engine.Obs{State: engine.OK, Detail: f.path}, nil
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
 			_, text, err := look(tx.Reader())
@@ -419,11 +426,15 @@ func (r *registration) settings(config ecsagent.Config) []Pair {
 
 // ecsDropIn keeps systemd from restarting an agent that ended for good: the deb's unit would, every ten seconds.
 func (r *registration) ecsDropIn() engine.Step {
+	dropIn := strings.Replace(ecsagent.DropInPath, ecsagent.Unit, r.ecsUnit(), 1)
 	return r.fileStep(fileStep{
-		id: "ecs.dropin", title: "Keep a refused ECS agent from restarting", mode: 0o644,
-		path:   strings.Replace(ecsagent.DropInPath, ecsagent.Unit, r.ecsUnit(), 1),
+		id: "ecs.dropin", title: "Keep a refused ECS agent from restarting", mode: 0o644, path: dropIn,
 		wanted: func(host.Reader, []byte) ([]byte, error) { return ecsagent.DropIn(), nil },
 		after:  func(ctx context.Context, tx *engine.Tx) error { return tx.ReloadUnits(ctx) },
+		due: func(ctx context.Context, reader host.Reader) (bool, error) { // written, and the run killed before systemd read it
+			unit, err := reader.Units.Unit(ctx, r.ecsUnit())
+			return unit.Loaded && !slices.Contains(unit.DropIns, dropIn), err
+		},
 	})
 }
 
