@@ -105,10 +105,14 @@ func refuseIdentity(identity ssmagent.Identity, verdict ssmagent.Verdict, why st
 	if code == "" {
 		code = failure.IdentityUnknown
 	}
-	return failure.New(code, "this host's registration as %s does not work any more: %s", identity.InstanceID, why).
-		WithEvidence("%s, %s", ssmagent.KeyPath, ssmagent.LogPath).
+	cause, line, logged := strings.Cut(why, ": ")
+	f := failure.New(code, "this host's registration as %s does not work any more: %s", identity.InstanceID, cause).
 		WithRemedy("to give it up and register anew: anywhere register --token - --accept-risk replace-identity, " +
 			"with a token made by anywhere activation create")
+	if logged {
+		return f.WithEvidence("%s: %s", ssmagent.LogPath, line)
+	}
+	return f.WithEvidence("%s and %s", ssmagent.FingerprintPath, ssmagent.MachineIDPath)
 }
 
 // needActivation refuses to begin what could not be ended: a host without an identity needs an activation that is good.

@@ -124,10 +124,9 @@ func (r *registration) resolveState(ctx context.Context, pins map[string]string)
 	if err != nil || !state.Any() {
 		return err
 	}
-	if replaced {
+	if replaced { // the state goes with the identity, and is stale once the new one is there
 		pins[pinStale] = "yes"
-	}
-	if why, err := r.staleState(ctx, reader); err != nil || why == "" {
+	} else if why, err := r.staleState(ctx, reader); err != nil || why == "" {
 		return err
 	}
 	containers, err := docker.Containers(ctx, reader, ecsagent.TaskLabel)

@@ -19,7 +19,7 @@ echo '{"Identity":{"ConsumptionOrder":["OnPrem"]},"Ssm":{"Endpoint":"%URL%"},"Md
 	> /etc/amazon/ssm/amazon-ssm-agent.json
 `
 	scriptSSM      = "dpkg -i /root/ssm.deb\n"
-	scriptRegister = "amazon-ssm-agent -register -code %CODE% -id %ID% -region %REGION% </dev/null\n"
+	scriptRegister = "systemctl stop amazon-ssm-agent || :\namazon-ssm-agent -register -code %CODE% -id %ID% -region %REGION% </dev/null\n"
 	scriptSSMStart = "systemctl enable amazon-ssm-agent\nsystemctl start amazon-ssm-agent\n"
 	scriptCerts    = `mkdir -p /var/lib/ecs/deps/execute-command/certs
 cp /etc/ssl/certs/ca-certificates.crt /var/lib/ecs/deps/execute-command/certs/tls-ca-bundle.pem
@@ -60,7 +60,7 @@ n=0
 until dpkg-query -W -f '${Package} ${db:Status-Status}\n' 2>/dev/null | grep -q '%s'; do
 	n=$((n+1)); [ $n -lt 2000 ] || { echo dpkg was too quick; exit 1; }
 done
-kill -9 -- -$pid
+kill -9 -$pid
 wait $pid || :
 rm -f /run/jq.waits /run/amazon-ecs-init.postinst
 `, file, state)
