@@ -45,7 +45,7 @@ var refusals = map[string]failure.Code{
 
 	"ClusterNotFoundException": failure.ClusterNotFound,
 	"TargetNotFoundException":  failure.InstanceInactive, "AttributeLimitExceededException": failure.Usage,
-	"InvalidActivationId":      failure.ActivationInvalid, "InvalidActivation": failure.ActivationInvalid,
+	"InvalidActivationId": failure.ActivationInvalid, "InvalidActivation": failure.ActivationInvalid,
 	"InvalidParameters": failure.Usage, "ValidationException": failure.Usage, "InvalidParameterException": failure.Usage,
 }
 

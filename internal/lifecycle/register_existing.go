@@ -23,15 +23,28 @@ func (r *registration) givesUp(identity ssmagent.Identity) bool {
 	return r.replaces(identity) || r.resumed != nil && r.resumed.Pins[pinStale] != ""
 }
 
-// settleIdentity refuses another Region than the managed node's.
+// settleIdentity refuses another Region than the managed node's, and another account where the record knows the node's.
 func (r *registration) settleIdentity(identity ssmagent.Identity) error {
-	if !identity.Registered() || identity.Region == r.region || r.givesUp(identity) {
+	if !identity.Registered() || r.givesUp(identity) {
 		return nil
 	}
-	return failure.New(failure.RegisteredElsewere, "this host is managed node %s in %s, not in %s",
-		identity.InstanceID, identity.Region, r.region).
-		WithEvidence("%s", ssmagent.KeyPath).
-		WithRemedy("%s; to change the Region, deregister it first: %s", r.giveUp(), regionChange)
+	if identity.Region != r.region {
+		return failure.New(failure.RegisteredElsewere, "this host is managed node %s in %s, not in %s",
+			identity.InstanceID, identity.Region, r.region).
+			WithEvidence("%s", ssmagent.KeyPath).
+			WithRemedy("%s; to change the Region, deregister it first: %s", r.giveUp(), regionChange)
+	}
+	record, err := readRecord(r.deps.Host.Reader)
+	if err != nil {
+		return err
+	}
+	own := record.Registration
+	if own == nil || own.ManagedInstanceID != identity.InstanceID || own.Account == "" || r.account == "" || own.Account == r.account {
+		return nil
+	}
+	return failure.New(failure.RegisteredElsewere, "this host is managed node %s of account %s, not of %s",
+		identity.InstanceID, own.Account, r.account).
+		WithEvidence("%s", recordPath).WithRemedy("%s", r.giveUp())
 }
 
 // settleBinding refuses another cluster than the one that the ECS agent's state is bound to. The state decides, not the

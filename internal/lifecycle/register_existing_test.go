@@ -246,3 +246,30 @@ func TestSettleAttributes(t *testing.T) {
 		}
 	}
 }
+
+// The vault does not say of which account a node is; the record of a registration that anywhere made does.
+func TestNodeOfAnotherAccount(t *testing.T) {
+	for _, test := range []struct {
+		name, node, account string
+		accept              []string
+		refused             bool
+	}{
+		{name: "another", node: nodeID, account: "444455556666", refused: true},
+		{name: "another, given up", node: nodeID, account: "444455556666", accept: []string{"replace-identity"}},
+		{name: "the same", node: nodeID, account: account},
+		{name: "not known", node: nodeID},
+		{name: "of another node", node: "mi-0fedcba9876543210", account: "444455556666"},
+	} {
+		m := newMachine(t)
+		m.registered()
+		text, _ := json.Marshal(Record{Schema: 1, Registration: &OwnedRegistration{ManagedInstanceID: test.node, Account: test.account}})
+		m.write(recordPath, string(text))
+		err := settled(m, m.registration(RegisterRequest{Activation: token(), AcceptRisk: test.accept}))
+		if test.refused != failure.Is(err, failure.RegisteredElsewere) || !test.refused && err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if err != nil && !strings.Contains(failure.Of(err).Advice(), "--accept-risk replace-identity") {
+			t.Errorf("%s: the remedy is %q", test.name, failure.Of(err).Advice())
+		}
+	}
+}

@@ -2,6 +2,10 @@ package preflight
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -239,6 +243,12 @@ var cases = []struct {
 	{id: "existing.ssm", name: "lost", change: func(m *machine) {
 		m.write(ssmagent.RegistrationPath, `{"ManagedInstanceID":"`+nodeID+`","Region":"eu-central-1"}`)
 	}, status: Warn, detail: nodeID, remedy: "anywhere register --token -"},
+	{id: "existing.ssm", name: "hidden", change: identityKey, status: Warn, detail: "the agent does not see it",
+		remedy: "anywhere register makes the agent see it again"},
+	{id: "existing.ssm", name: "without a fingerprint", change: func(m *machine) {
+		identityKey(m)
+		m.write(ssmagent.ManifestPath, `{"RegistrationKey":"`+ssmagent.KeyPath+`"}`)
+	}, status: Warn, detail: nodeID + " has lost its fingerprint", remedy: "--accept-risk replace-identity"},
 
 	{id: "existing.ecs", name: "none", status: Pass, detail: "none"},
 	{id: "existing.ecs", name: "state", change: func(m *machine) {
@@ -263,6 +273,16 @@ var cases = []struct {
 		m.write(ecsagent.ExecBundle, "certificates")
 		m.write(ecsagent.ExecDir+"/bin/3.3.4108.0/amazon-ssm-agent", "")
 	}, status: Warn, detail: "3.3.4108.0", remedy: "anywhere register"},
+}
+
+// identityKey is the vault's file of a managed node, alone.
+func identityKey(m *machine) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.write(ssmagent.KeyPath, fmt.Sprintf(`{"instanceID":%q,"region":"eu-central-1","privateKey":%q}`, nodeID,
+		base64.StdEncoding.EncodeToString(x509.MarshalPKCS1PrivateKey(key))))
 }
 
 func user(m *machine)        { m.self.EUID = 1000 }

@@ -39,6 +39,10 @@ func existingSSM(ctx context.Context, s Subject) Result {
 			with("damaged", identity.Damaged)
 	case !identity.Registered():
 		return pass("none")
+	case identity.Fingerprint == "":
+		return warn(identity.InstanceID+" has lost its fingerprint, and Systems Manager will refuse it once the agent has made another: "+damaged,
+			"put "+ssmagent.FingerprintPath+" back from a backup before the SSM agent is started anew; else register anew: "+
+				"anywhere register --token - --accept-risk replace-identity").with("damaged", identity.Damaged)
 	}
 	return pass("%s in %s", identity.InstanceID, identity.Region).with("managedInstanceId", identity.InstanceID).
 		with("region", identity.Region).with("damaged", append([]string{}, identity.Damaged...))
