@@ -145,6 +145,27 @@ func TestAnIdentityThatIsLost(t *testing.T) {
 	}
 }
 
+// A node that has lost its fingerprint works until its agent starts anew: then the agent makes another one, which the
+// service does not accept. The next command is named, and works.
+func TestALostFingerprint(t *testing.T) {
+	s, before := registered(t)
+	s.remove(t, vault+"Store/InstanceFingerprint")
+	s.keeps(t, before, plain, false)
+	const runtime = "var/lib/amazon/ssm/runtimeconfig/identity_config.json"
+	old := strings.NewReplacer(`"CredentialsExpiresAt":"20`, `"CredentialsExpiresAt":"19`, `"CredentialsRetrievedAt":"20`, `"CredentialsRetrievedAt":"19`)
+	s.write(t, runtime, old.Replace(s.read(t, runtime)))
+	d := s.run(t, plain)
+	if !d.Failed || d.Error.Code != "fingerprint_mismatch" || !strings.Contains(d.Error.Remedy, "--accept-risk replace-identity") {
+		t.Fatalf("%+v", d)
+	}
+	s.anotherToken()
+	d = s.run(t, withToken, "--accept-risk", "replace-identity")
+	if d.RC != 0 || d.Result.ManagedInstanceID == before.Result.ManagedInstanceID {
+		t.Fatalf("%+v", d)
+	}
+	s.keeps(t, d, plain, false)
+}
+
 // The state of the ECS agent decides where a host belongs.
 func TestStateOfAnotherPlace(t *testing.T) {
 	s, before := registered(t)

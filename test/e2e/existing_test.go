@@ -251,9 +251,10 @@ func TestIdentitiesThatDoNotWork(t *testing.T) {
 	// The fingerprint is lost: the agent makes a new one at its next start, which the service does not accept.
 	h.MustShell("systemctl stop ecs amazon-ssm-agent; rm /var/lib/amazon/ssm/Vault/Store/InstanceFingerprint")
 	expire(h)
-	if res := h.Run(s.register("")); s.read(res).Error == nil || s.read(res).Error.Code != string(failure.FingerprintChanged) ||
-		!strings.Contains(s.read(res).Error.Remedy, "replace-identity") {
-		t.Errorf("without a fingerprint: %v", res)
+	lost := h.Run(s.register("", "--wait-timeout", "30s"))
+	if e := s.read(lost).Error; e == nil || e.Code != string(failure.FingerprintChanged) ||
+		!strings.Contains(e.Remedy, "replace-identity") {
+		t.Errorf("without a fingerprint: %v", lost)
 	}
 	s.mustRegister(h, s.register(s.token(1), accept...))
 }
