@@ -60,7 +60,8 @@ activation's slot is spent: the same command goes on from there, without a token
 	f.StringVar(&o.ssmAgentVersion, "ssm-agent-version", "",
 		"like 3.3.1611.0, or latest (default: the installed one, else the latest)")
 	f.Var(pairsValue{&o.tags}, "tag", "tag of the container instance; may be repeated")
-	f.Var(pairsValue{&o.attributes}, "attribute", "attribute of the container instance; may be repeated")
+	f.Var(pairsValue{&o.attributes}, "attribute",
+		"attribute of the container instance; may be repeated; on a registered host it takes operator credentials")
 	f.Var(pairsValue{&o.settings}, "ecs-config", "setting for the ECS agent's configuration file; may be repeated")
 	f.StringVar(&o.artifacts, "artifacts", "", "URL or folder with the agents' packages (default: AWS)")
 	f.StringVar(&o.keyring, "keyring", "", "file with further OpenPGP public keys, after AWS has rotated one")

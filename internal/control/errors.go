@@ -44,7 +44,8 @@ var refusals = map[string]failure.Code{
 	"ServiceUnavailableException": failure.AWSUnavailable,
 
 	"ClusterNotFoundException": failure.ClusterNotFound,
-	"InvalidActivationId":      failure.ActivationInvalid, "InvalidActivation": failure.ActivationInvalid,
+	"TargetNotFoundException":  failure.InstanceInactive, "AttributeLimitExceededException": failure.Usage,
+	"InvalidActivationId": failure.ActivationInvalid, "InvalidActivation": failure.ActivationInvalid,
 	"InvalidParameters": failure.Usage, "ValidationException": failure.Usage, "InvalidParameterException": failure.Usage,
 }
 

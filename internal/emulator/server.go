@@ -69,6 +69,7 @@ var ecsOperations = map[string]operation{
 	"DescribeContainerInstances":    (*Emulator).describeContainerInstances,
 	"DeregisterContainerInstance":   (*Emulator).deregisterContainerInstance,
 	"UpdateContainerInstancesState": (*Emulator).updateContainerInstancesState,
+	"PutAttributes":                 (*Emulator).putAttributes,
 }
 
 // services are the prefixes of X-Amz-Target.

@@ -149,6 +149,15 @@ func (e *Emulator) Nodes() []Node {
 	return out
 }
 
+// DeregisterNode makes Systems Manager know a managed node no more. Its credentials live on until they expire.
+func (e *Emulator) DeregisterNode(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := e.nodes[id]; n != nil {
+		n.gone = true
+	}
+}
+
 // Instances returns the container instances of all clusters, INACTIVE ones too, by cluster and age.
 func (e *Emulator) Instances() []Instance {
 	e.mu.Lock()

@@ -218,24 +218,27 @@ func (d *Dpkg) State() (ManagerState, error) {
 	if err != nil {
 		return state, err
 	}
+	state.Unfinished = unfinished
 	state.Interrupted = len(names) > 0 || len(unfinished) > 0
 	state.LockedBy, err = d.lockedBy()
 	return state, err
 }
 
-// unfinished names the packages that an interrupted run left half-way, each with its state.
-func (d *Dpkg) unfinished() ([]string, error) {
+// unfinished are the packages that an interrupted run left half-way, by name.
+func (d *Dpkg) unfinished() ([]UnfinishedPackage, error) {
 	latest := map[string]record{}
 	if err := d.each("", func(r record) { latest[r.Name+":"+r.Arch] = r }); err != nil {
 		return nil, err
 	}
-	var names []string
+	var left []UnfinishedPackage
 	for _, key := range slices.Sorted(maps.Keys(latest)) {
 		if r := latest[key]; r.unfinished() {
-			names = append(names, fmt.Sprintf("%s (%s)", r.Name, r.State))
+			left = append(left, UnfinishedPackage{
+				Name: r.Name, State: r.State, Reinstall: r.State == "half-installed" || r.Error == "reinstreq",
+			})
 		}
 	}
-	return names, nil
+	return left, nil
 }
 
 // lockedBy names the process that holds one of dpkg's locks: the front end's, which apt holds for its whole run, or the

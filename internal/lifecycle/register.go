@@ -93,7 +93,7 @@ func Register(ctx context.Context, d Deps, req RegisterRequest) (Report, error) 
 		}
 		defer release()
 	}
-	if err := r.settle(); err != nil {
+	if err := r.settle(ctx); err != nil {
 		return r.report(ctx, engine.Outcome{}), err
 	}
 	if req.DryRun {
@@ -143,7 +143,7 @@ func (r *registration) report(ctx context.Context, o engine.Outcome) Report {
 		ctx = context.WithoutCancel(ctx)
 	}
 	reader := r.deps.Host.Reader
-	result := RegisterResult{Cluster: r.cluster, Region: r.region, Account: r.account, Verified: VerifiedNone, Owed: []string{}}
+	result := RegisterResult{Cluster: r.cluster, Region: r.region, Account: r.account, Verified: VerifiedNone}
 	if identity, err := ssmagent.ReadIdentity(reader); err == nil && identity.Registered() {
 		result.ManagedInstanceID = identity.InstanceID
 	}
@@ -161,6 +161,7 @@ func (r *registration) report(ctx context.Context, o engine.Outcome) Report {
 			result.Verified, result.ContainerInstanceARN, result.Account = VerifiedLocal, r.arnText, r.arn.Account
 		}
 	}
+	result.Owed = r.owed()
 	report := Report{
 		Changed: o.Changed, Steps: o.Steps, Warnings: append(slices.Clone(r.warnings), r.flaws()...), Checks: r.checks, Result: result,
 		RolledBack: o.RolledBack, Kept: o.Kept,

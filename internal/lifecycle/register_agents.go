@@ -29,18 +29,23 @@ func (r *registration) ssmIdentity() engine.Step {
 			switch {
 			case err != nil:
 				return engine.Obs{}, err
+			case r.mends && identity.Hidden != "":
+				return engine.Obs{State: engine.Unknown, Detail: identity.Hidden + ", once the identity store is mended"}, nil
 			case !identity.Registered():
 				return engine.Obs{State: engine.Pending, Detail: "register with Systems Manager in " + r.region}, nil
-			case verdict == ssmagent.Sound, verdict == ssmagent.Unknown:
-				return engine.Obs{State: engine.OK, Detail: identity.InstanceID}, nil
 			case r.replaces(identity):
 				return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("replace %s: %s", identity.InstanceID, why)}, nil
+			case verdict == ssmagent.Sound, verdict == ssmagent.Unknown:
+				return engine.Obs{State: engine.OK, Detail: identity.InstanceID}, nil
 			}
 			return engine.Obs{}, refuseIdentity(identity, verdict, why)
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
 			token := r.req.Activation
 			if err := r.saveCredentials(ctx, tx); err != nil {
+				return err
+			}
+			if err := r.saveIdentity(ctx, tx); err != nil {
 				return err
 			}
 			id, err := ssmagent.Register(ctx, tx, ssmagent.Registration{ActivationID: token.ActivationID, Code: token.Code, Region: r.region})
@@ -78,8 +83,9 @@ func assess(ctx context.Context, reader host.Reader) (ssmagent.Identity, ssmagen
 	return identity, verdict, why, nil
 }
 
-// replaces reports whether this run may give up an identity that does not work any more: the operator said so, there is
-// an activation for a new one, and the new one is not made yet.
+// replaces reports whether this run gives up the identity that is there: the operator said so, there is an activation for
+// a new one, and the new one is not made yet. Then it also gives up one that works as far as can be seen here: a copy of a
+// machine with the same machine-id cannot be told from the original.
 func (r *registration) replaces(identity ssmagent.Identity) bool {
 	if !r.accepts("replace-identity") || r.req.Activation == nil {
 		return false
@@ -87,6 +93,8 @@ func (r *registration) replaces(identity ssmagent.Identity) bool {
 	record, err := readRecord(r.deps.Host.Reader)
 	made := err == nil && record.Registration != nil && record.Registration.ManagedInstanceID == identity.InstanceID &&
 		record.Registration.ActivationID == r.req.Activation.ActivationID
+	// Killed between the registration and its line in the record: the key tells.
+	made = made || r.resumed != nil && identity.Registered() && identity.KeyCreated.After(r.resumed.Started)
 	return !made
 }
 
@@ -97,23 +105,30 @@ func refuseIdentity(identity ssmagent.Identity, verdict ssmagent.Verdict, why st
 	if code == "" {
 		code = failure.IdentityUnknown
 	}
-	return failure.New(code, "this host's registration as %s does not work any more: %s", identity.InstanceID, why).
-		WithRemedy("give it up and register anew: the same command with a new activation and --accept-risk replace-identity")
+	cause, line, logged := strings.Cut(why, ": ")
+	f := failure.New(code, "this host's registration as %s does not work any more: %s", identity.InstanceID, cause).
+		WithRemedy("to give it up and register anew: anywhere register --token - --accept-risk replace-identity, " +
+			"with a token made by anywhere activation create")
+	if logged {
+		return f.WithEvidence("%s: %s", ssmagent.LogPath, line)
+	}
+	return f.WithEvidence("%s and %s", ssmagent.FingerprintPath, ssmagent.MachineIDPath)
 }
 
 // needActivation refuses to begin what could not be ended: a host without an identity needs an activation that is good.
 func (r *registration) needActivation(ctx context.Context) error {
-	identity, verdict, _, err := assess(ctx, r.deps.Host.Reader)
+	identity, verdict, why, err := assess(ctx, r.deps.Host.Reader)
 	if err != nil {
 		return err
 	}
 	whole := identity.Registered() && (verdict == ssmagent.Sound || verdict == ssmagent.Unknown)
 	token := r.req.Activation
 	switch {
-	case whole:
+	case r.mends, whole && !r.replaces(identity):
 		return nil
 	case token == nil:
 		return failure.New(failure.Usage, "this host is not registered with Systems Manager, and no activation was given").
+			WithEvidence("%s", why).
 			WithRemedy("give one: --token -, or --activation-id ID with --activation-code-file FILE")
 	case !token.Expires.IsZero() && r.deps.Host.Now().After(token.Expires):
 		return failure.New(failure.ActivationExpired, "the token's activation expired at %s", token.Expires.Format(time.RFC3339)).
@@ -282,9 +297,7 @@ func (r *registration) verified(ctx context.Context, reader host.Reader) (engine
 	}
 	if !ecsagent.SameCluster(meta.Cluster, first(r.account, arn.Account), r.region, r.cluster) || arn.Region != r.region ||
 		r.account != "" && arn.Account != r.account || arn.Cluster != "" && arn.Cluster != r.cluster {
-		return engine.Obs{}, failure.New(failure.RegisteredElsewere, "the ECS agent is registered as %s, not in cluster %s of %s %s",
-			meta.ContainerInstanceARN, r.cluster, first(r.account, "this account"), r.region).
-			WithRemedy("anywhere move --cluster %s", r.cluster)
+		return engine.Obs{}, r.contradicted(meta.ContainerInstanceARN, arn)
 	}
 	gone, err := r.deregistered(ctx, reader)
 	if err != nil {
@@ -295,6 +308,16 @@ func (r *registration) verified(ctx context.Context, reader host.Reader) (engine
 	}
 	r.arn, r.arnText = arn, meta.ContainerInstanceARN
 	return engine.Obs{State: engine.OK, Detail: meta.ContainerInstanceARN}, nil
+}
+
+// contradicted is the refusal of a host whose ECS agent is registered somewhere else.
+func (r *registration) contradicted(text string, arn ecsagent.InstanceARN) error {
+	f := failure.New(failure.RegisteredElsewere, "the ECS agent is registered as %s, not in cluster %s of %s %s",
+		text, r.cluster, first(r.account, "this account"), r.region)
+	if arn.Region != r.region || r.account != "" && arn.Account != r.account {
+		return f.WithRemedy("%s", r.giveUp())
+	}
+	return f.WithRemedy("anywhere move --cluster %s", r.cluster)
 }
 
 // starting stands in the record for a unit whose start was begun; no digest is like it.
@@ -352,12 +375,12 @@ func (r *registration) started(ctx context.Context, reader host.Reader, name str
 	return engine.Obs{State: engine.OK, Detail: name + " runs"}, nil
 }
 
-// inputFiles are what a unit reads at its start.
+// inputFiles are what a unit's program reads at its start. The drop-in is systemd's, which reads it when it is told to.
 func inputFiles(unit string) []string {
 	if unit == ssmagent.UnitName {
-		return []string{ssmagent.ConfigPath, ssmagent.KeyPath}
+		return []string{ssmagent.ConfigPath, ssmagent.KeyPath, ssmagent.ManifestPath}
 	}
-	return []string{ecsagent.ConfigPath, ecsagent.InstanceConfigPath, ecsagent.JSONConfigPath, ecsagent.DropInPath}
+	return []string{ecsagent.ConfigPath, ecsagent.InstanceConfigPath, ecsagent.JSONConfigPath}
 }
 
 func newestOf(reader host.Reader, paths []string) (newest time.Time, which string) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 
@@ -32,12 +33,18 @@ func (r *registration) plan() engine.Plan {
 	if r.resumed != nil {
 		steps = append([]engine.Step{r.repairPackages()}, steps...)
 	}
+	if r.mends {
+		at := slices.IndexFunc(steps, func(s engine.Step) bool { return s.ID == "ssm.identity" })
+		steps = slices.Insert(steps, at, r.ssmVault())
+	}
 	if r.req.NoExec {
 		steps = without(steps, "ecs.exec")
 	}
 	if !r.req.NoStart {
 		steps = append(steps, r.ssmStart(), r.ecsStart(), r.verify())
 	}
+	steps = append(steps, r.ecsAttributes()...)
+	steps = append(steps, r.recordStep())
 	return engine.Plan{
 		Verb: verbRegister, Key: r.key(), Pins: r.pins, Resolve: r.resolve, Steps: steps,
 		Gate: "ssm.config", Commit: "ssm.identity",
@@ -198,6 +205,8 @@ type fileStep struct {
 	claims          []string
 	wanted          func(reader host.Reader, old []byte) ([]byte, error)
 	after           func(ctx context.Context, tx *engine.Tx) error // optional
+	// due, optional, reports whether after is still to be done although the file is as it should be.
+	due func(ctx context.Context, reader host.Reader) (bool, error)
 }
 
 func (r *registration) fileStep(f fileStep) engine.Step {
@@ -211,15 +220,20 @@ func (r *registration) fileStep(f fileStep) engine.Step {
 	}
 	return engine.Step{
 		ID: f.id, Title: f.title,
-		Observe: func(_ context.Context, reader host.Reader) (engine.Obs, error) {
+		Observe: func(ctx context.Context, reader host.Reader) (engine.Obs, error) {
 			old, text, err := look(reader)
 			switch {
 			case err != nil:
 				return engine.Obs{}, err
-			case bytes.Equal(old, text):
+			case !bytes.Equal(old, text):
+				return engine.Obs{State: engine.Pending, Detail: "write " + f.path}, nil
+			case f.due == nil:
 				return engine.Obs{State: engine.OK, Detail: f.path}, nil
 			}
-			return engine.Obs{State: engine.Pending, Detail: "write " + f.path}, nil
+			if due, err := f.due(ctx, reader); err != nil || due {
+				return engine.Obs{State: engine.Pending, Detail: "make " + f.path + " count"}, err
+			}
+			return engine.Obs{State: engine.OK, Detail: f.path}, nil
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
 			_, text, err := look(tx.Reader())
@@ -400,8 +414,10 @@ func (r *registration) ecsConfig() engine.Step {
 // settings are the agent's settings that this registration wants, in the order they are written.
 func (r *registration) settings(config ecsagent.Config) []Pair {
 	cluster := r.cluster
-	if configured := config.Agent(ecsagent.KeyCluster); configured != "" && ecsagent.SameCluster(configured, r.account, r.region, r.cluster) {
-		cluster = configured // the agent compares it as a raw string with its state: the same cluster is never rewritten
+	for _, known := range []string{config.Cluster(), r.binding.Cluster} {
+		if known != "" && ecsagent.SameCluster(known, r.account, r.region, r.cluster) {
+			cluster = known // the agent compares it as a raw string with its state: the same cluster is never rewritten
+		}
 	}
 	settings := []Pair{
 		{ecsagent.KeyCluster, cluster},
@@ -413,8 +429,8 @@ func (r *registration) settings(config ecsagent.Config) []Pair {
 	if r.endpoint.ECS != "" {
 		settings = append(settings, Pair{ecsagent.KeyEndpoint, r.endpoint.ECS})
 	}
-	if len(r.req.Attributes) > 0 {
-		settings = append(settings, Pair{ecsagent.KeyAttributes, jsonObject(r.req.Attributes)})
+	if len(r.req.Attributes) > 0 && r.attributes == nil {
+		settings = append(settings, Pair{ecsagent.KeyAttributes, withPairs(config.Agent(ecsagent.KeyAttributes), r.req.Attributes)})
 	}
 	if len(r.req.Tags) > 0 {
 		settings = append(settings, Pair{ecsagent.KeyTags, jsonObject(r.req.Tags)})
@@ -424,11 +440,15 @@ func (r *registration) settings(config ecsagent.Config) []Pair {
 
 // ecsDropIn keeps systemd from restarting an agent that ended for good: the deb's unit would, every ten seconds.
 func (r *registration) ecsDropIn() engine.Step {
+	dropIn := strings.Replace(ecsagent.DropInPath, ecsagent.Unit, r.ecsUnit(), 1)
 	return r.fileStep(fileStep{
-		id: "ecs.dropin", title: "Keep a refused ECS agent from restarting", mode: 0o644,
-		path:   strings.Replace(ecsagent.DropInPath, ecsagent.Unit, r.ecsUnit(), 1),
+		id: "ecs.dropin", title: "Keep a refused ECS agent from restarting", mode: 0o644, path: dropIn,
 		wanted: func(host.Reader, []byte) ([]byte, error) { return ecsagent.DropIn(), nil },
 		after:  func(ctx context.Context, tx *engine.Tx) error { return tx.ReloadUnits(ctx) },
+		due: func(ctx context.Context, reader host.Reader) (bool, error) { // written, and the run killed before systemd read it
+			unit, err := reader.Units.Unit(ctx, r.ecsUnit())
+			return unit.Loaded && !slices.Contains(unit.DropIns, dropIn), err
+		},
 	})
 }
 
@@ -449,7 +469,7 @@ func (r *registration) repairPackages() engine.Step {
 			switch {
 			case err != nil:
 				return engine.Obs{}, err
-			case !state.Interrupted:
+			case !configurable(state): // what must be installed anew is the package steps' to do
 				return engine.Obs{State: engine.OK, Detail: "nothing interrupted"}, nil
 			}
 			return engine.Obs{State: engine.Pending, Detail: "the package manager was interrupted"}, nil
@@ -463,6 +483,12 @@ func (r *registration) repairPackages() engine.Step {
 			})
 		},
 	}
+}
+
+// configurable reports whether an interrupted package manager has more to finish than packages to install anew.
+func configurable(state host.ManagerState) bool {
+	left := slices.ContainsFunc(state.Unfinished, func(p host.UnfinishedPackage) bool { return !p.Reinstall })
+	return state.Interrupted && (left || len(state.Unfinished) == 0)
 }
 
 // own updates the record before a change is made.

@@ -53,6 +53,11 @@ type registration struct {
 	pins     map[string]string
 	resumed  *engine.Operation // the unfinished registration that this run goes on with
 
+	binding    ecsagent.Binding     // of the ECS agent's state
+	bound      ecsagent.InstanceARN // the container instance in it that is in the wanted place; empty when there is none
+	attributes *attributeChange     // of an instance that is registered; nil when there is none to change
+	mends      bool                 // the SSM agent's identity store is mended, not replaced
+
 	warnings []string
 	checks   []preflight.Result
 	arn      ecsagent.InstanceARN // of the last verification that held
@@ -106,7 +111,7 @@ func (r *registration) check(ctx context.Context) error {
 }
 
 // settle makes the request definite: Region, cluster, endpoints, the source of packages. It reads and changes nothing.
-func (r *registration) settle() error {
+func (r *registration) settle(ctx context.Context) error {
 	reader := r.deps.Host.Reader
 	open, err := r.engine.Open()
 	if err != nil {
@@ -137,12 +142,13 @@ func (r *registration) settle() error {
 	if r.endpoint, err = parseEndpoints(r.req.AgentEndpoint, r.req.EndpointURL); err != nil {
 		return err
 	}
-	if err := r.settleAttributes(config); err != nil {
+	if err := r.settleAttributes(ctx, identity, config); err != nil {
 		return err
 	}
 	if err := r.settleVersions(identity); err != nil {
 		return err
 	}
+	r.mends = identity.Hidden != "" && !r.replaces(identity)
 	r.pins = map[string]string{pinRegion: r.region, pinCluster: r.cluster, pinAccount: r.account}
 	r.fetched = map[artifact.Ref]*fetch{}
 	r.settled = true
@@ -206,35 +212,11 @@ func (r *registration) settlePlace(identity ssmagent.Identity, config ecsagent.C
 		return err
 	}
 	r.account = first(said.account, before[pinAccount])
-	r.cluster = first(said.cluster, before[pinCluster], ecsagent.ClusterName(config.Agent("ECS_CLUSTER")), "default")
-	if identity.Registered() && identity.Region != r.region {
-		return failure.New(failure.RegisteredElsewere, "this host is managed node %s in %s, not in %s", identity.InstanceID, identity.Region, r.region).
-			WithRemedy("to change the Region, deregister it first: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere-deregistration.html")
+	r.cluster = first(said.cluster, before[pinCluster], ecsagent.ClusterName(config.Cluster()))
+	if err := r.settleIdentity(identity); err != nil {
+		return err
 	}
-	return r.settleCluster(config)
-}
-
-// settleCluster refuses another cluster than the one that the ECS agent's state is bound to.
-func (r *registration) settleCluster(config ecsagent.Config) error {
-	configured := config.Agent("ECS_CLUSTER")
-	same := ecsagent.SameCluster(configured, r.account, r.region, r.cluster)
-	if same || configured == "" || !ecsagent.Bound(r.deps.Host.Reader) {
-		return nil
-	}
-	return failure.New(failure.RegisteredElsewere, "this host belongs to cluster %s, not to %s", ecsagent.ClusterName(configured), r.cluster).
-		WithEvidence("ECS_CLUSTER=%s in the agent's configuration, state in %s", configured, ecsagent.StateDB).
-		WithRemedy("anywhere move --cluster %s", r.cluster)
-}
-
-// settleAttributes refuses what the ECS agent would read and not send: attributes go with the first registration only
-// (facts: ecs-agent section 4.2).
-func (r *registration) settleAttributes(config ecsagent.Config) error {
-	given := len(r.req.Attributes) > 0 && config.Agent(ecsagent.KeyAttributes) != jsonObject(r.req.Attributes)
-	if !given || !ecsagent.Bound(r.deps.Host.Reader) {
-		return nil
-	}
-	return failure.New(failure.NotBuilt, "--attribute: this host is registered, and ECS takes attributes from the agent at its first registration only").
-		WithRemedy("aws ecs put-attributes --region %s --cluster %s --attributes name=NAME,value=VALUE,targetId=ARN", r.region, r.cluster)
+	return r.settleBinding(identity, config)
 }
 
 // settleVersions refuses versions that are known to be bad, and another version than the installed one on a host that is

@@ -2,6 +2,10 @@ package preflight
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -183,6 +187,18 @@ var cases = []struct {
 		status: Fail, code: failure.PackagesLocked, detail: "pid 123 (apt-get)", remedy: "wait"},
 	{id: "packages.manager", name: "interrupted", change: interrupted,
 		status: Fail, code: failure.PackagesBroken, remedy: "dpkg --configure -a"},
+	{id: "packages.manager", name: "interrupted between unpacking and configuring", change: unfinished(
+		host.UnfinishedPackage{Name: "amazon-ssm-agent", State: "unpacked"}),
+		status: Fail, code: failure.PackagesBroken, detail: "interrupted in amazon-ssm-agent (unpacked)",
+		remedy: "dpkg --configure -a; then run the same command again"},
+	{id: "packages.manager", name: "interrupted in unpacking somebody's package", change: unfinished(
+		host.UnfinishedPackage{Name: "amazon-ssm-agent", State: "half-installed", Reinstall: true},
+		host.UnfinishedPackage{Name: "jq", State: "half-installed", Reinstall: true}),
+		status: Fail, code: failure.PackagesBroken, detail: "jq (half-installed)",
+		remedy: "dpkg --configure -a; apt-get install --reinstall jq; then"},
+	{id: "packages.manager", name: "interrupted in unpacking what a registration installs", change: unfinished(
+		host.UnfinishedPackage{Name: "amazon-ecs-init", State: "half-installed", Reinstall: true}),
+		status: Pass, detail: "deb"},
 	{id: "packages.manager", name: "interrupted by ourselves", subject: Subject{Resuming: true},
 		change: interrupted, status: Pass},
 	{id: "packages.manager", name: "held", change: func(m *machine) {
@@ -227,6 +243,12 @@ var cases = []struct {
 	{id: "existing.ssm", name: "lost", change: func(m *machine) {
 		m.write(ssmagent.RegistrationPath, `{"ManagedInstanceID":"`+nodeID+`","Region":"eu-central-1"}`)
 	}, status: Warn, detail: nodeID, remedy: "anywhere register --token -"},
+	{id: "existing.ssm", name: "hidden", change: identityKey, status: Warn, detail: "the agent does not see it",
+		remedy: "anywhere register makes the agent see it again"},
+	{id: "existing.ssm", name: "without a fingerprint", change: func(m *machine) {
+		identityKey(m)
+		m.write(ssmagent.ManifestPath, `{"RegistrationKey":"`+ssmagent.KeyPath+`"}`)
+	}, status: Warn, detail: nodeID + " has lost its fingerprint", remedy: "--accept-risk replace-identity"},
 
 	{id: "existing.ecs", name: "none", status: Pass, detail: "none"},
 	{id: "existing.ecs", name: "state", change: func(m *machine) {
@@ -253,10 +275,24 @@ var cases = []struct {
 	}, status: Warn, detail: "3.3.4108.0", remedy: "anywhere register"},
 }
 
+// identityKey is the vault's file of a managed node, alone.
+func identityKey(m *machine) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.write(ssmagent.KeyPath, fmt.Sprintf(`{"instanceID":%q,"region":"eu-central-1","privateKey":%q}`, nodeID,
+		base64.StdEncoding.EncodeToString(x509.MarshalPKCS1PrivateKey(key))))
+}
+
 func user(m *machine)        { m.self.EUID = 1000 }
 func interrupted(m *machine) { m.manager.Interrupted = true }
-func enforcing(m *machine)   { m.write("/sys/fs/selinux/enforce", "1") }
-func apparmorOn(m *machine)  { m.write("/sys/module/apparmor/parameters/enabled", "Y\n") }
+func unfinished(packages ...host.UnfinishedPackage) func(*machine) {
+	return func(m *machine) { m.manager.Interrupted, m.manager.Unfinished = true, packages }
+}
+
+func enforcing(m *machine)  { m.write("/sys/fs/selinux/enforce", "1") }
+func apparmorOn(m *machine) { m.write("/sys/module/apparmor/parameters/enabled", "Y\n") }
 
 func cgroup1(m *machine) {
 	m.remove("/sys/fs/cgroup")

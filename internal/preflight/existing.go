@@ -26,16 +26,23 @@ func existingSSM(ctx context.Context, s Subject) Result {
 	if err != nil {
 		return broken(err)
 	}
-	switch {
+	switch damaged := strings.Join(identity.Damaged, "; "); {
 	case snap.Loaded:
 		return fail("", "the SSM agent is a snap, which anywhere does not manage yet: the deb refuses to stand beside it",
 			"snap remove amazon-ssm-agent, then run the command again")
+	case identity.Hidden != "":
+		return warn(damaged, "anywhere register makes the agent see it again").with("damaged", identity.Damaged).
+			with("managedInstanceId", identity.Hidden)
 	case len(identity.Damaged) > 0 && !identity.Registered():
-		return warn("there is no registration that works: "+strings.Join(identity.Damaged, "; "),
+		return warn("there is no registration that works: "+damaged,
 			"put "+ssmagent.DataDir+" back from a backup, or register anew with a new activation: anywhere register --token -").
 			with("damaged", identity.Damaged)
 	case !identity.Registered():
 		return pass("none")
+	case identity.Fingerprint == "":
+		return warn(identity.InstanceID+" has lost its fingerprint, and Systems Manager will refuse it once the agent has made another: "+damaged,
+			"put "+ssmagent.FingerprintPath+" back from a backup before the SSM agent is started anew; else register anew: "+
+				"anywhere register --token - --accept-risk replace-identity").with("damaged", identity.Damaged)
 	}
 	return pass("%s in %s", identity.InstanceID, identity.Region).with("managedInstanceId", identity.InstanceID).
 		with("region", identity.Region).with("damaged", append([]string{}, identity.Damaged...))
@@ -56,7 +63,7 @@ func existingECS(_ context.Context, s Subject) Result {
 	}
 	problems := slices.DeleteFunc(config.Problems(), harmless)
 	fatal := slices.IndexFunc(problems, func(p ecsagent.Problem) bool { return p.Fatal })
-	cluster := ecsagent.ClusterName(config.Agent(ecsagent.KeyCluster))
+	cluster := ecsagent.ClusterName(config.Cluster())
 	var r Result
 	switch {
 	case fatal >= 0:

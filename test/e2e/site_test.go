@@ -98,8 +98,12 @@ type document struct {
 		ID, Status, Detail string
 		DurationMs         int64
 	}
-	Result struct{ ManagedInstanceID, ContainerInstanceARN, Verified, Cluster, Region, Account, ECSAgentVersion, SSMAgentVersion, DockerVersion string }
-	Error  *struct {
+	Result struct {
+		ManagedInstanceID, ContainerInstanceARN, Verified, Cluster, Region, Account string
+		ECSAgentVersion, SSMAgentVersion, DockerVersion                             string
+		Owed                                                                        [2]string // an array, so that results can be compared
+	}
+	Error *struct {
 		Code, Message, Evidence, Remedy string
 		RolledBack                      bool
 		Kept                            []string
