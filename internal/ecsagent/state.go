@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"regexp"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -54,6 +57,29 @@ func Bound(r host.Reader) bool {
 		}
 	}
 	return false
+}
+
+// instanceARN finds container instances' ARNs in any text.
+var instanceARN = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}:container-instance/[A-Za-z0-9_-]+(?:/[A-Za-z0-9-]+)?`)
+})
+
+// StateInstances are the container instances that the state names, found as Bound finds them: BoltDB keeps what it freed,
+// so that former ones may be among them, and the present one always is. A state that cannot be read names none.
+func StateInstances(r host.Reader) []InstanceARN {
+	var all []InstanceARN
+	for _, name := range []string{StateDB, LegacyState} {
+		data, err := r.Files.ReadFile(name)
+		if err != nil || !bytes.Contains(data, []byte(":container-instance/")) {
+			continue
+		}
+		for _, text := range instanceARN().FindAll(data, -1) {
+			if arn, err := ParseInstanceARN(string(text)); err == nil && !slices.Contains(all, arn) {
+				all = append(all, arn)
+			}
+		}
+	}
+	return all
 }
 
 // statOptional is nil for a path that does not exist.

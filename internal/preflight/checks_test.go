@@ -202,7 +202,7 @@ var cases = []struct {
 	{id: "credentials.chain", name: "open to others", change: func(m *machine) {
 		m.write(ssmagent.CredentialsPath, strings.Replace(longTermKey, "default", "backup", 1))
 		m.mode(ssmagent.CredentialsPath, 0o644)
-	}, status: Warn, detail: "its mode is 0644", remedy: "chmod 0600 /root/.aws/credentials"},
+	}, status: Warn, detail: "mode is 0644", remedy: "chmod 0600 /root/.aws/credentials"},
 	{id: "credentials.chain", name: "the node's own", change: func(m *machine) { sharing(m, "ASIAIOSFODNN7EXAMPLE") },
 		status: Pass, detail: "the managed node's own"},
 	{id: "credentials.chain", name: "somebody's",
