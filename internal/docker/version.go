@@ -70,7 +70,8 @@ func Fits(info Info, agent string) (ok bool, move string) {
 			info.Version, info.APIVersion, name, speaks.Min)
 	case okOldest && oldest > high && FirstAgentFor(info.MinAPIVersion) != "":
 		return false, fmt.Sprintf("Docker %s no longer speaks an API older than %s and %s cannot do with a newer one than %s: "+
-			"install ECS agent %s or newer", info.Version, info.MinAPIVersion, name, speaks.Max, FirstAgentFor(info.MinAPIVersion))
+			"install ECS agent %s or newer",
+			info.Version, info.MinAPIVersion, name, speaks.Max, FirstAgentFor(info.MinAPIVersion))
 	case okOldest && oldest > high:
 		return false, fmt.Sprintf("Docker %s no longer speaks an API older than %s and %s knows none newer than %s: "+
 			"install an older Docker, or an ECS agent that knows %s when there is one",

@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/anywhere-ecs/anywhere/internal/failure"
 )
 
 // UnitVariable is a variable that a unit's files give to its processes.
@@ -27,7 +29,7 @@ var unitDirs = []string{
 // error.
 func UnitEnvironment(ctx context.Context, r Reader, name string) ([]UnitVariable, error) {
 	unit, err := r.Units.Unit(ctx, name)
-	if err != nil {
+	if err != nil && !failure.Is(err, failure.NoSystemd) { // the files are there all the same
 		return nil, err
 	}
 	files := slices.Clone(unit.DropIns)

@@ -1,9 +1,12 @@
 package preflight
 
 import (
+	"context"
 	"strings"
 
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
 // agentInQuestion is the version of the ECS agent that the host has or will have.
@@ -40,6 +43,15 @@ func (s Subject) ecsAgent() (agentInQuestion, error) {
 		return agentInQuestion{}, nil
 	}
 	return agentInQuestion{p.Version, true}, nil
+}
+
+// unit is what systemd says of a unit: nothing where it does not answer, which is os.systemd's to tell.
+func (s Subject) unit(ctx context.Context, name string) (host.Unit, error) {
+	unit, err := s.Host.Units.Unit(ctx, name)
+	if failure.Is(err, failure.NoSystemd) {
+		return host.Unit{Name: name}, nil
+	}
+	return unit, err
 }
 
 // newerAgent is the remedy for an ECS agent that is too old.

@@ -158,8 +158,9 @@ func (c chain) failed() (Result, bool) {
 		}
 	}
 	if file, because := ssmagent.SharedFile(c.ssmUnit); because != "" {
-		return fail(failure.AgentConfig, fmt.Sprintf("%s makes the SSM agent write its credentials to %s, where the ECS agent does not look",
-			because, file), fmt.Sprintf("take HOME and AWS_SHARED_CREDENTIALS_FILE out of %s, then systemctl daemon-reload", because)), true
+		return fail(failure.AgentConfig,
+			fmt.Sprintf("%s makes the SSM agent write its credentials to %s, where the ECS agent does not look", because, file),
+			fmt.Sprintf("take HOME and AWS_SHARED_CREDENTIALS_FILE out of %s, then systemctl daemon-reload", because)), true
 	}
 	if profile != ssmagent.DefaultProfile && c.agent.before(ecsagent.ProfileFloor) {
 		return fail("", fmt.Sprintf("%s knows no profile but [%s], and SSM Agent is to maintain [%s]",
@@ -169,7 +170,8 @@ func (c chain) failed() (Result, bool) {
 		why, _ := ssmagent.Foreign(c.written, c.identity, c.profile)
 		return fail(failure.ForeignProfile, why, fmt.Sprintf(
 			"correct %[1]s, or move it away (mv %[1]s %[1]s.before-ecs), then run the command again; "+
-				"with --ssm-profile NAME SSM Agent leaves a [default] alone once the file can be read", ssmagent.CredentialsPath)), true
+				"with --ssm-profile NAME SSM Agent leaves a [default] alone once the file can be read",
+			ssmagent.CredentialsPath)), true
 	}
 	if why, foreign := ssmagent.Foreign(c.written, c.identity, c.profile); foreign {
 		return fail(failure.ForeignProfile, why, fmt.Sprintf(
@@ -178,7 +180,8 @@ func (c chain) failed() (Result, bool) {
 			c.freeName(), ssmagent.CredentialsPath)), true
 	}
 	if c.reads != profile && c.read.HasProfile && !c.read.Ours {
-		return fail(failure.ForeignProfile, fmt.Sprintf("%s lets the ECS agent read profile [%s] of %s, which is not SSM Agent's: it maintains [%s]",
+		return fail(failure.ForeignProfile, fmt.Sprintf(
+			"%s lets the ECS agent read profile [%s] of %s, which is not SSM Agent's: it maintains [%s]",
 			ecsagent.KeyProfile, c.reads, ssmagent.CredentialsPath, profile),
 			fmt.Sprintf("take %s out of %s, or bring both together: anywhere register --ssm-profile %s",
 				ecsagent.KeyProfile, strings.Join(c.filesWith([]string{ecsagent.KeyProfile}), " and "), c.freeName())), true
@@ -197,7 +200,8 @@ func (c chain) warnings(s Subject) []Result {
 	}
 	if named := c.named(fileKeys); len(named) > 0 {
 		files := strings.Join(c.filesWith(fileKeys), " ")
-		add(fmt.Sprintf("%s in the ECS agent's configuration names a file inside its container, asked %s the managed node's credentials",
+		add(fmt.Sprintf("%s in the ECS agent's configuration names a file inside its container, "+
+			"asked %s the managed node's credentials",
 			strings.Join(named, ", "), c.when(ecsagent.FromSharedFile)),
 			fmt.Sprintf("sed -i -E '/^(%s)=/d' %s", strings.Join(fileKeys, "|"), files))
 	}
@@ -207,12 +211,13 @@ func (c chain) warnings(s Subject) []Result {
 	}
 	for _, v := range c.ssmUnit {
 		if slices.Contains(accessKeys, v.Name) || v.Name == "AWS_PROFILE" {
-			add(fmt.Sprintf("%s gives the SSM agent's service %s: what the agent runs (Run Command, sessions) would use it instead of the node's role",
-				v.At, v.Name), "take "+v.Name+" out of "+v.At)
+			add(fmt.Sprintf("%s gives the SSM agent's service %s: what the agent runs (Run Command, sessions) "+
+				"would use it instead of the node's role", v.At, v.Name), "take "+v.Name+" out of "+v.At)
 		}
 	}
 	if mode := c.written.Mode.Perm(); c.written.Exists && mode&0o077 != 0 {
-		add(fmt.Sprintf("the file's mode is %#o, so others can read the node's keys", mode), "chmod 0600 "+ssmagent.CredentialsPath)
+		add(fmt.Sprintf("the file's mode is %#o, so others can read the node's keys", mode),
+			"chmod 0600 "+ssmagent.CredentialsPath)
 	}
 	return all
 }
@@ -270,7 +275,8 @@ func (c chain) environment(effect func(ecsagent.CredentialSource) string) []cred
 // rotating is the file that SSM Agent maintains, as far as the ECS agent sees it.
 func (c chain) rotating(effect func(ecsagent.CredentialSource) string) credentialSource {
 	source := credentialSource{
-		string(ecsagent.FromSSM), fmt.Sprintf("%s [%s]", ecsagent.CredentialsFile, c.reads), "nothing yet", ofNobody, noEffect,
+		string(ecsagent.FromSSM), fmt.Sprintf("%s [%s]", ecsagent.CredentialsFile, c.reads),
+		"nothing yet", ofNobody, noEffect,
 	}
 	switch {
 	case c.read.Exists && !c.read.Parsable:
@@ -295,14 +301,15 @@ func (c chain) rotating(effect func(ecsagent.CredentialSource) string) credentia
 
 // role is the EC2 metadata service, which is not asked here.
 func (c chain) role(winner string) credentialSource {
-	source := credentialSource{string(ecsagent.FromEC2Role), "http://169.254.169.254", "", ofNobody, unknown}
+	source := credentialSource{string(ecsagent.FromEC2Role), "http://169.254.169.254",
+		"would be asked " + c.when(ecsagent.FromEC2Role) + " the managed node's credentials", ofNobody, unknown}
 	switch {
 	case c.noMetadata():
 		source.What, source.Effect = "not asked: "+ecsagent.KeyNoMetadata+"=true", noEffect
 	case winner != "none":
-		source.What, source.Effect = "would be asked "+c.when(ecsagent.FromEC2Role)+" the managed node's credentials", shadowed
+		source.Effect = shadowed
 	default:
-		source.What = "would be asked " + c.when(ecsagent.FromEC2Role) + " the managed node's credentials; this check does not ask it"
+		source.What += "; this check does not ask it"
 	}
 	return source
 }
@@ -310,6 +317,7 @@ func (c chain) role(winner string) credentialSource {
 // withoutEffect are credentials in places that the ECS agent never sees, which people take for places that it does.
 func (c chain) withoutEffect() []credentialSource {
 	var all []credentialSource
+	told := slices.Concat(accessKeys, fileKeys, []string{ecsagent.KeyProfile})
 	for _, unit := range []struct {
 		name, reach string
 		variables   []host.UnitVariable
@@ -319,7 +327,7 @@ func (c chain) withoutEffect() []credentialSource {
 	} {
 		for _, v := range unit.variables {
 			configured := v.At == ecsagent.ConfigPath || v.At == ecsagent.InstanceConfigPath // told already
-			if (slices.Contains(accessKeys, v.Name) || slices.Contains(fileKeys, v.Name) || v.Name == ecsagent.KeyProfile) && !configured {
+			if slices.Contains(told, v.Name) && !configured {
 				all = append(all, credentialSource{unit.name, v.At, v.Name + " " + unit.reach, ofForeign, noEffect})
 			}
 		}
@@ -327,7 +335,8 @@ func (c chain) withoutEffect() []credentialSource {
 	for _, name := range append(slices.Clone(accessKeys), ecsagent.KeyProfile, "AlternateCredentialProfile") {
 		if strings.Contains(string(c.config.JSON), `"`+name+`"`) {
 			all = append(all, credentialSource{
-				"json-config", ecsagent.JSONConfigPath, name + " is none of the settings that the agent reads there", ofForeign, noEffect,
+				"json-config", ecsagent.JSONConfigPath, name + " is none of the settings that the agent reads there",
+				ofForeign, noEffect,
 			})
 		}
 	}

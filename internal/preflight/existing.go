@@ -40,7 +40,7 @@ func existingSSM(ctx context.Context, s Subject) Result {
 	if _, err := ssmagent.ReadConfig(s.Host); err != nil {
 		return broken(err)
 	}
-	unit, err := s.Host.Units.Unit(ctx, ssmagent.UnitName)
+	unit, err := s.unit(ctx, ssmagent.UnitName)
 	if err != nil {
 		return broken(err)
 	}
@@ -63,7 +63,8 @@ func snapAgent(pkg host.Package) Result {
 // not registered stands above what concerns one that is.
 func judgeIdentity(s Subject, i ssmagent.Identity, pkg host.Package, unit host.Unit) Result {
 	damage := strings.Join(i.Damaged, "; ")
-	sideFile := fmt.Sprintf(`printf '%%s' '{"ManagedInstanceID":"%s","Region":"%s"}' >%s`, i.InstanceID, i.Region, ssmagent.RegistrationPath)
+	sideFile := fmt.Sprintf(`printf '%%s' '{"ManagedInstanceID":"%s","Region":"%s"}' >%s`,
+		i.InstanceID, i.Region, ssmagent.RegistrationPath)
 	switch {
 	case !i.Registered() && len(i.Damaged) > 0:
 		return warn("there is no registration that works: "+damage,
@@ -74,12 +75,14 @@ func judgeIdentity(s Subject, i ssmagent.Identity, pkg host.Package, unit host.U
 		return pass("none")
 	case i.Fingerprint == "":
 		return warn(i.InstanceID+" in "+i.Region+" has lost its fingerprint: "+damage,
-			"put "+ssmagent.FingerprintPath+" back from a backup; or give the node up: anywhere register --token - --accept-risk replace-identity")
+			"put "+ssmagent.FingerprintPath+" back from a backup; or give the node up: "+
+				"anywhere register --token - --accept-risk replace-identity")
 	case i.Runtime.InstanceID != "" && i.Runtime.InstanceID != i.InstanceID:
 		return warn(fmt.Sprintf("the vault says %s, and the running agent last worked as %s (%s)",
 			i.InstanceID, i.Runtime.InstanceID, ssmagent.RuntimePath), "systemctl restart "+ssmagent.UnitName)
 	case looping(unit, s.Host.Now()):
-		return warn(fmt.Sprintf("%s in %s; its agent starts and dies again and again (%d restarts)", i.InstanceID, i.Region, unit.Restarts),
+		return warn(fmt.Sprintf("%s in %s; its agent starts and dies again and again (%d restarts)",
+			i.InstanceID, i.Region, unit.Restarts),
 			"journalctl -u "+ssmagent.UnitName+" -n 50 says why")
 	case i.SideID != i.InstanceID || i.SideRegion != i.Region:
 		return warn(fmt.Sprintf("%s in %s; %s", i.InstanceID, i.Region, damage),
@@ -130,8 +133,9 @@ func existingECS(ctx context.Context, s Subject) Result {
 	var r Result
 	switch {
 	case native.Installed:
-		r = fail("", fmt.Sprintf("Amazon Linux's own package %s %s is installed, and %s has the same files: they cannot stand beside each other",
-			native.Name, native.Version, ecsagent.Package), "yum remove "+ecsagent.AmazonLinuxPackage+", then run the command again")
+		r = fail("", fmt.Sprintf("Amazon Linux's own package %s %s is installed, and %s has the same files: "+
+			"they cannot stand beside each other", native.Name, native.Version, ecsagent.Package),
+			"yum remove "+ecsagent.AmazonLinuxPackage+", then run the command again")
 	case fatal >= 0:
 		r = fail("", sentence(problems[fatal]), problems[fatal].Remedy)
 	case elsewhere.Status != Pass:
@@ -175,7 +179,7 @@ func stateElsewhere(ctx context.Context, s Subject, config ecsagent.Config) (Res
 	if err != nil || !identity.Registered() {
 		return pass(""), err
 	}
-	unit, err := s.Host.Units.Unit(ctx, ecsagent.Unit)
+	unit, err := s.unit(ctx, ecsagent.Unit)
 	if err != nil {
 		return Result{}, err
 	}
@@ -188,15 +192,17 @@ func stateElsewhere(ctx context.Context, s Subject, config ecsagent.Config) (Res
 	}
 	last := named[len(named)-1]
 	name := ecsagent.ClusterName(wanted)
-	return fail(failure.ClusterMismatch, fmt.Sprintf("the ECS agent's state in %s is of cluster %s (%s), and %s is %s: the agent would end at once",
-		ecsagent.StateDB, last.Cluster, last, ecsagent.KeyCluster, name),
-		fmt.Sprintf("write %s=%s in %s to stay in it; anywhere move --cluster %s to leave it", ecsagent.KeyCluster, last.Cluster,
-			ecsagent.ConfigPath, name)).with("stateCluster", last.Cluster).with("containerInstanceArn", last.String()), nil
+	r := fail(failure.ClusterMismatch,
+		fmt.Sprintf("the ECS agent's state in %s is of cluster %s (%s), and %s is %s: the agent would end at once",
+			ecsagent.StateDB, last.Cluster, last, ecsagent.KeyCluster, name),
+		fmt.Sprintf("write %s=%s in %s to stay in it; anywhere move --cluster %s to leave it",
+			ecsagent.KeyCluster, last.Cluster, ecsagent.ConfigPath, name))
+	return r.with("stateCluster", last.Cluster).with("containerInstanceArn", last.String()), nil
 }
 
 // agentStumbles looks for an ECS agent that systemd starts in vain, and for its own words about that.
 func agentStumbles(ctx context.Context, s Subject) (Result, error) {
-	unit, err := s.Host.Units.Unit(ctx, ecsagent.Unit)
+	unit, err := s.unit(ctx, ecsagent.Unit)
 	if err != nil || unit.Active != "failed" && !looping(unit, s.Host.Now()) {
 		return pass(""), err
 	}

@@ -14,6 +14,8 @@ import (
 
 const gpuDocs = "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-gpu.html"
 
+const toolkitDocs = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
+
 func gpuChecks() []Check {
 	return []Check{{ID: "gpu", Title: "GPUs", Docs: gpuDocs, Run: gpu}}
 }
@@ -30,15 +32,15 @@ var gpuParts = []struct {
 	remedy string
 }{
 	{"driver", []string{"/proc/driver/nvidia/version"}, "NVIDIA's driver is not loaded (no /proc/driver/nvidia/version)",
-		"install NVIDIA's driver for this kernel (Debian: apt-get install nvidia-driver; Ubuntu: ubuntu-drivers install) and reboot"},
+		"install NVIDIA's driver for this kernel (Debian: apt-get install nvidia-driver; Ubuntu: ubuntu-drivers install) " +
+			"and reboot"},
 	{"device", []string{"/dev/nvidia0", "/dev/nvidiactl"}, "there is no /dev/nvidia0",
 		"run nvidia-smi as root, which makes the devices, and see what it says"},
 	{"nvidia-smi", inPath("nvidia-smi"), "there is no nvidia-smi",
 		"install the driver's tools (Debian: apt-get install nvidia-smi; Ubuntu: the nvidia-utils of the driver's version)"},
 	{"toolkit", append(inPath("nvidia-container-runtime-hook"), inPath("nvidia-container-toolkit")...),
 		"there is no nvidia-container-toolkit, so Docker cannot give GPUs to containers",
-		"install nvidia-container-toolkit (https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html), " +
-			"then systemctl restart docker"},
+		"install nvidia-container-toolkit (" + toolkitDocs + "), then systemctl restart docker"},
 }
 
 // inPath are the places of a program in the PATH of systemd's services.
@@ -67,7 +69,7 @@ func gpu(_ context.Context, s Subject) Result {
 		if err != nil {
 			return broken(err)
 		}
-		if at == "" {
+		if at == "" && (part.name != "device" || found["driver"] != "") { // the driver makes its devices
 			lacks, remedies = append(lacks, part.lacks), append(remedies, part.remedy)
 		}
 		found[part.name] = at

@@ -171,8 +171,10 @@ func (p packages) State() (host.ManagerState, error)         { return p.m.manage
 
 type units struct{ m *machine }
 
-func (u units) Unit(_ context.Context, name string) (host.Unit, error) { return u.m.units[name], nil }
-func (u units) Available(context.Context) error                        { return u.m.systemd }
+func (u units) Unit(_ context.Context, name string) (host.Unit, error) {
+	return u.m.units[name], u.m.systemd
+}
+func (u units) Available(context.Context) error { return u.m.systemd }
 
 // privateKey is a managed node's, made once for all tests: it takes a while.
 var privateKey = sync.OnceValue(func() string {

@@ -123,8 +123,8 @@ func apparmor(_ context.Context, s Subject) Result {
 	}
 	r := pass("on (with control groups v2 it needs ECS agent %s or newer)", agentForAppArmor)
 	if agent.before(agentForAppArmor) {
-		r = warn(fmt.Sprintf("on, with control groups v2: tasks of %s fail (cgroupv2 create: unable to create v2 manager; it needs %s)",
-			agent.name(), agentForAppArmor), newerAgent(agentForAppArmor))
+		r = warn(fmt.Sprintf("on, with control groups v2: tasks of %s fail "+
+			"(cgroupv2 create: unable to create v2 manager; it needs %s)", agent.name(), agentForAppArmor), newerAgent(agentForAppArmor))
 	}
 	return r.with("agentVersion", agent.Version).with("agentFloor", agentForAppArmor)
 }

@@ -59,10 +59,11 @@ func memory(_ context.Context, s Subject) Result {
 			"the ECS agent ends at every start", keyReservedMemory, reserved, where, total),
 			fmt.Sprintf("write a smaller %s, like 64, in %s", keyReservedMemory, where))
 	case total < memoryForAgents:
-		r = warn(fmt.Sprintf("%d MiB is less than the %d that the agents and Docker need by themselves", total, memoryForAgents),
-			less)
+		r = warn(fmt.Sprintf("%d MiB is less than the %d that the agents and Docker need by themselves",
+			total, memoryForAgents), less)
 	case total-reserved < memoryForTasks-memoryForAgents:
-		r = warn(fmt.Sprintf("%s=%d (%s) leaves %d of %d MiB to tasks", keyReservedMemory, reserved, where, total-reserved, total),
+		r = warn(fmt.Sprintf("%s=%d (%s) leaves %d of %d MiB to tasks",
+			keyReservedMemory, reserved, where, total-reserved, total),
 			fmt.Sprintf("write a smaller %s in %s", keyReservedMemory, where))
 	case total < memoryForTasks:
 		r = warn(fmt.Sprintf("%d MiB: the agents and Docker take some %d of them, which leaves little to tasks",

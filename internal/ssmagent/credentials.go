@@ -138,7 +138,8 @@ func Foreign(c Credentials, i Identity, profile string) (why string, foreign boo
 }
 
 // CredentialsReady reports whether the agent, registered as i, has written credentials that are good now and were
-// fetched at or after notBefore, into the profile that its configuration names. The string says what was seen or what is missing.
+// fetched at or after notBefore, into the profile that its configuration names. The string says what was seen or what is
+// missing.
 func CredentialsReady(r host.Reader, i Identity, notBefore time.Time) (bool, string) {
 	run, err := loadRuntime(r.Files)
 	if err != nil {
