@@ -220,7 +220,7 @@ func (d *Dpkg) State() (ManagerState, error) {
 	if err != nil {
 		return state, err
 	}
-	state.Interrupted, state.Unfinished = len(names) > 0 || len(unfinished) > 0, strings.Join(unfinished, ", ")
+	state.Interrupted = len(names) > 0 || len(unfinished) > 0
 	// The front end's lock, which apt holds for its whole run, and the database's own.
 	if state.LockedBy, err = d.lockedBy(dpkgDir+"/lock-frontend", dpkgDir+"/lock"); err != nil {
 		return state, err

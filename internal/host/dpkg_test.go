@@ -105,11 +105,11 @@ func TestStateTellsAnInterruptedRun(t *testing.T) {
 		want                 ManagerState
 	}{
 		{"healthy", healthy, "", ManagerState{Family: "deb"}},
-		{"a package half-way", statusFile, "", ManagerState{Family: "deb", Interrupted: true, Unfinished: "half (half-configured)"}},
+		{"a package half-way", statusFile, "", ManagerState{Family: "deb", Interrupted: true}},
 		{"triggers wait", strings.Replace(healthy, "hold ok installed", "install ok triggers-pending", 1), "",
-			ManagerState{Family: "deb", Interrupted: true, Unfinished: "amazon-ecs-init (triggers-pending)"}},
+			ManagerState{Family: "deb", Interrupted: true}},
 		{"to be installed anew", strings.Replace(healthy, "hold ok installed", "install reinstreq installed", 1), "",
-			ManagerState{Family: "deb", Interrupted: true, Unfinished: "amazon-ecs-init (installed)"}},
+			ManagerState{Family: "deb", Interrupted: true}},
 		{"database not merged", healthy, "0003", ManagerState{Family: "deb", Interrupted: true}},
 		{"a file that dpkg passes over", healthy, "tmp.i", ManagerState{Family: "deb"}},
 	} {

@@ -161,7 +161,6 @@ type ManagerState struct {
 	LockedBy    string // "pid 123 (apt-get)" or "another process"; empty when free
 	ListsBy     string // who brings the lists of packages up to date, in the same words: only what needs them waits
 	Interrupted bool   // must be repaired before it does anything else
-	Unfinished  string // the packages that an interrupted run left half-way, each with its state
 }
 
 // PackageReader asks the package manager's database; it starts no process.

@@ -275,9 +275,6 @@ var cases = []struct {
 	{id: "packages.manager", name: "lists are brought up to date", change: updating, status: Pass, detail: "pid 812 (apt-get)"},
 	{id: "packages.manager", name: "lists are brought up to date, and Docker must be installed", subject: Subject{Docker: true},
 		change: updating, status: Warn, detail: "locked by pid 812 (apt-get)", remedy: "wait"},
-	{id: "packages.manager", name: "interrupted in a package",
-		change: func(m *machine) { m.manager.Interrupted, m.manager.Unfinished = true, "theirs (half-configured)" },
-		status: Fail, code: failure.PackagesBroken, detail: "theirs (half-configured)", remedy: "dpkg --configure -a"},
 	{id: "packages.manager", name: "unreadable",
 		change: func(m *machine) { m.broken = errors.New("input/output error") },
 		status: Fail, code: failure.PreflightFailed, detail: "input/output error"},
@@ -332,12 +329,12 @@ var cases = []struct {
 		m.write("/etc/systemd/system/ecs.service.d/keys.conf", "[Service]\nEnvironment=AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE\n")
 	}, status: Pass, detail: "none"},
 	{id: "credentials.chain", name: "the ECS agent reads a person's profile", change: func(m *machine) {
-		m.registered(nodeID)
+		m.managedNode(nodeID)
 		m.write(ecsagent.ConfigPath, "ECS_ALTERNATE_CREDENTIAL_PROFILE=mine\n")
 		m.write(ssmagent.CredentialsPath, ownKey+strings.Replace(longTermKey, "default", "mine", 1))
 	}, status: Fail, code: failure.ForeignProfile, detail: "lets the ECS agent read profile [mine]", remedy: "anywhere register --ssm-profile"},
 	{id: "credentials.chain", name: "the ECS agent reads another profile", change: func(m *machine) {
-		m.registered(nodeID)
+		m.managedNode(nodeID)
 		m.write(ecsagent.ConfigPath, "ECS_ALTERNATE_CREDENTIAL_PROFILE=other\n")
 	}, status: Warn, detail: "reads profile [other], where SSM Agent writes nothing", remedy: "anywhere register --ssm-profile default"},
 	{id: "credentials.chain", name: "both agents have one profile of their own", change: func(m *machine) {
@@ -358,45 +355,45 @@ var cases = []struct {
 	{id: "existing.ssm", name: "none", status: Pass, detail: "none"},
 	{id: "existing.ssm", name: "installed alone", change: func(m *machine) { m.install(ssmagent.Package, "3.3.4108.0-1") },
 		status: Pass, detail: "none; amazon-ssm-agent 3.3.4108.0-1 is installed"},
-	{id: "existing.ssm", name: "registered", change: func(m *machine) { m.registered(nodeID) },
+	{id: "existing.ssm", name: "registered", change: func(m *machine) { m.managedNode(nodeID) },
 		status: Pass, detail: nodeID + " in eu-central-1"},
 	{id: "existing.ssm", name: "a snap's program beside the deb", change: func(m *machine) {
-		m.registered(nodeID)
+		m.managedNode(nodeID)
 		m.write("/snap/amazon-ssm-agent/current/amazon-ssm-agent", "")
 	}, status: Fail, code: failure.PreflightFailed, detail: "twice", remedy: "snap remove amazon-ssm-agent"},
 	{id: "existing.ssm", name: "its configuration cannot be read",
 		change: func(m *machine) { m.write(ssmagent.ConfigPath, "{") },
 		status: Fail, code: failure.AgentConfig, detail: ssmagent.ConfigPath, remedy: "correct the file"},
 	{id: "existing.ssm", name: "no fingerprint", change: func(m *machine) {
-		m.registered(nodeID)
+		m.managedNode(nodeID)
 		m.remove(ssmagent.FingerprintPath)
 	}, status: Warn, detail: "has lost its fingerprint", remedy: "--accept-risk replace-identity"},
 	{id: "existing.ssm", name: "no side file", change: func(m *machine) {
-		m.registered(nodeID)
+		m.managedNode(nodeID)
 		m.remove(ssmagent.RegistrationPath)
 	}, status: Warn, detail: "/var/lib/amazon/ssm/registration is missing",
 		remedy: `'{"ManagedInstanceID":"` + nodeID + `","Region":"eu-central-1"}' >/var/lib/amazon/ssm/registration`},
 	{id: "existing.ssm", name: "the side file of another node", change: func(m *machine) {
-		m.registered(nodeID)
+		m.managedNode(nodeID)
 		m.write(ssmagent.RegistrationPath, `{"ManagedInstanceID":"mi-fffffffffffffffff","Region":"eu-central-1"}`)
 	}, status: Warn, detail: "registration says mi-fffffffffffffffff", remedy: nodeID},
 	{id: "existing.ssm", name: "the running agent is another node", change: func(m *machine) {
-		m.registered(nodeID)
+		m.managedNode(nodeID)
 		m.write(ssmagent.RuntimePath, `{"InstanceId":"mi-fffffffffffffffff","IdentityType":"OnPrem"}`)
 	}, status: Warn, detail: "last worked as mi-fffffffffffffffff", remedy: "systemctl restart amazon-ssm-agent.service"},
 	{id: "existing.ssm", name: "no manifest", change: func(m *machine) {
-		m.registered(nodeID)
+		m.managedNode(nodeID)
 		m.remove(ssmagent.ManifestPath)
 	}, status: Warn, detail: "no registration that works", remedy: "from a backup"},
 	{id: "existing.ssm", name: "dying again and again", change: func(m *machine) {
-		m.registered(nodeID)
+		m.managedNode(nodeID)
 		m.units[ssmagent.UnitName] = host.Unit{Name: ssmagent.UnitName, Loaded: true, Active: "active", Sub: "running", Restarts: 7,
-			ActiveSince: noon.Add(-time.Minute)}
+			ActiveSince: checkTime.Add(-time.Minute)}
 	}, status: Warn, detail: "7 restarts", remedy: "journalctl -u amazon-ssm-agent.service"},
 	{id: "existing.ssm", name: "restarted long ago", change: func(m *machine) {
-		m.registered(nodeID)
+		m.managedNode(nodeID)
 		m.units[ssmagent.UnitName] = host.Unit{Name: ssmagent.UnitName, Loaded: true, Active: "active", Sub: "running", Restarts: 7,
-			ActiveSince: noon.Add(-time.Hour)}
+			ActiveSince: checkTime.Add(-time.Hour)}
 	}, status: Pass},
 	{id: "existing.ssm", name: "not registered, and so started every 90 seconds", change: func(m *machine) {
 		m.units[ssmagent.UnitName] = host.Unit{Name: ssmagent.UnitName, Loaded: true, Active: "activating", Sub: "auto-restart", Restarts: 7}
@@ -428,13 +425,13 @@ var cases = []struct {
 		detail: "ECS_CLUSTER in line 2 of /etc/ecs/ecs.config has a quoted value",
 		remedy: "take the quotes away"},
 	{id: "existing.ecs", name: "state of another cluster", change: func(m *machine) {
-		m.registered(nodeID)
+		m.managedNode(nodeID)
 		m.write(ecsagent.ConfigPath, "ECS_CLUSTER=shop\n")
 		m.write(ecsagent.StateDB, "bolt\x00"+instanceOf("web")+"\x00")
 	}, status: Fail, code: failure.PreflightFailed, detail: "is of cluster web (" + instanceOf("web") + "), and ECS_CLUSTER is shop",
 		remedy: "write ECS_CLUSTER=web"},
 	{id: "existing.ecs", name: "state that was of another cluster before", change: func(m *machine) {
-		m.registered(nodeID)
+		m.managedNode(nodeID)
 		m.write(ecsagent.ConfigPath, "ECS_CLUSTER=shop\n")
 		m.write(ecsagent.StateDB, instanceOf("web")+"\x00"+instanceOf("shop"))
 	}, status: Pass, detail: "state of cluster shop"},
@@ -444,7 +441,7 @@ var cases = []struct {
 	}, status: Pass},
 	{id: "existing.ecs", name: "state of another cluster than the one that is wanted", subject: Subject{Cluster: "web"},
 		change: func(m *machine) {
-			m.registered(nodeID)
+			m.managedNode(nodeID)
 			m.write(ecsagent.StateDB, instanceOf("shop"))
 		}, status: Fail, detail: "of cluster shop", remedy: "anywhere move --cluster web"},
 	{id: "existing.ecs", name: "failed for good", change: func(m *machine) {
@@ -452,7 +449,7 @@ var cases = []struct {
 	}, status: Warn, detail: "ecs.service failed (exit-code, exit status 5)", remedy: "journalctl -u ecs.service"},
 	{id: "existing.ecs", name: "dying again and again, and saying why", change: func(m *machine) {
 		m.units[ecsagent.Unit] = host.Unit{Name: ecsagent.Unit, Loaded: true, Active: "activating", Sub: "auto-restart", Restarts: 40,
-			ActiveSince: noon.Add(-time.Minute)}
+			ActiveSince: checkTime.Add(-time.Minute)}
 		m.write(ecsagent.LogPath, `level=critical time=2026-11-22T11:59:30Z msg="Data mismatch; saved cluster 'web' does not match `+
 			`configured cluster 'shop'. Perhaps you want to delete the configured checkpoint file?"`+"\n")
 	}, status: Warn, detail: "dies again and again (40 restarts): ", remedy: "anywhere"},

@@ -32,12 +32,12 @@ func TestCredentialSources(t *testing.T) {
 			{"ec2-role", role, "would be asked after the managed node's credentials; this check does not ask it", "none", "unknown"},
 		}},
 		{"a registered host", "1.105.1-1", func(m *machine) {
-			m.registered(nodeID)
+			m.managedNode(nodeID)
 			m.write(ecsagent.ConfigPath, "AWS_EC2_METADATA_DISABLED=true\n")
 		}, "ssm-file", []credentialSource{
 			own, {"ec2-role", role, "not asked: AWS_EC2_METADATA_DISABLED=true", "none", "no effect"},
 		}},
-		{"an agent before 1.100.0", "1.99.1-1", func(m *machine) { m.registered(nodeID) }, "ssm-file", []credentialSource{
+		{"an agent before 1.100.0", "1.99.1-1", func(m *machine) { m.managedNode(nodeID) }, "ssm-file", []credentialSource{
 			{"ec2-role", role, "would be asked before the managed node's credentials; this check does not ask it", "none", "unknown"}, own,
 		}},
 		{"a person's key", "", func(m *machine) { m.write(ssmagent.CredentialsPath, longTermKey) }, "ssm-file", []credentialSource{
@@ -49,7 +49,7 @@ func TestCredentialSources(t *testing.T) {
 			{"ec2-role", role, "would be asked after the managed node's credentials; this check does not ask it", "none", "unknown"},
 		}},
 		{"keys in ecs.config", "", func(m *machine) {
-			m.registered(nodeID)
+			m.managedNode(nodeID)
 			m.write(ecsagent.ConfigPath, keyPair)
 		}, "environment", []credentialSource{
 			{"environment", ecsagent.ConfigPath, "access key ****MPLE", "foreign", "wins"},
@@ -57,7 +57,7 @@ func TestCredentialSources(t *testing.T) {
 			{"ec2-role", role, "would be asked after the managed node's credentials", "none", "shadowed"},
 		}},
 		{"half a pair, and places that reach nobody", "", func(m *machine) {
-			m.registered(nodeID)
+			m.managedNode(nodeID)
 			m.write(ecsagent.InstanceConfigPath, "AWS_SESSION_TOKEN=not-a-real-secret\n")
 			m.write(ecsagent.JSONConfigPath, `{"AWS_ACCESS_KEY_ID":"AKIAIOSFODNN7EXAMPLE"}`)
 			m.write(ecsKeys, "[Service]\nEnvironment=AWS_PROFILE=mine\nEnvironment=LANG=C\n")

@@ -33,7 +33,8 @@ const (
 	thisMachineID = "6f1f0a4a0c5d4b0d9a3f6a2d0f4e8b11"
 )
 
-var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+// checkTime is when the checks look.
+var checkTime = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // machine is a host of files, with what does not live in files beside them. As newMachine makes it, every check passes.
 type machine struct {
@@ -122,7 +123,7 @@ func (m *machine) reader() host.Reader {
 	}
 	return host.Reader{
 		Files: dir, Packages: packages{m}, Units: units{m}, Kernel: host.NewKernel(dir), Dial: dial,
-		Now: func() time.Time { return noon }, Self: m.self,
+		Now: func() time.Time { return checkTime }, Self: m.self,
 	}
 }
 
@@ -185,8 +186,8 @@ var privateKey = sync.OnceValue(func() string {
 	return base64.StdEncoding.EncodeToString(x509.MarshalPKCS1PrivateKey(key))
 })
 
-// registered makes the machine managed node id, in eu-central-1, whose agent has got credentials and runs.
-func (m *machine) registered(id string) {
+// managedNode makes the machine managed node id, in eu-central-1, whose agent has got credentials and runs.
+func (m *machine) managedNode(id string) {
 	m.t.Helper()
 	m.write(ssmagent.ManifestPath, fmt.Sprintf(`{"RegistrationKey":%q,"InstanceFingerprint":%q}`, ssmagent.KeyPath, ssmagent.FingerprintPath))
 	m.write(ssmagent.KeyPath, fmt.Sprintf(`{"instanceID":%q,"region":"eu-central-1","privateKey":%q,"privateKeyType":"Rsa"}`, id, privateKey()))
@@ -201,7 +202,7 @@ func (m *machine) registered(id string) {
 // runs has a unit up for an hour.
 func (m *machine) runs(name string) {
 	m.units[name] = host.Unit{
-		Name: name, Loaded: true, Active: "active", Sub: "running", Enabled: "enabled", ActiveSince: noon.Add(-time.Hour),
+		Name: name, Loaded: true, Active: "active", Sub: "running", Enabled: "enabled", ActiveSince: checkTime.Add(-time.Hour),
 	}
 }
 

@@ -26,7 +26,8 @@ func packagesManager(_ context.Context, s Subject) Result {
 		return fail(failure.PackagesLocked, "the package manager is locked by "+state.LockedBy, waitFor(state.LockedBy)).
 			with("lockedBy", state.LockedBy)
 	case state.Interrupted && !s.Resuming: // what our own run left, it finishes itself
-		return interruptedManager(state)
+		return fail(failure.PackagesBroken, "the package manager was interrupted and must be repaired first",
+			"dpkg --configure -a")
 	}
 	for _, p := range []struct {
 		name, asked string
@@ -61,14 +62,6 @@ func waitFor(holder string) string {
 			"apt-daily-upgrade.service): wait until they have finished, then run the command again"
 	}
 	return "wait until it has finished, then run the command again"
-}
-
-func interruptedManager(state host.ManagerState) Result {
-	detail := "the package manager was interrupted and must be repaired first"
-	if state.Unfinished != "" {
-		detail += ": " + state.Unfinished
-	}
-	return fail(failure.PackagesBroken, detail, "dpkg --configure -a").with("unfinished", state.Unfinished)
 }
 
 // held looks at a package that somebody keeps from changing. dpkg itself installs a file over a hold, and says nothing.
