@@ -31,6 +31,8 @@ except with --strict.`),
 	f.SortFlags = false
 	f.Var(wordsValue{to: &req.Only}, "only", "ids of the checks to run (default: all)")
 	f.Var(wordsValue{to: &req.Ignore}, "ignore", "ids of checks whose failure is only a warning")
+	f.StringVar(&req.SSMProfile, "ssm-profile", "", ssmProfileUsage)
+	f.BoolVar(&req.EnableGPU, "enable-gpu", false, "check what tasks with GPUs need, too")
 	f.BoolVar(&req.Strict, "strict", false, "fail on warnings too")
 	return cmd
 }

@@ -23,12 +23,16 @@ type registerOptions struct {
 	ecsAgentVersion, ssmAgentVersion string
 	tags, attributes, settings       []lifecycle.Pair
 	artifacts, keyring               string
-	agentEndpoint                    string
+	agentEndpoint, ssmProfile        string
+	enableGPU                        bool
 	noExec, noStart                  bool
 	ignore                           []string
 	waitTimeout                      time.Duration
 	dryRun, detailed, noRollback     bool
 }
+
+const ssmProfileUsage = "credentials profile that the SSM agent keeps for the ECS agent, " +
+	"where [default] is somebody's (default: as configured, else default)"
 
 func newRegister(a *app) *cobra.Command {
 	o := &registerOptions{waitTimeout: 5 * time.Minute}
@@ -63,6 +67,8 @@ activation's slot is spent: the same command goes on from there, without a token
 	f.Var(pairsValue{&o.attributes}, "attribute",
 		"attribute of the container instance; may be repeated; on a registered host it takes operator credentials")
 	f.Var(pairsValue{&o.settings}, "ecs-config", "setting for the ECS agent's configuration file; may be repeated")
+	f.StringVar(&o.ssmProfile, "ssm-profile", "", ssmProfileUsage)
+	f.BoolVar(&o.enableGPU, "enable-gpu", false, "let tasks use this host's NVIDIA GPUs; their driver must be there")
 	f.StringVar(&o.artifacts, "artifacts", "", "URL or folder with the agents' packages (default: AWS)")
 	f.StringVar(&o.keyring, "keyring", "", "file with further OpenPGP public keys, after AWS has rotated one")
 	f.StringVar(&o.agentEndpoint, "agent-endpoint", "",
@@ -124,7 +130,7 @@ func (a *app) registerRequest(cmd *cobra.Command, o *registerOptions) (lifecycle
 	req := lifecycle.RegisterRequest{
 		Activation: activation, Region: a.global.region, Cluster: o.cluster,
 		ECSAgentVersion: o.ecsAgentVersion, SSMAgentVersion: o.ssmAgentVersion,
-		Tags: o.tags, Attributes: o.attributes, Settings: o.settings,
+		Tags: o.tags, Attributes: o.attributes, Settings: o.settings, SSMProfile: o.ssmProfile, EnableGPU: o.enableGPU,
 		Artifacts: artifacts, Keyring: keyring, AgentEndpoint: o.agentEndpoint, EndpointURL: a.global.endpointURL,
 		NoExec: o.noExec, NoStart: o.noStart, Ignore: o.ignore, WaitTimeout: o.waitTimeout,
 		AcceptRisk: a.global.acceptRisk, DryRun: o.dryRun, DetailedExitcode: o.detailed, NoRollback: o.noRollback,

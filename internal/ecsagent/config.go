@@ -78,9 +78,9 @@ func (c Config) Cluster() string {
 func (c Config) Init(key string) string {
 	var value string
 	for _, file := range []*File{c.Instance, c.User} {
-		for _, a := range parseEnvironment(string(file.Bytes())) {
-			if a.key == key {
-				value = a.value
+		for _, a := range host.ParseEnvironmentFile(string(file.Bytes())) {
+			if a.Key == key {
+				value = a.Value
 			}
 		}
 	}

@@ -21,6 +21,7 @@ const (
 	DiskFull        Code = "disk_full"
 	ReadOnly        Code = "read_only"
 	ForeignProfile  Code = "foreign_credentials"
+	GPUUnusable     Code = "gpu_unusable"
 
 	ActivationInvalid  Code = "activation_invalid"
 	ActivationExpired  Code = "activation_expired"
@@ -51,6 +52,7 @@ const (
 	UnsupportedArch Code = "unsupported_arch"
 	NotBuilt        Code = "not_built"
 
+	SnapAgent          Code = "snap_agent"
 	InstanceInactive   Code = "instance_inactive"
 	TasksRunning       Code = "tasks_running"
 	RegisteredElsewere Code = "registered_elsewhere"
@@ -106,7 +108,8 @@ var Catalogue = map[Code]Entry{
 	PackageHeld:     {ExitPreflight, "a package that must change is held", "apt-mark unhold PACKAGE, or name its version", false},
 	DiskFull:        {ExitPreflight, "there is not enough room on the disk", "free space on the file system that is named, then run the command again", false},
 	ReadOnly:        {ExitPreflight, "a file or folder cannot be written", "make the path that is named writable (mount, attribute, mode), then run the command again", false},
-	ForeignProfile:  {ExitPreflight, "/root/.aws/credentials holds a default profile that the SSM agent would overwrite", "move that profile under another name, then run the command again", false},
+	ForeignProfile:  {ExitPreflight, "/root/.aws/credentials holds a default profile that the SSM agent would overwrite", "let SSM Agent write a profile of its own: --ssm-profile NAME; or move that profile under another name, then run the command again", false},
+	GPUUnusable:     {ExitPreflight, "GPUs are asked for, and the host lacks the driver or what gives them to containers", "install what the message names, or leave --enable-gpu out", false},
 
 	ActivationInvalid:  {ExitRefusedByAWS, "Systems Manager does not know this activation: wrong id, code or Region, deleted, or its slots are used up", "make a new activation in the right Region: anywhere activation create --cluster CLUSTER --token", false},
 	ActivationExpired:  {ExitRefusedByAWS, "the activation has expired", "make a new activation: anywhere activation create --cluster CLUSTER --token", false},
@@ -137,6 +140,7 @@ var Catalogue = map[Code]Entry{
 	UnsupportedArch: {ExitUnsupported, "ECS Anywhere exists for x86_64 and arm64 only", "use a 64-bit machine with a 64-bit system", false},
 	NotBuilt:        {ExitUnsupported, "anywhere does not do this on this platform yet", "anywhere platforms says what works", false},
 
+	SnapAgent:          {ExitRefused, "the SSM agent is a snap, which anywhere does not manage yet", "snap remove amazon-ssm-agent, then run the command again", false},
 	InstanceInactive:   {ExitRefused, "ECS has deregistered this instance and its state is still on the host", "stop ecs, move /var/lib/ecs/data/agent.db away, then run the command again", false},
 	TasksRunning:       {ExitRefused, "tasks run on this host that the command would orphan", "drain the instance first, or accept it: --accept-risk running-tasks", false},
 	RegisteredElsewere: {ExitRefused, "this host is registered to another cluster, account or Region", "anywhere move --cluster NEW", false},

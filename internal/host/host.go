@@ -159,6 +159,7 @@ type Package struct {
 type ManagerState struct {
 	Family      string // deb, rpm; empty when there is none that is known
 	LockedBy    string // "pid 123 (apt-get)" or "another process"; empty when free
+	ListsBy     string // who brings the lists of packages up to date, in the same words: only what needs them waits
 	Interrupted bool   // must be repaired before it does anything else
 	Unfinished  []UnfinishedPackage
 }

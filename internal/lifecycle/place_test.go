@@ -336,6 +336,8 @@ func TestKey(t *testing.T) {
 		"an attribute":        {Activation: token(), Attributes: []Pair{{"a", "b"}}},
 		"a setting":           {Activation: token(), Settings: []Pair{{"a", "b"}}},
 		"without ECS Exec":    {Activation: token(), NoExec: true},
+		"another profile":     {Activation: token(), SSMProfile: "ecs"},
+		"with GPUs":           {Activation: token(), EnableGPU: true},
 		"another endpoint":    {Activation: token(), AgentEndpoint: "http://lab"},
 		"a tag, other value":  {Activation: token(), Tags: []Pair{{"a", "c"}}},
 		"a tag, shifted form": {Activation: token(), Tags: []Pair{{"ab", ""}}},

@@ -5,13 +5,17 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/preflight"
+	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
 // PreflightRequest is what "anywhere preflight" was asked for.
 type PreflightRequest struct {
 	Only, Ignore []string
-	Strict       bool // warnings fail
+	Strict       bool   // warnings fail
+	SSMProfile   string // as a registration would be given it
+	EnableGPU    bool
 }
 
 // PreflightResult is the "result" of preflight's document.
@@ -39,7 +43,13 @@ func Preflight(ctx context.Context, d Deps, req PreflightRequest) (Report, error
 	if err := options.Validate(); err != nil {
 		return report, err
 	}
-	report.Checks = preflight.Run(ctx, preflight.All(), preflight.Subject{Host: d.Host.Reader}, options)
+	if req.SSMProfile != "" {
+		if err := ssmagent.CheckProfile(req.SSMProfile); err != nil {
+			return report, failure.Wrap(failure.Usage, err, "--ssm-profile")
+		}
+	}
+	subject := preflight.Subject{Host: d.Host.Reader, Profile: req.SSMProfile, GPU: req.EnableGPU}
+	report.Checks = preflight.Run(ctx, preflight.All(), subject, options)
 	if ctx.Err() != nil {
 		return report, context.Cause(ctx)
 	}

@@ -28,6 +28,8 @@ type RegisterRequest struct {
 	Tags            []Pair // ECS_CONTAINER_INSTANCE_TAGS
 	Attributes      []Pair // ECS_INSTANCE_ATTRIBUTES, of the first registration only
 	Settings        []Pair // --ecs-config KEY=VALUE
+	SSMProfile      string // the credentials profile that SSM Agent keeps; "" is the one that it is told to keep
+	EnableGPU       bool   // tasks may use the host's GPUs
 
 	Artifacts     string // --artifacts: URL or absolute folder
 	Keyring       string // --keyring: file with further public keys
@@ -92,6 +94,9 @@ func Register(ctx context.Context, d Deps, req RegisterRequest) (Report, error) 
 			return r.report(ctx, engine.Outcome{}), err
 		}
 		defer release()
+	}
+	if err := r.refuseSnap(ctx); err != nil {
+		return r.report(ctx, engine.Outcome{}), err
 	}
 	if err := r.settle(ctx); err != nil {
 		return r.report(ctx, engine.Outcome{}), err

@@ -146,7 +146,24 @@ func (r *registration) saveCredentials(ctx context.Context, tx *engine.Tx) error
 	if err != nil {
 		return err
 	}
-	return tx.WriteFile(ctx, BackupDir+"/root-aws-credentials-"+r.deps.RunID, bytes.NewReader(text), 0o600)
+	return tx.WriteFile(ctx, r.credentialsCopy(), bytes.NewReader(text), 0o600)
+}
+
+// saveOthersCredentials does so where the SSM agent is about to write a profile that it has not kept so far: on a host that
+// was registered before, nobody has made a copy.
+func (r *registration) saveOthersCredentials(ctx context.Context, tx *engine.Tx) error {
+	credentials, err := ssmagent.ReadCredentials(tx.Reader(), r.profile)
+	if err != nil || credentials.Ours {
+		return err
+	}
+	if _, err := tx.Reader().Files.Lstat(r.credentialsCopy()); !missing(err) {
+		return err // this run has registered the host, and made one then
+	}
+	return r.saveCredentials(ctx, tx)
+}
+
+func (r *registration) credentialsCopy() string {
+	return BackupDir + "/root-aws-credentials-" + r.deps.RunID
 }
 
 // ssmStart starts the SSM agent as the managed node and waits until it has written credentials: the ECS agent lives on
@@ -170,6 +187,9 @@ func (r *registration) ssmStart() engine.Step {
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
 			begun := tx.Reader().Now()
+			if err := r.saveOthersCredentials(ctx, tx); err != nil {
+				return err
+			}
 			if err := r.start(ctx, tx, ssmagent.UnitName, r.ssmInputs); err != nil {
 				return err
 			}

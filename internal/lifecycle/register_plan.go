@@ -30,6 +30,9 @@ func (r *registration) plan() engine.Plan {
 		r.ecsConfig(),
 		r.ecsDropIn(),
 	}
+	if r.req.EnableGPU {
+		steps = append(steps, r.ecsGPU())
+	}
 	if r.resumed != nil {
 		steps = append([]engine.Step{r.repairPackages()}, steps...)
 	}
@@ -182,15 +185,17 @@ func (r *registration) fetchOnce(ctx context.Context, ref artifact.Ref) (artifac
 }
 
 // ssmConfig keeps the SSM agent from taking the host for an EC2 instance, from its very first start on: its package
-// starts it at once, unregistered. A registered host's file is left alone unless endpoints are asked for.
+// starts it at once, unregistered. A registered host's file is left alone unless endpoints or a profile are asked for.
 func (r *registration) ssmConfig() engine.Step {
-	settings := ssmagent.Settings{SSMEndpoint: r.endpoint.SSM, MDSEndpoint: r.endpoint.EC2Messages, MGSEndpoint: r.endpoint.SSMMessages}
+	settings := ssmagent.Settings{
+		SSMEndpoint: r.endpoint.SSM, MDSEndpoint: r.endpoint.EC2Messages, MGSEndpoint: r.endpoint.SSMMessages, ShareProfile: r.profile,
+	}
 	return r.fileStep(fileStep{
 		id: "ssm.config", title: "Configure the SSM agent", path: ssmagent.ConfigPath, mode: 0o600,
 		claims: []string{"/etc/amazon", "/etc/amazon/ssm"},
 		wanted: func(reader host.Reader, old []byte) ([]byte, error) {
 			identity, err := ssmagent.ReadIdentity(reader)
-			if err != nil || identity.Registered() && settings == (ssmagent.Settings{}) {
+			if err != nil || identity.Registered() && settings == (ssmagent.Settings{ShareProfile: r.profile}) && r.req.SSMProfile == "" {
 				return old, err
 			}
 			return ssmagent.SetConfig(old, settings)
@@ -398,6 +403,9 @@ func (r *registration) ecsConfig() engine.Step {
 			if err != nil {
 				return nil, err
 			}
+			if value, ok := config.User.Get(ecsagent.KeyGPU); ok && r.req.EnableGPU && value != "true" {
+				config.User.Unset(ecsagent.KeyGPU) // it would win over the line that waits for the devices: ecsGPU
+			}
 			for _, s := range r.settings(config) {
 				if config.Agent(s.Key) == s.Value && config.Init(s.Key) == s.Value {
 					continue // it is so already, in whichever file
@@ -426,6 +434,9 @@ func (r *registration) settings(config ecsagent.Config) []Pair {
 		// An EC2 role must never win over the credentials that SSM Agent maintains, whatever answers as metadata service.
 		{ecsagent.KeyNoMetadata, "true"},
 	}
+	if r.profile != "" {
+		settings = append(settings, Pair{ecsagent.KeyProfile, r.profile})
+	}
 	if r.endpoint.ECS != "" {
 		settings = append(settings, Pair{ecsagent.KeyEndpoint, r.endpoint.ECS})
 	}
@@ -436,6 +447,25 @@ func (r *registration) settings(config ecsagent.Config) []Pair {
 		settings = append(settings, Pair{ecsagent.KeyTags, jsonObject(r.req.Tags)})
 	}
 	return append(settings, r.req.Settings...)
+}
+
+// ecsGPU turns the agent's GPU support on in the file of which ecs-init waits for the devices, up to 30 seconds, and without
+// them starts the agent without GPUs; from the operator's file it would take the setting as it is (facts: ecs-agent section
+// 6.1). A line in that one that says true already is its author's choice.
+func (r *registration) ecsGPU() engine.Step {
+	return r.fileStep(fileStep{
+		id: "ecs.gpu", title: "Turn on GPUs for tasks", path: ecsagent.InstanceConfigPath, mode: 0o600,
+		wanted: func(reader host.Reader, old []byte) ([]byte, error) {
+			config, err := ecsagent.ReadConfig(reader)
+			if err != nil || config.Agent(ecsagent.KeyGPU) == "true" {
+				return old, err
+			}
+			if err := config.Instance.Set(ecsagent.KeyGPU, "true"); err != nil {
+				return nil, err
+			}
+			return config.Instance.Bytes(), nil
+		},
+	})
 }
 
 // ecsDropIn keeps systemd from restarting an agent that ended for good: the deb's unit would, every ten seconds.

@@ -47,6 +47,7 @@ type registration struct {
 	region   string
 	account  string // empty when nothing says which
 	cluster  string // name
+	profile  string // in which SSM Agent keeps its credentials; empty is default, with nothing to configure
 	row      platform.Row
 	endpoint preflight.Endpoints
 	source   *artifact.Source
@@ -92,6 +93,11 @@ func (r *registration) subject() preflight.Subject {
 	s := preflight.Subject{
 		Host: r.deps.Host.Reader, Mutating: true, Resuming: r.resumed != nil,
 		Region: r.region, Cluster: r.cluster, Endpoints: r.endpoint, Artifacts: r.req.Artifacts,
+		Profile: r.profile, GPU: r.req.EnableGPU, Settings: map[string]string{},
+		ECSAgent: explicit(r.req.ECSAgentVersion), SSMAgent: explicit(r.req.SSMAgentVersion),
+	}
+	for _, p := range r.req.Settings {
+		s.Settings[p.Key] = p.Value
 	}
 	if r.req.Activation != nil {
 		s.ActivationID = r.req.Activation.ActivationID
@@ -139,6 +145,11 @@ func (r *registration) settle(ctx context.Context) error {
 	if err := r.settlePlace(identity, config); err != nil {
 		return err
 	}
+	ssm, err := ssmagent.ReadConfig(reader)
+	if err != nil {
+		return err
+	}
+	r.profile = preflight.AgentProfile(r.req.SSMProfile, ssm, config, identity.Registered())
 	if r.endpoint, err = parseEndpoints(r.req.AgentEndpoint, r.req.EndpointURL); err != nil {
 		return err
 	}
@@ -153,6 +164,18 @@ func (r *registration) settle(ctx context.Context) error {
 	r.fetched = map[artifact.Ref]*fetch{}
 	r.settled = true
 	return nil
+}
+
+// refuseSnap refuses a host whose SSM agent is a snap. That is no matter of a check that could be ignored: the deb's own
+// script refuses to be installed beside it (facts: ssm-agent section 5.2).
+func (r *registration) refuseSnap(ctx context.Context) error {
+	snap, err := ssmagent.SnapInstalled(ctx, r.deps.Host.Reader)
+	if err != nil || !snap {
+		return err
+	}
+	return failure.New(failure.SnapAgent, "the SSM agent is installed as a snap, which anywhere does not manage yet: its deb cannot be installed beside it").
+		WithEvidence("%s, or its program below /snap/amazon-ssm-agent", ssmagent.SnapUnit).
+		WithRemedy("snap remove amazon-ssm-agent, then run the command again")
 }
 
 // place is where a host is to be registered. Empty fields are not said.
@@ -275,9 +298,11 @@ func (r *registration) key() string {
 		Region, Cluster, ECS, SSM, Endpoint string
 		Tags, Attributes, Settings          []Pair
 		NoExec                              bool
+		Profile                             string `json:",omitempty"` // a journal of before it was there keeps its key
+		GPU                                 bool   `json:",omitempty"`
 	}{
 		r.region, r.cluster, r.req.ECSAgentVersion, r.req.SSMAgentVersion, r.req.AgentEndpoint,
-		r.req.Tags, r.req.Attributes, r.req.Settings, r.req.NoExec,
+		r.req.Tags, r.req.Attributes, r.req.Settings, r.req.NoExec, r.req.SSMProfile, r.req.EnableGPU,
 	})
 	if err != nil { // strings always marshal
 		panic(err)

@@ -3,7 +3,12 @@ package preflight
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -11,17 +16,25 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/docker"
 	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
 const (
 	nodeID = "mi-0123456789abcdef0"
 	gib    = 1 << 30
+
+	kernelRelease = "6.1.0-30-amd64"
+	thisMachineID = "6f1f0a4a0c5d4b0d9a3f6a2d0f4e8b11"
 )
+
+// checkTime is when the checks look.
+var checkTime = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // machine is a host of files, with what does not live in files beside them. As newMachine makes it, every check passes.
 type machine struct {
@@ -51,9 +64,12 @@ func newMachine(t testing.TB) *machine {
 		},
 	}
 	m.write("/etc/os-release", "ID=debian\nVERSION_ID=\"12\"\nNAME=\"Debian GNU/Linux\"\nPRETTY_NAME=\"Debian 12\"\n")
-	m.write("/etc/machine-id", "6f1f0a4a0c5d4b0d9a3f6a2d0f4e8b11\n")
+	m.write("/etc/machine-id", thisMachineID+"\n")
 	m.write("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory hugetlb pids\n")
 	m.write("/usr/bin/dockerd", "")
+	m.memory(4096, 3000)
+	m.write("/proc/sys/kernel/osrelease", kernelRelease+"\n")
+	m.write("/lib/modules/"+kernelRelease+"/modules.dep", "")
 	return m
 }
 
@@ -64,6 +80,16 @@ func (m *machine) write(path, content string) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
+}
+
+// memory writes /proc/meminfo, in MiB.
+func (m *machine) memory(total, available int) {
+	m.write("/proc/meminfo", fmt.Sprintf("MemTotal:       %d kB\nMemFree:         1 kB\nMemAvailable:   %d kB\n", total<<10, available<<10))
+}
+
+// install has a package installed.
+func (m *machine) install(name, version string) {
+	m.packages[name] = host.Package{Name: name, Version: version, Installed: true}
 }
 
 func (m *machine) mode(path string, mode fs.FileMode) {
@@ -97,7 +123,7 @@ func (m *machine) reader() host.Reader {
 	}
 	return host.Reader{
 		Files: dir, Packages: packages{m}, Units: units{m}, Kernel: host.NewKernel(dir), Dial: dial,
-		Now: func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) }, Self: m.self,
+		Now: func() time.Time { return checkTime }, Self: m.self,
 	}
 }
 
@@ -146,8 +172,39 @@ func (p packages) State() (host.ManagerState, error)         { return p.m.manage
 
 type units struct{ m *machine }
 
-func (u units) Unit(_ context.Context, name string) (host.Unit, error) { return u.m.units[name], nil }
-func (u units) Available(context.Context) error                        { return u.m.systemd }
+func (u units) Unit(_ context.Context, name string) (host.Unit, error) {
+	return u.m.units[name], u.m.systemd
+}
+func (u units) Available(context.Context) error { return u.m.systemd }
+
+// privateKey is a managed node's, made once for all tests: it takes a while.
+var privateKey = sync.OnceValue(func() string {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return base64.StdEncoding.EncodeToString(x509.MarshalPKCS1PrivateKey(key))
+})
+
+// managedNode makes the machine managed node id, in eu-central-1, whose agent has got credentials and runs.
+func (m *machine) managedNode(id string) {
+	m.t.Helper()
+	m.write(ssmagent.ManifestPath, fmt.Sprintf(`{"RegistrationKey":%q,"InstanceFingerprint":%q}`, ssmagent.KeyPath, ssmagent.FingerprintPath))
+	m.write(ssmagent.KeyPath, fmt.Sprintf(`{"instanceID":%q,"region":"eu-central-1","privateKey":%q,"privateKeyType":"Rsa"}`, id, privateKey()))
+	m.write(ssmagent.FingerprintPath, fmt.Sprintf(
+		`{"fingerprint":"5661d4d5-f8c3-47cb-9234-12001b839a40","similarityThreshold":40,"hardwareHash":{"machine-id":%q}}`, thisMachineID+"\n"))
+	m.write(ssmagent.RegistrationPath, fmt.Sprintf(`{"ManagedInstanceID":%q,"Region":"eu-central-1"}`, id))
+	sharing(m, "ASIAIOSFODNN7EXAMPLE")
+	m.install(ssmagent.Package, "3.3.4108.0-1")
+	m.runs(ssmagent.UnitName)
+}
+
+// runs has a unit up for an hour.
+func (m *machine) runs(name string) {
+	m.units[name] = host.Unit{
+		Name: name, Loaded: true, Active: "active", Sub: "running", Enabled: "enabled", ActiveSince: checkTime.Add(-time.Hour),
+	}
+}
 
 // check runs one check.
 func (m *machine) check(id string, s Subject) Result {

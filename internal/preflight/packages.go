@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -23,21 +24,63 @@ func packagesManager(_ context.Context, s Subject) Result {
 	case state.Family == "":
 		return fail(failure.UnsupportedOS, "there is no package manager that anywhere knows", "anywhere platforms")
 	case state.LockedBy != "":
-		return fail(failure.PackagesLocked, "the package manager is locked by "+state.LockedBy,
-			"wait until it has finished, then run the command again").with("lockedBy", state.LockedBy)
+		return fail(failure.PackagesLocked, "the package manager is locked by "+state.LockedBy, waitFor(state.LockedBy)).
+			with("lockedBy", state.LockedBy)
 	case state.Interrupted && !s.Resuming && !onlyReinstalls(state): // what our own run left, it finishes itself
 		return interruptedManager(state)
 	}
-	for _, name := range ours {
-		p, err := s.Host.Packages.Package(name)
+	for _, p := range []struct {
+		name, asked string
+		bad         func(string) (string, bool)
+	}{
+		{ssmagent.Package, s.SSMAgent, ssmagent.KnownBad}, {ecsagent.Package, s.ECSAgent, ecsagent.KnownBad},
+	} {
+		there, err := s.Host.Packages.Package(p.name)
 		if err != nil {
 			return broken(err)
 		}
-		if p.Held && !p.Installed {
-			return fail(failure.PackageHeld, name+" is held and not installed", "apt-mark unhold "+name).with("package", name)
+		if r := held(there, p.name, p.asked, p.bad); r.Status != Pass {
+			return r.with("package", p.name).with("version", there.Version)
 		}
 	}
-	return pass("%s is free and whole", state.Family).with("family", state.Family)
+	r := pass("%s is free and whole", state.Family)
+	if state.ListsBy != "" {
+		r.Detail += "; " + state.ListsBy + " brings its lists of packages up to date"
+		if s.Docker { // apt-get does not wait for that lock
+			r = warn("the lists of packages are locked by "+state.ListsBy+": Docker cannot be installed meanwhile",
+				waitFor(state.ListsBy))
+		}
+	}
+	return r.with("family", state.Family).with("listsLockedBy", state.ListsBy)
+}
+
+// waitFor is the remedy for a lock; Debian's and Ubuntu's automatic updates hold it for minutes after a boot. A process's
+// name has 15 characters.
+func waitFor(holder string) string {
+	if strings.Contains(holder, "unattended-upgr") || strings.Contains(holder, "apt.systemd.dai") {
+		return "these are the system's automatic updates (systemctl status unattended-upgrades apt-daily.service " +
+			"apt-daily-upgrade.service): wait until they have finished, then run the command again"
+	}
+	return "wait until it has finished, then run the command again"
+}
+
+// held looks at a package that somebody keeps from changing. dpkg itself installs a file over a hold, and says nothing.
+func held(there host.Package, name, asked string, bad func(string) (string, bool)) Result {
+	why, isBad := bad(there.Version)
+	other := asked != "" && there.Version != asked && !strings.HasPrefix(there.Version, asked+"-")
+	unhold := "apt-mark unhold " + name
+	switch {
+	case !there.Held:
+		return pass("")
+	case !there.Installed:
+		return fail(failure.PackageHeld, name+" is held and not installed", unhold)
+	case other:
+		return warn(fmt.Sprintf("%s is held at %s, and %s is asked for, which would be installed over the hold",
+			name, there.Version, asked), unhold+", or leave the version flag out")
+	case isBad:
+		return warn(fmt.Sprintf("%s is held at %s, which is replaced all the same: %s", name, there.Version, why), unhold)
+	}
+	return pass("")
 }
 
 // ours are the packages that a registration installs, whatever is left of them.

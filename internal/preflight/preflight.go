@@ -47,7 +47,11 @@ type Subject struct {
 	Host     host.Reader
 	Mutating bool   // a verb that will change the host asks, not "anywhere preflight"
 	Resuming bool   // the verb goes on with its own unfinished operation
-	Profile  string // the credentials profile that SSM Agent is to write; empty is default
+	Profile  string // the credentials profile that SSM Agent is to write; empty is the one that it is told to write
+
+	ECSAgent string            // the agents' versions that are asked for; empty keeps those that are installed, else
+	SSMAgent string            // takes the latest
+	Settings map[string]string // of the ECS agent, that will stand above those that it has
 
 	Region       string    // where the host is, or is to be, registered
 	Cluster      string    // its name

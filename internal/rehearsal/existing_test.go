@@ -27,7 +27,11 @@ var (
 
 func (s *stage) write(t *testing.T, name, text string) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(s.machine.root, name), []byte(text), 0o600); err != nil {
+	local := filepath.Join(s.machine.root, name)
+	if err := os.MkdirAll(filepath.Dir(local), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(local, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
