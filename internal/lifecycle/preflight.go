@@ -5,13 +5,19 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/anywhere-ecs/anywhere/internal/control"
+	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/preflight"
+	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
 // PreflightRequest is what "anywhere preflight" was asked for.
 type PreflightRequest struct {
 	Only, Ignore []string
 	Strict       bool // warnings fail
+
+	Region, Cluster, ActivationID string // where the host is to be registered, and with what; empty: as it is
 }
 
 // PreflightResult is the "result" of preflight's document.
@@ -39,7 +45,11 @@ func Preflight(ctx context.Context, d Deps, req PreflightRequest) (Report, error
 	if err := options.Validate(); err != nil {
 		return report, err
 	}
-	report.Checks = preflight.Run(ctx, preflight.All(), preflight.Subject{Host: d.Host.Reader}, options)
+	subject, err := req.subject(d)
+	if err != nil {
+		return report, err
+	}
+	report.Checks = preflight.Run(ctx, preflight.All(), subject, options)
 	if ctx.Err() != nil {
 		return report, context.Cause(ctx)
 	}
@@ -59,5 +69,34 @@ func Preflight(ctx context.Context, d Deps, req PreflightRequest) (Report, error
 	report.Warnings = preflight.Warnings(report.Checks)
 	report.Message = fmt.Sprintf("%d passed, %d warnings, %d failed, %d skipped",
 		count[preflight.Pass], count[preflight.Warn], count[preflight.Fail], count[preflight.Skip])
-	return report, preflight.Verdict(report.Checks, req.Strict)
+	err = preflight.Verdict(report.Checks, req.Strict)
+	if f := failure.Of(err); f != nil && f.Entry().Exit == failure.ExitRefusedByAWS {
+		f.Code = failure.PreflightFailed // this command does not need what AWS refuses; a check failed
+	}
+	return report, err
+}
+
+// subject is this host, with its own registration where the request names no other.
+func (req PreflightRequest) subject(d Deps) (preflight.Subject, error) {
+	s := preflight.Subject{Host: d.Host.Reader, Region: req.Region, Cluster: req.Cluster, ActivationID: req.ActivationID}
+	var there place
+	if req.Cluster != "" {
+		ref, err := control.ParseCluster(req.Cluster)
+		if err != nil {
+			return s, err
+		}
+		there = place{ref.Region, ref.Account, ref.Name}
+	}
+	if req.Region != "" && there.region != "" && req.Region != there.region {
+		return s, failure.New(failure.Usage, "--region is %s and --cluster is in %s", req.Region, there.region)
+	}
+	// What cannot be read is told by the checks that read it.
+	identity, _ := ssmagent.ReadIdentity(d.Host.Reader)
+	if config, err := ecsagent.ReadConfig(d.Host.Reader); err == nil {
+		there.region = first(there.region, req.Region, identity.Region, config.Agent(ecsagent.KeyRegion))
+		there.cluster = first(there.cluster, ecsagent.ClusterName(config.Agent(ecsagent.KeyCluster)))
+	}
+	s.Region, s.Cluster = there.region, there.cluster
+	s.Remote = &remote{deps: d, region: there.region, account: there.account}
+	return s, nil
 }

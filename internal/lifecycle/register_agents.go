@@ -33,23 +33,27 @@ func (r *registration) ssmIdentity() engine.Step {
 				return engine.Obs{State: engine.Pending, Detail: "register with Systems Manager in " + r.region}, nil
 			case verdict == ssmagent.Sound, verdict == ssmagent.Unknown:
 				return engine.Obs{State: engine.OK, Detail: identity.InstanceID}, nil
-			case r.replaces(identity):
+			case r.replaces(ctx, identity):
 				return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("replace %s: %s", identity.InstanceID, why)}, nil
 			}
 			return engine.Obs{}, refuseIdentity(identity, verdict, why)
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
-			token := r.req.Activation
+			token := r.given()
 			if err := r.saveCredentials(ctx, tx); err != nil {
 				return err
 			}
 			id, err := ssmagent.Register(ctx, tx, ssmagent.Registration{ActivationID: token.ActivationID, Code: token.Code, Region: r.region})
+			r.dropActivation(ctx) // used up or not, nobody else shall have it
 			if err != nil {
 				return err
 			}
 			return r.own(ctx, tx, func(record *Record) {
 				record.Registration = &OwnedRegistration{
 					ManagedInstanceID: id, ActivationID: token.ActivationID, Region: r.region, Account: r.account, Cluster: r.cluster,
+				}
+				if r.deleted {
+					record.Registration.Deleted = r.deps.RunID
 				}
 			})
 		},
@@ -58,35 +62,23 @@ func (r *registration) ssmIdentity() engine.Step {
 
 // assess reads the identity and judges it.
 func assess(ctx context.Context, reader host.Reader) (ssmagent.Identity, ssmagent.Verdict, string, error) {
-	identity, err := ssmagent.ReadIdentity(reader)
-	if err != nil {
-		return identity, "", "", err
-	}
-	machine, err := reader.Files.ReadFile(ssmagent.MachineIDPath)
-	if err != nil && !missing(err) {
-		return identity, "", "", err
-	}
-	unit, err := reader.Units.Unit(ctx, ssmagent.UnitName)
-	if err != nil {
-		return identity, "", "", err
-	}
-	recent, err := ssmagent.ReadRecent(reader, identity.InstanceID)
-	if err != nil {
-		return identity, "", "", err
-	}
-	verdict, why := ssmagent.Assess(identity, string(machine), unit, recent, reader.Now())
-	return identity, verdict, why, nil
+	return ssmagent.Judge(ctx, reader)
 }
 
 // replaces reports whether this run may give up an identity that does not work any more: the operator said so, there is
 // an activation for a new one, and the new one is not made yet.
-func (r *registration) replaces(identity ssmagent.Identity) bool {
-	if !r.accepts("replace-identity") || r.req.Activation == nil {
+func (r *registration) replaces(ctx context.Context, identity ssmagent.Identity) bool {
+	if !r.accepts("replace-identity") {
 		return false
+	}
+	token := r.given()
+	if token == nil {
+		_, err := r.remote.connect(ctx)
+		return err == nil // one can be made
 	}
 	record, err := readRecord(r.deps.Host.Reader)
 	made := err == nil && record.Registration != nil && record.Registration.ManagedInstanceID == identity.InstanceID &&
-		record.Registration.ActivationID == r.req.Activation.ActivationID
+		record.Registration.ActivationID == token.ActivationID
 	return !made
 }
 
@@ -101,20 +93,18 @@ func refuseIdentity(identity ssmagent.Identity, verdict ssmagent.Verdict, why st
 		WithRemedy("give it up and register anew: the same command with a new activation and --accept-risk replace-identity")
 }
 
-// needActivation refuses to begin what could not be ended: a host without an identity needs an activation that is good.
-func (r *registration) needActivation(ctx context.Context) error {
-	identity, verdict, _, err := assess(ctx, r.deps.Host.Reader)
-	if err != nil {
+// needActivation refuses to begin what could not be ended: a host without an identity needs an activation that is good,
+// or an operator who can make one.
+func (r *registration) needActivation(ctx context.Context, pins map[string]string) error {
+	pins[pinActivation] = strings.Join(r.strays, ",")
+	_, wanted, err := r.wantsIdentity(ctx, r.deps.Host.Reader)
+	if err != nil || !wanted {
 		return err
 	}
-	whole := identity.Registered() && (verdict == ssmagent.Sound || verdict == ssmagent.Unknown)
 	token := r.req.Activation
 	switch {
-	case whole:
-		return nil
 	case token == nil:
-		return failure.New(failure.Usage, "this host is not registered with Systems Manager, and no activation was given").
-			WithRemedy("give one: --token -, or --activation-id ID with --activation-code-file FILE")
+		return r.needOperator(ctx, pins)
 	case !token.Expires.IsZero() && r.deps.Host.Now().After(token.Expires):
 		return failure.New(failure.ActivationExpired, "the token's activation expired at %s", token.Expires.Format(time.RFC3339)).
 			WithEvidence("this machine's clock says %s", r.deps.Host.Now().UTC().Format(time.RFC3339))

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/artifact"
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -52,11 +53,20 @@ type registration struct {
 	source   *artifact.Source
 	pins     map[string]string
 	resumed  *engine.Operation // the unfinished registration that this run goes on with
+	remote   *remote
+
+	made    *control.Token // the activation that this run made for itself
+	dropped bool           // and tried to delete
+	deleted bool           // and did
+	strays  []string       // earlier runs of the operation whose activations may be left
+	owed    []string
+	creates bool // the plan has the step that makes an activation
 
 	warnings []string
 	checks   []preflight.Result
 	arn      ecsagent.InstanceARN // of the last verification that held
 	arnText  string
+	node     string    // the managed node of the last report
 	ecsSince time.Time // when this run started the ECS agent
 	deadline time.Time // for the agents to connect; set by the first wait
 
@@ -91,6 +101,10 @@ func (r *registration) subject() preflight.Subject {
 	if r.req.Activation != nil {
 		s.ActivationID = r.req.Activation.ActivationID
 	}
+	if r.remote != nil {
+		s.Remote = r.remote
+	}
+	s.Replacing = r.accepts("replace-identity")
 	return s
 }
 
@@ -143,6 +157,7 @@ func (r *registration) settle() error {
 	if err := r.settleVersions(identity); err != nil {
 		return err
 	}
+	r.remote = &remote{deps: r.deps, region: r.region, account: r.account}
 	r.pins = map[string]string{pinRegion: r.region, pinCluster: r.cluster, pinAccount: r.account}
 	r.fetched = map[artifact.Ref]*fetch{}
 	r.settled = true
@@ -293,9 +308,10 @@ func (r *registration) key() string {
 		Region, Cluster, ECS, SSM, Endpoint string
 		Tags, Attributes, Settings          []Pair
 		NoExec                              bool
+		Name, Role                          string `json:",omitempty"`
 	}{
 		r.region, r.cluster, r.req.ECSAgentVersion, r.req.SSMAgentVersion, r.req.AgentEndpoint,
-		r.req.Tags, r.req.Attributes, r.req.Settings, r.req.NoExec,
+		r.req.Tags, r.req.Attributes, r.req.Settings, r.req.NoExec, r.req.Name, r.req.Role,
 	})
 	if err != nil { // strings always marshal
 		panic(err)
@@ -361,14 +377,15 @@ func explicit(version string) string {
 // accepts reports whether the operator accepted a named risk.
 func (r *registration) accepts(risk string) bool { return slices.Contains(r.req.AcceptRisk, risk) }
 
-// first is the first of values that is not empty.
-func first(values ...string) string {
+// first is the first of values that is not empty or zero.
+func first[T comparable](values ...T) T {
+	var zero T
 	for _, v := range values {
-		if v != "" {
+		if v != zero {
 			return v
 		}
 	}
-	return ""
+	return zero
 }
 
 // sameVersion compares a version with what was asked for: 1.105.1 names 1.105.1-1.
