@@ -186,6 +186,22 @@ func (e *Emulator) SetInstanceStatus(arn, status string) {
 	}
 }
 
+// RemoveCluster makes ECS forget a cluster. An unknown one is passed over.
+func (e *Emulator) RemoveCluster(name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.clusters, name)
+}
+
+// SetUsed sets how many registrations of an activation are used. An unknown id is passed over.
+func (e *Emulator) SetUsed(id string, n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if a := e.activations[id]; a != nil {
+		a.used = n
+	}
+}
+
 // Deregister makes Systems Manager forget a managed node. An unknown id is passed over.
 func (e *Emulator) Deregister(id string) {
 	e.mu.Lock()

@@ -94,5 +94,5 @@ func clusterThere(ctx context.Context, s Subject) Result {
 	if err != nil {
 		return unasked(err)
 	}
-	return pass("%s is ACTIVE in %s", ref.Name, s.Region).with("cluster", ref.Name).with("region", s.Region)
+	return pass("%s is ACTIVE", ref.Name).with("cluster", ref.Name).with("region", s.Region)
 }
