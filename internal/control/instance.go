@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
@@ -91,7 +90,6 @@ func instanceOf(i ecstypes.ContainerInstance) Instance {
 type Node struct {
 	ID           string // mi-…
 	Ping         string // Online, ConnectionLost or Inactive
-	LastPing     time.Time
 	Computer, IP string // as its agent last told them
 }
 
@@ -114,7 +112,7 @@ func (o *Operator) Node(ctx context.Context, id string) (n Node, found bool, err
 	for _, i := range out.InstanceInformationList {
 		if aws.ToString(i.InstanceId) == id {
 			return Node{
-				ID: id, Ping: string(i.PingStatus), LastPing: aws.ToTime(i.LastPingDateTime).UTC(),
+				ID: id, Ping: string(i.PingStatus),
 				Computer: aws.ToString(i.ComputerName), IP: aws.ToString(i.IPAddress),
 			}, true, nil
 		}

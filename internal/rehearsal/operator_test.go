@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
 	"github.com/anywhere-ecs/anywhere/internal/emulator"
@@ -247,7 +248,7 @@ func TestWhatAWSSaysOfANewRegistration(t *testing.T) {
 		t.Parallel()
 		s := attended(t)
 		s.fault(emulator.FaultNodeOffline)
-		d := s.run(t, joins, "--wait-timeout", "20s")
+		d := s.run(t, joins, "--wait-timeout", "5s")
 		if d.RC != 5 || d.Error.Code != string(failure.NotConfirmed) || !d.Changed || len(d.Error.Kept) > 0 || d.Error.RolledBack ||
 			d.Result.Verified != "local" {
 			t.Fatalf("%+v", d)
@@ -257,12 +258,78 @@ func TestWhatAWSSaysOfANewRegistration(t *testing.T) {
 			t.Errorf("and again: %+v", again)
 		}
 	})
-	t.Run("the operator is another account's", func(t *testing.T) {
+	t.Run("a contradiction keeps all and is named", func(t *testing.T) {
 		t.Parallel()
 		s := attended(t)
-		s.anotherToken()
-		d := s.run(t, line{args: []string{"register", "--token", "-", "--cluster", cluster}, token: true, operator: true})
-		if d.RC != 0 || d.Result.Verified != "aws" {
+		if d := s.run(t, joins); d.RC != 0 {
+			t.Fatalf("%+v", d)
+		}
+		node := s.aws.Nodes()[0].ID
+		s.aws.Deregister(node) // its credentials live on, so that neither agent notices
+		d := s.run(t, joins, "--ecs-config", "ECS_LOGLEVEL=debug", "--wait-timeout", "30s")
+		if d.RC != 8 || d.Error.Code != string(failure.NodeUnknown) || !d.Changed || d.Result.Verified != "local" ||
+			!slices.Contains(d.Error.Kept, "managed node "+node) || !strings.Contains(d.Error.Remedy, "replace-identity") {
+			t.Errorf("%+v", d)
+		}
+	})
+}
+
+// leftBehind is a stage on which a run has ended half-way and its activation could not be deleted.
+func leftBehind(t *testing.T) *stage {
+	t.Helper()
+	s := attended(t, "ssm:DeleteActivation")
+	s.fault(emulator.FaultActivationInvalid)
+	d := s.run(t, joins, "--no-rollback")
+	if d.RC != 8 || len(s.aws.Activations()) != 1 || len(d.Result.Owed) != 1 {
+		t.Fatalf("%+v\nleft: %+v", d, s.aws.Activations())
+	}
+	s.aws.ClearFault(emulator.FaultActivationInvalid)
+	s.may("nothing:Else")
+	return s
+}
+
+// The activation of a run that was killed is found by the run's id, and deleted by whoever goes on or undoes.
+func TestWhatAKilledRunLeavesIsDeleted(t *testing.T) {
+	undo := line{args: []string{"rollback"}}
+	t.Run("by the same command", func(t *testing.T) {
+		t.Parallel()
+		s := leftBehind(t)
+		other, _ := s.aws.AddActivation(1, time.Now().Add(time.Hour)) // somebody else's
+		d := s.run(t, joins)
+		if left := s.aws.Activations(); d.RC != 0 || d.Result.Verified != "aws" || len(d.Result.Owed) > 0 || len(left) != 1 || left[0].ID != other {
+			t.Errorf("%+v\nleft: %+v", d, left)
+		}
+	})
+	t.Run("by rollback", func(t *testing.T) {
+		t.Parallel()
+		s := leftBehind(t)
+		with := undo
+		with.operator = true
+		d := s.run(t, with, "--endpoint-url", s.aws.URL())
+		if d.RC != 0 || len(d.Result.Owed) > 0 || len(s.aws.Activations()) > 0 {
+			t.Errorf("%+v\nleft: %+v", d, s.aws.Activations())
+		}
+	})
+	t.Run("it is owed where there are no credentials", func(t *testing.T) {
+		t.Parallel()
+		s := leftBehind(t)
+		d := s.run(t, undo)
+		if d.RC != 0 || len(d.Result.Owed) != 1 || !strings.HasPrefix(d.Result.Owed[0], "aws ssm delete-activation --region eu-west-1 ") ||
+			!strings.Contains(d.Result.Owed[0], s.aws.Activations()[0].Description) || len(d.Warnings) != 1 {
+			t.Errorf("%+v", d)
+		}
+	})
+	t.Run("what was deleted is not owed", func(t *testing.T) {
+		t.Parallel()
+		s := attended(t)
+		s.fault(emulator.FaultClusterMissing) // past the registration
+		if d := s.run(t, joins, "--wait-timeout", "20s"); d.RC != 8 || len(d.Result.Owed) > 0 || len(s.aws.Activations()) > 0 {
+			t.Fatalf("%+v", d)
+		}
+		s.aws.ClearFault(emulator.FaultClusterMissing)
+		alone := joins
+		alone.operator = false
+		if d := s.run(t, alone); d.RC != 0 || len(d.Result.Owed) > 0 || d.Result.Verified != "local" || len(d.Warnings) > 0 {
 			t.Errorf("%+v", d)
 		}
 	})
