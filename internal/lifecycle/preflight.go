@@ -94,7 +94,9 @@ func (req PreflightRequest) subject(d Deps) (preflight.Subject, error) {
 	identity, _ := ssmagent.ReadIdentity(d.Host.Reader)
 	if config, err := ecsagent.ReadConfig(d.Host.Reader); err == nil {
 		there.region = first(there.region, req.Region, identity.Region, config.Agent(ecsagent.KeyRegion))
-		there.cluster = first(there.cluster, ecsagent.ClusterName(config.Agent(ecsagent.KeyCluster)))
+		if configured := config.Agent(ecsagent.KeyCluster); there.cluster == "" && configured != "" {
+			there.cluster = ecsagent.ClusterName(configured)
+		}
 	}
 	s.Region, s.Cluster = there.region, there.cluster
 	s.Remote = &remote{deps: d, region: there.region, account: there.account}

@@ -69,7 +69,7 @@ func existingClone(ctx context.Context, s Subject) Result {
 // clonesSeen asks AWS for a second machine of the same identity. That it cannot be asked is not told here: other checks
 // do.
 func clonesSeen(ctx context.Context, s Subject, identity ssmagent.Identity) Result {
-	instances, err := s.Remote.InstancesOf(ctx, s.Cluster, identity.InstanceID)
+	instances, err := s.Remote.InstancesOf(ctx, orElse(s.Cluster, "default"), identity.InstanceID)
 	if err != nil {
 		return pass("%s is this machine's, as far as can be seen here; ECS was not asked", identity.InstanceID)
 	}
