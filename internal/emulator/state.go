@@ -211,11 +211,12 @@ func (e *Emulator) Deregister(id string) {
 	}
 }
 
-// Activation is an activation without its code.
+// Activation is an activation, with the code that AWS tells only once.
 type Activation struct {
-	ID, Role, Name, Description string
-	Limit, Used                 int
-	Created, Expires            time.Time
+	ID, Code, Role, Name, Description string
+
+	Limit, Used      int
+	Created, Expires time.Time
 }
 
 // Activations returns the activations, oldest first.
@@ -224,7 +225,7 @@ func (e *Emulator) Activations() []Activation {
 	defer e.mu.Unlock()
 	out := []Activation{}
 	for _, a := range e.activations {
-		out = append(out, Activation{a.id, a.role, a.name, a.description, a.limit, a.used, a.created, a.expires})
+		out = append(out, Activation{a.id, a.code, a.role, a.name, a.description, a.limit, a.used, a.created, a.expires})
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Created.Before(out[j].Created) })
 	return out
