@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -59,7 +60,7 @@ func Load(ctx context.Context, a Access) (aws.Config, error) {
 	switch {
 	case errors.As(err, &absent):
 		return cfg, failure.New(failure.Usage, "--profile (or AWS_PROFILE): there is no AWS profile %q", absent.Profile).
-			WithEvidence("looked in %s", strings.Join(absent.Filename, ", ")).
+			WithEvidence("looked in %s", strings.Join(sharedFiles(), " and ")).
 			WithRemedy("aws configure list-profiles shows those that there are")
 	case err != nil:
 		return cfg, failure.Wrap(failure.CredentialsInvalid, err, "read the AWS configuration").
@@ -69,6 +70,18 @@ func Load(ctx context.Context, a Access) (aws.Config, error) {
 		cfg.Credentials = nil
 	}
 	return cfg, nil
+}
+
+// sharedFiles are the files in which the SDK looks for profiles. Its own error leaves them out.
+func sharedFiles() []string {
+	env, err := config.NewEnvConfig()
+	if err != nil { // of another variable
+		env = config.EnvConfig{}
+	}
+	return []string{
+		cmp.Or(env.SharedConfigFile, config.DefaultSharedConfigFilename()),
+		cmp.Or(env.SharedCredentialsFile, config.DefaultSharedCredentialsFilename()),
+	}
 }
 
 // Connection says how an operator's calls travel.

@@ -275,8 +275,9 @@ func TestLoad(t *testing.T) {
 		t.Errorf("--region does not beat the profile's: %s, %v", region, err)
 	}
 	_, _, err := load(Access{Profile: "nowhere"})
-	if !failure.Is(err, failure.Usage) || !strings.Contains(err.Error(), "nowhere") {
-		t.Errorf("a profile that is not there: %v", err)
+	if !failure.Is(err, failure.Usage) || !strings.Contains(err.Error(), "nowhere") ||
+		failure.Of(err).Evidence != "looked in "+filepath.Join(home, "config")+" and "+filepath.Join(home, "credentials") {
+		t.Errorf("a profile that is not there: %+v", err)
 	}
 	if _, _, err := load(Access{}); err == nil {
 		t.Error("there are no credentials, and some were found")

@@ -55,13 +55,10 @@ func TestAnOperatorOnTheHost(t *testing.T) {
 	}
 	r.killed()
 	release()
-	h.WriteFile("/dev/shm/code", []byte(left[0].Code+"\n"), 0o600)
-	const find = "grep -rlsF -D skip -f /dev/shm/code /var /etc /root /run /tmp; rm /dev/shm/code"
-	if found := h.MustShell(find); found != "" {
-		t.Errorf("the activation's code is in %s", found)
-	}
-	if found := h.MustShell("grep -rlsF " + operatorSecret + " /var /etc /run /tmp || :"); found != "" {
-		t.Errorf("the operator's key is in %s", found)
+	h.WriteFile("/dev/shm/secrets", []byte(left[0].Code+"\n"+operatorSecret+"\n"), 0o600) // systemd logs command lines
+	const find = "grep -rlsF -D skip -f /dev/shm/secrets /var /etc /root /run /tmp; rm /dev/shm/secrets"
+	if found := h.MustShell(find); found != "/root/.aws/credentials" { // the test's own
+		t.Errorf("the activation's code or the operator's key is in %s", found)
 	}
 	defer releaseAll(h)()
 	res := h.Run(s.attended("admin", "--name", "web 1"))
