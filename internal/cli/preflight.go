@@ -18,14 +18,23 @@ func newPreflight(a *app) *cobra.Command {
 		Aliases: []string{"check"},
 		Short:   "Check whether this host can become an external instance",
 		Long: long(`
-Runs all checks at once and changes nothing. It works without root: what needs root is skipped, with the reason. Each
+Runs all checks at once and changes nothing. With an operator's credentials AWS is asked too, for the cluster and the
+activation. It works without root: what needs root is skipped, with the reason. Each
 finding says what was seen and, if something is wrong, what to type. Exits 3 when a check failed; warnings do not fail,
 except with --strict.`),
 		Example: `  sudo anywhere preflight
   anywhere preflight --only os.release,docker.version -o json
   anywhere preflight --ignore docker.daemon --strict`,
 		Args: none,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.runPreflight(cmd, *req) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			req.Region = a.global.region
+			if req.ActivationID != "" {
+				if err := checkActivationID("--activation-id", req.ActivationID); err != nil {
+					return err
+				}
+			}
+			return a.runPreflight(cmd, *req)
+		},
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
@@ -33,6 +42,10 @@ except with --strict.`),
 	f.Var(wordsValue{to: &req.Ignore}, "ignore", "ids of checks whose failure is only a warning")
 	f.StringVar(&req.SSMProfile, "ssm-profile", "", ssmProfileUsage)
 	f.BoolVar(&req.EnableGPU, "enable-gpu", false, "check what tasks with GPUs need, too")
+	f.StringVar(&req.Cluster, "cluster", "",
+		"ECS cluster to look for with an operator's credentials, by name or ARN (default: this host's)")
+	f.StringVar(&req.ActivationID, "activation-id", "", "activation to look for with an operator's credentials")
+	notInConfig(f, "activation-id", "an activation is good for one registration")
 	f.BoolVar(&req.Strict, "strict", false, "fail on warnings too")
 	return cmd
 }

@@ -41,6 +41,7 @@ const (
 	Throttled        Code = "throttled"
 	AWSUnavailable   Code = "aws_unavailable"
 	ConnectTimeout   Code = "connect_timeout"
+	NotConfirmed     Code = "not_confirmed"
 	ArtifactMissing  Code = "artifact_missing"
 	ArtifactDownload Code = "artifact_download"
 
@@ -129,6 +130,7 @@ var Catalogue = map[Code]Entry{
 	Throttled:        {ExitNetwork, "AWS asked to slow down", "wait a minute, then run the command again", true},
 	AWSUnavailable:   {ExitNetwork, "AWS answered with a server error", "run the command again", true},
 	ConnectTimeout:   {ExitNetwork, "the ECS agent did not register in time", "run the same command again; it goes on where it was", true},
+	NotConfirmed:     {ExitNetwork, "the ECS agent has registered, and ECS or Systems Manager did not show it connected in time", "run the same command again; nothing was undone", true},
 	ArtifactMissing:  {ExitNetwork, "an artifact is not where it should be", "check the version and the Region, or the --artifacts location", false},
 	ArtifactDownload: {ExitNetwork, "an artifact could not be downloaded whole", "run the command again; what was downloaded is kept", true},
 

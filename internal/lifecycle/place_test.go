@@ -46,7 +46,7 @@ func settled(m *machine, r *registration) error {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	return r.settlePlace(identity, config)
+	return r.settlePlace(m.t.Context(), identity, config)
 }
 
 func TestSettlePlace(t *testing.T) {

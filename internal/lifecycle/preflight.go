@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/anywhere-ecs/anywhere/internal/control"
+	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/preflight"
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
@@ -16,6 +18,8 @@ type PreflightRequest struct {
 	Strict       bool   // warnings fail
 	SSMProfile   string // as a registration would be given it
 	EnableGPU    bool
+
+	Region, Cluster, ActivationID string // where the host is to be registered, and with what; empty: as it is
 }
 
 // PreflightResult is the "result" of preflight's document.
@@ -48,7 +52,10 @@ func Preflight(ctx context.Context, d Deps, req PreflightRequest) (Report, error
 			return report, failure.Wrap(failure.Usage, err, "--ssm-profile")
 		}
 	}
-	subject := preflight.Subject{Host: d.Host.Reader, Profile: req.SSMProfile, GPU: req.EnableGPU}
+	subject, err := req.subject(d)
+	if err != nil {
+		return report, err
+	}
 	report.Checks = preflight.Run(ctx, preflight.All(), subject, options)
 	if ctx.Err() != nil {
 		return report, context.Cause(ctx)
@@ -69,5 +76,39 @@ func Preflight(ctx context.Context, d Deps, req PreflightRequest) (Report, error
 	report.Warnings = preflight.Warnings(report.Checks)
 	report.Message = fmt.Sprintf("%d passed, %d warnings, %d failed, %d skipped",
 		count[preflight.Pass], count[preflight.Warn], count[preflight.Fail], count[preflight.Skip])
-	return report, preflight.Verdict(report.Checks, req.Strict)
+	err = preflight.Verdict(report.Checks, req.Strict)
+	if f := failure.Of(err); f != nil && f.Entry().Exit == failure.ExitRefusedByAWS {
+		f.Code = failure.PreflightFailed // this command does not need what AWS refuses; a check failed
+	}
+	return report, err
+}
+
+// subject is this host, with its own registration where the request names no other.
+func (req PreflightRequest) subject(d Deps) (preflight.Subject, error) {
+	s := preflight.Subject{
+		Host: d.Host.Reader, Region: req.Region, Cluster: req.Cluster, ActivationID: req.ActivationID,
+		Profile: req.SSMProfile, GPU: req.EnableGPU,
+	}
+	var there place
+	if req.Cluster != "" {
+		ref, err := control.ParseCluster(req.Cluster)
+		if err != nil {
+			return s, err
+		}
+		there = place{ref.Region, ref.Account, ref.Name}
+	}
+	if req.Region != "" && there.region != "" && req.Region != there.region {
+		return s, failure.New(failure.Usage, "--region is %s and --cluster is in %s", req.Region, there.region)
+	}
+	// What cannot be read is told by the checks that read it.
+	identity, _ := ssmagent.ReadIdentity(d.Host.Reader)
+	if config, err := ecsagent.ReadConfig(d.Host.Reader); err == nil {
+		there.region = first(there.region, req.Region, identity.Region, config.Agent(ecsagent.KeyRegion))
+		if configured := config.Agent(ecsagent.KeyCluster); there.cluster == "" && configured != "" {
+			there.cluster = ecsagent.ClusterName(configured)
+		}
+	}
+	s.Region, s.Cluster = there.region, there.cluster
+	s.Remote = &remote{deps: d, region: there.region, account: there.account}
+	return s, nil
 }

@@ -33,7 +33,7 @@ func (r *registration) ssmIdentity() engine.Step {
 				return engine.Obs{State: engine.Unknown, Detail: identity.Hidden + ", once the identity store is mended"}, nil
 			case !identity.Registered():
 				return engine.Obs{State: engine.Pending, Detail: "register with Systems Manager in " + r.region}, nil
-			case r.replaces(identity):
+			case r.replaces(ctx, identity):
 				return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("replace %s: %s", identity.InstanceID, why)}, nil
 			case verdict == ssmagent.Sound, verdict == ssmagent.Unknown:
 				return engine.Obs{State: engine.OK, Detail: identity.InstanceID}, nil
@@ -41,7 +41,7 @@ func (r *registration) ssmIdentity() engine.Step {
 			return engine.Obs{}, refuseIdentity(identity, verdict, why)
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
-			token := r.req.Activation
+			token := r.given()
 			if err := r.saveCredentials(ctx, tx); err != nil {
 				return err
 			}
@@ -49,12 +49,16 @@ func (r *registration) ssmIdentity() engine.Step {
 				return err
 			}
 			id, err := ssmagent.Register(ctx, tx, ssmagent.Registration{ActivationID: token.ActivationID, Code: token.Code, Region: r.region})
+			r.dropActivation(ctx) // used up or not, nobody else shall have it
 			if err != nil {
 				return err
 			}
 			return r.own(ctx, tx, func(record *Record) {
 				record.Registration = &OwnedRegistration{
 					ManagedInstanceID: id, ActivationID: token.ActivationID, Region: r.region, Account: r.account, Cluster: r.cluster,
+				}
+				if r.deleted {
+					record.Registration.Deleted = r.deps.RunID
 				}
 			})
 		},
@@ -63,39 +67,37 @@ func (r *registration) ssmIdentity() engine.Step {
 
 // assess reads the identity and judges it.
 func assess(ctx context.Context, reader host.Reader) (ssmagent.Identity, ssmagent.Verdict, string, error) {
-	identity, err := ssmagent.ReadIdentity(reader)
-	if err != nil {
-		return identity, "", "", err
-	}
-	machine, err := reader.Files.ReadFile(ssmagent.MachineIDPath)
-	if err != nil && !missing(err) {
-		return identity, "", "", err
-	}
-	unit, err := reader.Units.Unit(ctx, ssmagent.UnitName)
-	if err != nil {
-		return identity, "", "", err
-	}
-	recent, err := ssmagent.ReadRecent(reader, identity.InstanceID)
-	if err != nil {
-		return identity, "", "", err
-	}
-	verdict, why := ssmagent.Assess(identity, string(machine), unit, recent, reader.Now())
-	return identity, verdict, why, nil
+	return ssmagent.Judge(ctx, reader)
 }
 
 // replaces reports whether this run gives up the identity that is there: the operator said so, there is an activation for
-// a new one, and the new one is not made yet. Then it also gives up one that works as far as can be seen here: a copy of a
-// machine with the same machine-id cannot be told from the original.
-func (r *registration) replaces(identity ssmagent.Identity) bool {
-	if !r.accepts("replace-identity") || r.req.Activation == nil {
+// a new one or one can be made, and the new one is not made yet. With an activation that was given it also gives up one
+// that works as far as can be seen here, for a copy of a machine with the same machine-id cannot be told from the
+// original. Without one only an identity that does not work is given up: the same command again must change nothing.
+func (r *registration) replaces(ctx context.Context, identity ssmagent.Identity) bool {
+	if !r.accepts("replace-identity") {
 		return false
+	}
+	token := r.given()
+	if token == nil {
+		return identity.Hidden == "" && r.replacesBroken(ctx)
 	}
 	record, err := readRecord(r.deps.Host.Reader)
 	made := err == nil && record.Registration != nil && record.Registration.ManagedInstanceID == identity.InstanceID &&
-		record.Registration.ActivationID == r.req.Activation.ActivationID
+		record.Registration.ActivationID == token.ActivationID
 	// Killed between the registration and its line in the record: the key tells.
 	made = made || r.resumed != nil && identity.Registered() && identity.KeyCreated.After(r.resumed.Started)
 	return !made
+}
+
+// replacesBroken is for a run that makes its own activation.
+func (r *registration) replacesBroken(ctx context.Context) bool {
+	_, verdict, _, err := assess(ctx, r.deps.Host.Reader)
+	if err != nil || verdict == ssmagent.Sound || verdict == ssmagent.Unknown {
+		return false
+	}
+	_, err = r.remote.connect(ctx)
+	return err == nil
 }
 
 func refuseIdentity(identity ssmagent.Identity, verdict ssmagent.Verdict, why string) error {
@@ -115,21 +117,18 @@ func refuseIdentity(identity ssmagent.Identity, verdict ssmagent.Verdict, why st
 	return f.WithEvidence("%s and %s", ssmagent.FingerprintPath, ssmagent.MachineIDPath)
 }
 
-// needActivation refuses to begin what could not be ended: a host without an identity needs an activation that is good.
-func (r *registration) needActivation(ctx context.Context) error {
-	identity, verdict, why, err := assess(ctx, r.deps.Host.Reader)
-	if err != nil {
+// needActivation refuses to begin what could not be ended: a host without an identity needs an activation that is good,
+// or an operator who can make one.
+func (r *registration) needActivation(ctx context.Context, pins map[string]string) error {
+	pins[pinActivation] = strings.Join(r.strays, ",")
+	_, why, wanted, err := r.wantsIdentity(ctx, r.deps.Host.Reader)
+	if err != nil || !wanted {
 		return err
 	}
-	whole := identity.Registered() && (verdict == ssmagent.Sound || verdict == ssmagent.Unknown)
 	token := r.req.Activation
 	switch {
-	case r.mends, whole && !r.replaces(identity):
-		return nil
 	case token == nil:
-		return failure.New(failure.Usage, "this host is not registered with Systems Manager, and no activation was given").
-			WithEvidence("%s", why).
-			WithRemedy("give one: --token -, or --activation-id ID with --activation-code-file FILE")
+		return r.needOperator(ctx, why, pins)
 	case !token.Expires.IsZero() && r.deps.Host.Now().After(token.Expires):
 		return failure.New(failure.ActivationExpired, "the token's activation expired at %s", token.Expires.Format(time.RFC3339)).
 			WithEvidence("this machine's clock says %s", r.deps.Host.Now().UTC().Format(time.RFC3339))

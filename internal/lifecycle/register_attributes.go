@@ -56,12 +56,12 @@ func (r *registration) operatorFor(ctx context.Context) (*control.Operator, erro
 	byHand := fmt.Sprintf("name an operator's profile with --profile; or leave --attribute out, and where there are such credentials: "+
 		"aws ecs put-attributes --region %s --cluster %s --attributes %s", r.region, r.cluster, strings.Join(calls, " "))
 	const why = "--attribute: this host is registered, and its attributes can only be changed with an operator's credentials"
-	if r.deps.Operator == nil {
-		return nil, failure.New(failure.CredentialsInvalid, why).WithRemedy("%s", byHand)
-	}
-	operator, err := r.deps.Operator(ctx, r.region)
-	if err == nil {
+	operator, err := r.remote.connect(ctx)
+	switch {
+	case err == nil:
 		return operator, nil
+	case none(err):
+		return nil, failure.New(failure.CredentialsInvalid, why).WithEvidence("%s", err).WithRemedy("%s", byHand)
 	}
 	f := *failure.Of(err)
 	f.Message, f.Err = why+": "+f.Message, err

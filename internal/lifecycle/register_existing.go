@@ -19,13 +19,13 @@ const pinOwed = "owed-instance"
 const regionChange = "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere-deregistration.html"
 
 // givesUp reports whether this operation gives up the host's identity, and the ECS agent's state with it.
-func (r *registration) givesUp(identity ssmagent.Identity) bool {
-	return r.replaces(identity) || r.resumed != nil && r.resumed.Pins[pinStale] != ""
+func (r *registration) givesUp(ctx context.Context, identity ssmagent.Identity) bool {
+	return r.replaces(ctx, identity) || r.resumed != nil && r.resumed.Pins[pinStale] != ""
 }
 
 // settleIdentity refuses another Region than the managed node's, and another account where the record knows the node's.
-func (r *registration) settleIdentity(identity ssmagent.Identity) error {
-	if !identity.Registered() || r.givesUp(identity) {
+func (r *registration) settleIdentity(ctx context.Context, identity ssmagent.Identity) error {
+	if !identity.Registered() || r.givesUp(ctx, identity) {
 		return nil
 	}
 	if identity.Region != r.region {
@@ -49,9 +49,9 @@ func (r *registration) settleIdentity(identity ssmagent.Identity) error {
 
 // settleBinding refuses another cluster than the one that the ECS agent's state is bound to. The state decides, not the
 // configuration: the agent will not run with a configuration that says otherwise.
-func (r *registration) settleBinding(identity ssmagent.Identity, config ecsagent.Config) error {
+func (r *registration) settleBinding(ctx context.Context, identity ssmagent.Identity, config ecsagent.Config) error {
 	reader := r.deps.Host.Reader
-	if !ecsagent.Bound(reader) || r.givesUp(identity) {
+	if !ecsagent.Bound(reader) || r.givesUp(ctx, identity) {
 		return nil
 	}
 	binding, err := ecsagent.ReadBinding(reader)
@@ -154,8 +154,8 @@ func deregisterCall(instance string) string {
 		arn.Region, first(arn.Cluster, "default"), instance)
 }
 
-// owed are the calls to AWS that this operation leaves to be made.
-func (r *registration) owed() []string {
+// owedInstance is the call to AWS that is left to be made for a container instance that the host has given up.
+func (r *registration) owedInstance() []string {
 	calls := []string{}
 	if instance := r.pins[pinOwed]; instance != "" && instance != r.arnText {
 		calls = append(calls, deregisterCall(instance))

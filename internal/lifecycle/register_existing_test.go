@@ -56,7 +56,7 @@ func TestReplaces(t *testing.T) {
 		}
 		identity, err := ssmagent.ReadIdentity(r.deps.Host.Reader)
 		identity.KeyCreated = test.created
-		if got := r.replaces(identity); err != nil || got != test.want {
+		if got := r.replaces(t.Context(), identity); err != nil || got != test.want {
 			t.Errorf("%s: %v, %v", test.name, got, err)
 		}
 	}
@@ -98,7 +98,7 @@ func TestWhatAReplacedIdentityLeaves(t *testing.T) {
 			want = append(want, "aws ecs deregister-container-instance --region eu-central-1 --cluster shop --container-instance "+
 				instanceARN(account, region, "shop")+" --force")
 		}
-		if got := r.owed(); !slices.Equal(got, want) {
+		if got := r.owedInstance(); !slices.Equal(got, want) {
 			t.Errorf("%s: owed is %q, want %q", test.name, got, want)
 		}
 		warning := strings.Join(r.warnings, "\n")
@@ -232,7 +232,7 @@ func TestSettleAttributes(t *testing.T) {
 		}
 		r := m.registration(RegisterRequest{Region: region, Cluster: "shop", Attributes: []Pair{{"rack", "a 7"}}})
 		if test.operator != nil {
-			r.deps.Operator = func(context.Context, string) (*control.Operator, error) { return test.operator() }
+			r.deps.HostOperator = func(context.Context, string, string) (*control.Operator, error) { return test.operator() }
 		}
 		err := r.settle(t.Context())
 		if (test.code != "") != (err != nil) || err != nil && !failure.Is(err, test.code) {

@@ -33,6 +33,10 @@ func (r *registration) plan() engine.Plan {
 	if r.req.EnableGPU {
 		steps = append(steps, r.ecsGPU())
 	}
+	gate := "ssm.config"
+	if r.creates {
+		steps, gate = append([]engine.Step{r.activation()}, steps...), "activation"
+	}
 	if r.resumed != nil {
 		steps = append([]engine.Step{r.repairPackages()}, steps...)
 	}
@@ -50,7 +54,7 @@ func (r *registration) plan() engine.Plan {
 	steps = append(steps, r.recordStep())
 	return engine.Plan{
 		Verb: verbRegister, Key: r.key(), Pins: r.pins, Resolve: r.resolve, Steps: steps,
-		Gate: "ssm.config", Commit: "ssm.identity",
+		Gate: gate, Commit: "ssm.identity",
 	}
 }
 
@@ -73,7 +77,7 @@ func (r *registration) resolve(ctx context.Context, pins map[string]string) erro
 	if err := r.check(ctx); err != nil {
 		return err
 	}
-	if err := r.needActivation(ctx); err != nil {
+	if err := r.needActivation(ctx, pins); err != nil {
 		return err
 	}
 	if err := r.resolveState(ctx, pins); err != nil {

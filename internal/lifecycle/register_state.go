@@ -114,7 +114,7 @@ func (r *registration) resolveState(ctx context.Context, pins map[string]string)
 		return err
 	}
 	works := identity.Registered() && (verdict == ssmagent.Sound || verdict == ssmagent.Unknown)
-	replaced := r.replaces(identity) || !works && !r.mends
+	replaced := r.replaces(ctx, identity) || !works && !r.mends
 	if replaced {
 		if err := r.warnOfLeftovers(ctx, identity, verdict, pins); err != nil {
 			return err

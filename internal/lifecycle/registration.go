@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/artifact"
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -53,6 +54,14 @@ type registration struct {
 	source   *artifact.Source
 	pins     map[string]string
 	resumed  *engine.Operation // the unfinished registration that this run goes on with
+	remote   *remote
+
+	made    *control.Token // the activation that this run made for itself
+	dropped bool           // and tried to delete
+	deleted bool           // and did
+	strays  []string       // earlier runs of the operation whose activations may be left
+	owed    []string
+	creates bool // the plan has the step that makes an activation
 
 	binding    ecsagent.Binding     // of the ECS agent's state
 	bound      ecsagent.InstanceARN // the container instance in it that is in the wanted place; empty when there is none
@@ -63,6 +72,7 @@ type registration struct {
 	checks   []preflight.Result
 	arn      ecsagent.InstanceARN // of the last verification that held
 	arnText  string
+	node     string    // the managed node of the last report
 	ecsSince time.Time // when this run started the ECS agent
 	deadline time.Time // for the agents to connect; set by the first wait
 
@@ -102,6 +112,10 @@ func (r *registration) subject() preflight.Subject {
 	if r.req.Activation != nil {
 		s.ActivationID = r.req.Activation.ActivationID
 	}
+	if r.remote != nil {
+		s.Remote = r.remote
+	}
+	s.Replacing = r.accepts("replace-identity")
 	return s
 }
 
@@ -142,7 +156,7 @@ func (r *registration) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.settlePlace(identity, config); err != nil {
+	if err := r.settlePlace(ctx, identity, config); err != nil {
 		return err
 	}
 	ssm, err := ssmagent.ReadConfig(reader)
@@ -159,7 +173,7 @@ func (r *registration) settle(ctx context.Context) error {
 	if err := r.settleVersions(identity); err != nil {
 		return err
 	}
-	r.mends = identity.Hidden != "" && !r.replaces(identity)
+	r.mends = identity.Hidden != "" && !r.replaces(ctx, identity)
 	r.pins = map[string]string{pinRegion: r.region, pinCluster: r.cluster, pinAccount: r.account}
 	r.fetched = map[artifact.Ref]*fetch{}
 	r.settled = true
@@ -217,7 +231,7 @@ func (req RegisterRequest) place() (place, error) {
 
 // settlePlace decides on Region, account and cluster: what was said, else an unfinished registration's, then the host's
 // own, then the default.
-func (r *registration) settlePlace(identity ssmagent.Identity, config ecsagent.Config) error {
+func (r *registration) settlePlace(ctx context.Context, identity ssmagent.Identity, config ecsagent.Config) error {
 	said, err := r.req.place()
 	if err != nil {
 		return err
@@ -236,10 +250,11 @@ func (r *registration) settlePlace(identity ssmagent.Identity, config ecsagent.C
 	}
 	r.account = first(said.account, before[pinAccount])
 	r.cluster = first(said.cluster, before[pinCluster], ecsagent.ClusterName(config.Cluster()))
-	if err := r.settleIdentity(identity); err != nil {
+	r.remote = &remote{deps: r.deps, region: r.region, account: r.account}
+	if err := r.settleIdentity(ctx, identity); err != nil {
 		return err
 	}
-	return r.settleBinding(identity, config)
+	return r.settleBinding(ctx, identity, config)
 }
 
 // settleVersions refuses versions that are known to be bad, and another version than the installed one on a host that is
@@ -300,9 +315,10 @@ func (r *registration) key() string {
 		NoExec                              bool
 		Profile                             string `json:",omitempty"` // a journal of before it was there keeps its key
 		GPU                                 bool   `json:",omitempty"`
+		Name, Role                          string `json:",omitempty"`
 	}{
 		r.region, r.cluster, r.req.ECSAgentVersion, r.req.SSMAgentVersion, r.req.AgentEndpoint,
-		r.req.Tags, r.req.Attributes, r.req.Settings, r.req.NoExec, r.req.SSMProfile, r.req.EnableGPU,
+		r.req.Tags, r.req.Attributes, r.req.Settings, r.req.NoExec, r.req.SSMProfile, r.req.EnableGPU, r.req.Name, r.req.Role,
 	})
 	if err != nil { // strings always marshal
 		panic(err)
@@ -368,14 +384,15 @@ func explicit(version string) string {
 // accepts reports whether the operator accepted a named risk.
 func (r *registration) accepts(risk string) bool { return slices.Contains(r.req.AcceptRisk, risk) }
 
-// first is the first of values that is not empty.
-func first(values ...string) string {
+// first is the first of values that is not empty or zero.
+func first[T comparable](values ...T) T {
+	var zero T
 	for _, v := range values {
-		if v != "" {
+		if v != zero {
 			return v
 		}
 	}
-	return ""
+	return zero
 }
 
 // sameVersion compares a version with what was asked for: 1.105.1 names 1.105.1-1.

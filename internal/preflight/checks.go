@@ -7,5 +7,5 @@ const ecsAnywhereDocs = "https://docs.aws.amazon.com/AmazonECS/latest/developerg
 // All are the checks, in the order in which they are shown.
 func All() []Check {
 	return slices.Concat(machineChecks(), diskChecks(), memoryChecks(), kernelChecks(), dockerChecks(), packageChecks(),
-		credentialChecks(), existingChecks(), gpuChecks())
+		credentialChecks(), existingChecks(), operatorChecks(), gpuChecks())
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
@@ -24,6 +25,9 @@ func osReleaseOf(m *machine, id, version, name string) {
 	m.write("/etc/os-release",
 		fmt.Sprintf("ID=%s\nVERSION_ID=%q\nNAME=%q\nPRETTY_NAME=%q\n", id, version, name, name+" "+version))
 }
+
+// Machine ids: that of newMachine, and another.
+const thisMachine, otherMachine = "6f1f0a4a0c5d4b0d9a3f6a2d0f4e8b11", "00000000000000000000000000000000"
 
 const longTermKey = "[default]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = not-a-real-secret\n"
 
@@ -491,6 +495,58 @@ var cases = []struct {
 	{id: "gpu", name: "no toolkit", subject: Subject{Settings: map[string]string{ecsagent.KeyGPU: "true"}},
 		change: func(m *machine) { nvidia(m); m.remove("/usr/bin/nvidia-container-runtime-hook") },
 		status: Fail, code: failure.GPUUnusable, detail: "there is no nvidia-container-toolkit", remedy: "then systemctl restart docker"},
+
+	{id: "existing.clone", name: "no node", status: Pass, detail: "no managed node"},
+	{id: "existing.clone", name: "this machine's", change: func(m *machine) { m.registered(thisMachine) },
+		status: Pass, detail: "as far as can be seen here"},
+	{id: "existing.clone", name: "another machine's", change: func(m *machine) { m.registered(otherMachine) },
+		status: Fail, code: failure.PreflightFailed, detail: "machine-id " + otherMachine, remedy: "replace-identity"},
+	{id: "existing.clone", name: "another machine's, which is given up", subject: Subject{Replacing: true},
+		change: func(m *machine) { m.registered(otherMachine) }, status: Warn, detail: "given up", remedy: "replace-identity"},
+	{id: "existing.clone", name: "seen once", change: func(m *machine) { m.registered(thisMachine) },
+		subject: Subject{Remote: aws{instances: []control.Instance{{ARN: "a", Connected: true}, {ARN: "b"}},
+			node: &control.Node{Computer: "web-1.example.org"}}}, status: Pass, detail: "connected 1 times"},
+	{id: "existing.clone", name: "connected twice", change: func(m *machine) { m.registered(thisMachine) },
+		subject: Subject{Remote: aws{instances: []control.Instance{{ARN: "a", Connected: true}, {ARN: "b", Connected: true}}}},
+		status:  Fail, code: failure.PreflightFailed, detail: nodeID + " connected 2 times", remedy: "find the copy"},
+	{id: "existing.clone", name: "seen under another name", change: func(m *machine) {
+		m.registered(thisMachine)
+		m.write("/etc/hostname", "web-1\n")
+	}, subject: Subject{Remote: aws{node: &control.Node{Computer: "web-2.example.org", IP: "10.0.0.2"}}},
+		status: Warn, detail: "as web-2.example.org (10.0.0.2), and this machine is web-1", remedy: "find the copy"},
+	{id: "existing.clone", name: "seen under its own name", change: func(m *machine) {
+		m.registered(thisMachine)
+		m.write("/etc/hostname", "WEB-1\n")
+	}, subject: Subject{Remote: aws{node: &control.Node{Computer: "web-1.example.org"}}}, status: Pass, detail: "connected 0 times"},
+	{id: "existing.clone", name: "AWS cannot be asked", change: func(m *machine) { m.registered(thisMachine) },
+		subject: Subject{Remote: aws{err: control.ErrNoOperator}}, status: Pass, detail: "ECS was not asked"},
+
+	{id: "activation", name: "none", status: Skip, detail: "--activation-id"},
+	{id: "activation", name: "no operator", subject: Subject{ActivationID: "x"}, status: Skip, detail: "AWS_PROFILE"},
+	{id: "activation", name: "no credentials", subject: Subject{ActivationID: "x", Remote: aws{err: control.ErrNoOperator}},
+		status: Skip, detail: "AWS_PROFILE"},
+	{id: "activation", name: "offline", subject: Subject{ActivationID: "x", Remote: aws{}, Offline: true},
+		status: Skip, detail: "--offline"},
+	{id: "activation", name: "good", subject: Subject{ActivationID: "x", Remote: aws{activation: &control.Activation{Limit: 3, Used: 1, Role: "r"}}},
+		status: Pass, detail: "2 of 3 registrations left"},
+	{id: "activation", name: "not there", subject: Subject{ActivationID: "x", Region: "eu-west-1", Cluster: "shop", Remote: aws{}},
+		status: Fail, code: failure.ActivationInvalid, detail: "no activation x in eu-west-1", remedy: "create --cluster shop"},
+	{id: "activation", name: "expired", subject: Subject{ActivationID: "x", Remote: aws{activation: &control.Activation{Limit: 1, Expired: true}}},
+		status: Fail, code: failure.ActivationExpired, detail: "expired at", remedy: "anywhere activation create"},
+	{id: "activation", name: "used up", subject: Subject{ActivationID: "x", Remote: aws{activation: &control.Activation{Limit: 1, Used: 1}}},
+		status: Fail, code: failure.ActivationUsedUp, detail: "all 1 registrations", remedy: "anywhere activation create"},
+	{id: "activation", name: "denied", subject: Subject{ActivationID: "x",
+		Remote: aws{err: failure.New(failure.AccessDenied, "denied").WithRemedy("allow it")}},
+		status: Warn, detail: "could not be asked: denied", remedy: "allow it"},
+
+	{id: "cluster", name: "none", status: Skip, detail: "--cluster"},
+	{id: "cluster", name: "no operator", subject: Subject{Cluster: "shop"}, status: Skip, detail: "AWS_PROFILE"},
+	{id: "cluster", name: "there", subject: Subject{Cluster: "shop", Remote: aws{}}, status: Pass, detail: "shop is ACTIVE"},
+	{id: "cluster", name: "not there", subject: Subject{Cluster: "arn:aws:ecs:eu-west-1:111122223333:cluster/shop",
+		Remote: aws{cluster: failure.New(failure.ClusterNotFound, "shop is INACTIVE").WithRemedy("make it")}},
+		status: Fail, code: failure.ClusterNotFound, detail: "INACTIVE", remedy: "make it"},
+	{id: "cluster", name: "no answer", subject: Subject{Cluster: "shop", Remote: aws{err: failure.New(failure.Network, "nobody")}},
+		status: Warn, detail: "could not be asked: nobody", remedy: "check DNS"},
 }
 
 // identityKey is the vault's file of a managed node, alone.

@@ -18,6 +18,7 @@ func existingChecks() []Check {
 	return []Check{
 		{ID: "existing.ssm", Title: "Existing managed node", Root: true, Run: existingSSM},
 		{ID: "existing.ecs", Title: "Existing ECS agent", Root: true, Run: existingECS},
+		{ID: "existing.clone", Title: "Another machine with this identity", Root: true, Run: existingClone},
 	}
 }
 
@@ -103,6 +104,65 @@ const loopTime = 10 * time.Minute
 // looping reports whether systemd starts a unit again and again: it waits for the next try, or the last ones are recent.
 func looping(u host.Unit, now time.Time) bool {
 	return u.Sub == "auto-restart" || u.Restarts >= 3 && now.Sub(u.ActiveSince) < loopTime
+}
+
+// existingClone looks for signs that this machine and another one are the same managed node: a copy of a registered
+// machine. One that has the original's machine-id too can be told only by AWS, which sees both.
+func existingClone(ctx context.Context, s Subject) Result {
+	identity, verdict, why, err := ssmagent.Judge(ctx, s.Host)
+	if err != nil {
+		return broken(err)
+	}
+	const anew = "register this machine anew: anywhere register --token - --accept-risk replace-identity"
+	switch {
+	case !identity.Registered():
+		return pass("none: this host is no managed node")
+	case verdict == ssmagent.Clone && s.Replacing:
+		return warn(why+"; that identity is given up", anew).with("managedInstanceId", identity.InstanceID)
+	case verdict == ssmagent.Clone:
+		return fail(failure.FingerprintChanged, why, anew).with("managedInstanceId", identity.InstanceID)
+	}
+	seen := pass("%s is this machine's, as far as can be seen here", identity.InstanceID)
+	if s.Remote != nil && !s.Offline {
+		seen = clonesSeen(ctx, s, identity)
+	}
+	return seen.with("managedInstanceId", identity.InstanceID)
+}
+
+// clonesSeen asks AWS for a second machine of the same identity. That it cannot be asked is not told here: other checks
+// do.
+func clonesSeen(ctx context.Context, s Subject, identity ssmagent.Identity) Result {
+	instances, err := s.Remote.InstancesOf(ctx, orElse(s.Cluster, "default"), identity.InstanceID)
+	if err != nil {
+		return pass("%s is this machine's, as far as can be seen here; ECS was not asked", identity.InstanceID)
+	}
+	connected := []string{}
+	for _, i := range instances {
+		if i.Connected {
+			connected = append(connected, i.ARN)
+		}
+	}
+	const remedy = "find the copy (aws ssm describe-instance-information shows the last one's name and address); there: " +
+		"anywhere register --token - --accept-risk replace-identity"
+	if len(connected) > 1 {
+		r := fail(failure.FingerprintChanged, fmt.Sprintf("ECS sees %s connected %d times: another machine is a copy of this one",
+			identity.InstanceID, len(connected)), remedy).with("containerInstances", connected)
+		if s.Replacing {
+			r.Status = Warn
+		}
+		return r
+	}
+	node, found, err := s.Remote.Node(ctx, identity.InstanceID)
+	name, readErr := s.Host.Files.ReadFile("/etc/hostname")
+	mine, _, _ := strings.Cut(strings.TrimSpace(string(name)), ".")
+	theirs, _, _ := strings.Cut(node.Computer, ".")
+	if err == nil && readErr == nil && found && mine != "" && theirs != "" && !strings.EqualFold(mine, theirs) {
+		return warn(fmt.Sprintf("%s last spoke to Systems Manager as %s (%s), and this machine is %s: another one may be a copy of it, "+
+			"or this one was renamed less than five minutes ago", identity.InstanceID, node.Computer, node.IP, mine), remedy).
+			with("computerName", node.Computer).with("ipAddress", node.IP)
+	}
+	return pass("%s is this machine's; ECS sees it connected %d times", identity.InstanceID, len(connected)).
+		with("containerInstances", connected)
 }
 
 func existingECS(ctx context.Context, s Subject) Result {

@@ -2,11 +2,13 @@ package preflight
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/docker"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
@@ -215,4 +218,62 @@ func (m *machine) check(id string, s Subject) Result {
 		m.t.Fatalf("there is no check %s", id)
 	}
 	return results[0]
+}
+
+// aws is what an operator sees; the zero value has no credentials of one.
+type aws struct {
+	err        error
+	activation *control.Activation
+	cluster    error
+	instances  []control.Instance
+	node       *control.Node
+}
+
+func (a aws) ProveCluster(context.Context, control.ClusterRef) error { return cmp.Or(a.err, a.cluster) }
+
+func (a aws) Activation(context.Context, string) (control.Activation, bool, error) {
+	if a.activation == nil {
+		return control.Activation{}, false, a.err
+	}
+	return *a.activation, true, a.err
+}
+
+func (a aws) InstancesOf(context.Context, string, string) ([]control.Instance, error) {
+	return a.instances, a.err
+}
+
+func (a aws) Node(context.Context, string) (control.Node, bool, error) {
+	if a.node == nil {
+		return control.Node{}, false, a.err
+	}
+	return *a.node, true, a.err
+}
+
+// registered makes the host the managed node nodeID, with the machine-id.
+func (m *machine) registered(machineID string) {
+	m.t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for path, value := range map[string]any{
+		ssmagent.ManifestPath: map[string]string{
+			"RegistrationKey": ssmagent.KeyPath, "InstanceFingerprint": ssmagent.FingerprintPath,
+		},
+		ssmagent.KeyPath: map[string]string{
+			"instanceID": nodeID, "region": "eu-central-1", "privateKeyType": "Rsa",
+			"privateKey": base64.StdEncoding.EncodeToString(x509.MarshalPKCS1PrivateKey(key)),
+		},
+		ssmagent.FingerprintPath: map[string]any{
+			"fingerprint": "5661d4d5-f8c3-47cb-9234-12001b839a40", "similarityThreshold": 40,
+			"hardwareHash": map[string]string{"machine-id": machineID + "\n"},
+		},
+		ssmagent.RegistrationPath: map[string]string{"ManagedInstanceID": nodeID, "Region": "eu-central-1"},
+	} {
+		text, err := json.Marshal(value)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		m.write(path, string(text))
+	}
 }

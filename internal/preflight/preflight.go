@@ -39,6 +39,7 @@ type Result struct {
 	Evidence map[string]any
 	Duration time.Duration
 	Code     failure.Code // of a failure: what a verb that is stopped by it reports
+	Refused  bool         // the failure is AWS's own answer, and a verb that it stops ends with its exit status
 }
 
 // Subject is what the checks look at, and what is wanted of it. Empty fields mean "as the host has it, else unknown": a
@@ -60,6 +61,7 @@ type Subject struct {
 	Artifacts    string    // URL or folder of the packages, where it is not AWS's
 	Cached       bool      // the packages that are needed are there already, verified
 	Offline      bool      // no check may use the network
+	Replacing    bool      // the managed node's identity is to be given up
 	GPU          bool      // the host's GPUs are to be used by tasks
 	Docker       bool      // a missing Docker will be installed
 	Remote       Remote    // AWS as an operator sees it; nil without an operator's credentials
@@ -70,12 +72,17 @@ type Subject struct {
 // Endpoints are where the agents find AWS, as URLs; empty means AWS's own names.
 type Endpoints struct{ ECS, SSM, SSMMessages, EC2Messages string }
 
-// Remote is what checks ask AWS with an operator's credentials.
+// Remote is what checks ask AWS with an operator's credentials. Where there are none the errors' chains have
+// control.ErrNoOperator.
 type Remote interface {
 	// ProveCluster fails with failure.ClusterNotFound where the cluster is not there and ACTIVE.
 	ProveCluster(ctx context.Context, c control.ClusterRef) error
 	// Activation finds one by its id.
 	Activation(ctx context.Context, id string) (a control.Activation, found bool, err error)
+	// InstancesOf are the container instances of a managed node in a cluster.
+	InstancesOf(ctx context.Context, cluster, node string) ([]control.Instance, error)
+	// Node finds a managed node by its id.
+	Node(ctx context.Context, id string) (n control.Node, found bool, err error)
 }
 
 // Check is one thing to look at. Checks are values; All lists them.
@@ -215,13 +222,13 @@ func Warnings(results []Result) []string {
 	return lines
 }
 
-// failure is the result as what a verb that it stops reports. Only two exit statuses are a check's to give: 3, and 9
-// for a machine that cannot be helped. A check that stumbled over something else, like a file that it cannot read, has
+// failure is the result as what a verb that it stops reports. Two exit statuses are a check's to give: 3, and 9 for a
+// machine that cannot be helped. What AWS refuses keeps AWS's own, 4: the check only asked before the verb would. A check that stumbled over something else, like a file that it cannot read, has
 // failed all the same.
 func (r Result) failure() *failure.Error {
 	f := failure.New(r.Code, "%s: %s", r.ID, r.Detail)
 	f.Remedy, f.Evidence = r.Remedy, r.facts()
-	if exit := f.Entry().Exit; exit != failure.ExitPreflight && exit != failure.ExitUnsupported {
+	if exit := f.Entry().Exit; !r.Refused && exit != failure.ExitPreflight && exit != failure.ExitUnsupported {
 		f.Code = failure.PreflightFailed
 	}
 	return f

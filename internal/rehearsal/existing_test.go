@@ -226,6 +226,8 @@ func TestAnExpiredTokenOnASoundHost(t *testing.T) {
 func TestAttributesOfARegisteredInstance(t *testing.T) {
 	s, before := registered(t)
 	operator := s.operator
+	attends := plain
+	attends.operator = true
 	as := func(deny ...string) {
 		s.operator = operator
 		s.aws.AddOperator(emulator.Key{ID: operator.ID, Secret: operator.Secret, Deny: deny})
@@ -233,21 +235,21 @@ func TestAttributesOfARegisteredInstance(t *testing.T) {
 	rack := []string{"--attribute", "rack=7", "--attribute", "zone=a b"}
 
 	s.operator = emulator.Key{ID: "AKIAUNKNOWN000000001", Secret: secret.NewText("unknown")}
-	s.refuses(t, plain, 4, "credentials_invalid", "only be changed with an operator's credentials", "aws ecs put-attributes", rack...)
+	s.refuses(t, attends, 4, "credentials_invalid", "only be changed with an operator's credentials", "aws ecs put-attributes", rack...)
 	as("ecs:DescribeContainerInstances")
-	s.refuses(t, plain, 4, "access_denied", "ecs:DescribeContainerInstances", "allow", rack...)
+	s.refuses(t, attends, 4, "access_denied", "ecs:DescribeContainerInstances", "allow", rack...)
 	as("ecs:PutAttributes")
-	if d := s.run(t, plain, rack...); d.Error.Code != "access_denied" || !d.Failed {
+	if d := s.run(t, attends, rack...); d.Error.Code != "access_denied" || !d.Failed {
 		t.Errorf("%+v", d)
 	}
 	as()
 	started := s.started(t)
-	s.keeps(t, before, plain, true, rack...)
+	s.keeps(t, before, attends, true, rack...)
 	has := s.aws.Attributes(before.Result.ContainerInstanceARN)
 	if has["rack"] != "7" || has["zone"] != "a b" {
 		t.Errorf("ECS has %v", has)
 	}
-	s.keeps(t, before, plain, true, "--attribute", "rack=8")
+	s.keeps(t, before, attends, true, "--attribute", "rack=8")
 	if text := s.read(t, "etc/ecs/ecs.config"); !strings.Contains(text, `ECS_INSTANCE_ATTRIBUTES={"rack":"8","zone":"a b"}`) {
 		t.Errorf("the configuration has not all of them: %s", text)
 	}
@@ -255,7 +257,6 @@ func TestAttributesOfARegisteredInstance(t *testing.T) {
 		t.Errorf("the agents were started anew: %v, before %v", now, started)
 	}
 	// Nobody needs to be asked for what is so.
-	s.operator = emulator.Key{ID: "AKIAUNKNOWN000000001", Secret: secret.NewText("unknown")}
 	s.keeps(t, before, plain, false, "--attribute", "rack=8")
 }
 

@@ -45,6 +45,11 @@ var scenarios = map[string][]line{
 		{args: []string{"register", "--token", "-"}, token: true, extra: true, faults: true},
 		{args: []string{"register"}, extra: true, unchanged: true},
 	},
+	"operator": {
+		{args: []string{"preflight", "--region", region, "--cluster", cluster}, operator: true},
+		{args: []string{"register", "--region", region, "--cluster", cluster, "--name", "rehearsal"}, operator: true, extra: true, faults: true},
+		{args: []string{"register"}, operator: true, extra: true, unchanged: true},
+	},
 }
 
 // DefaultScenario is played when none is named.
@@ -58,6 +63,7 @@ type line struct {
 	args      []string
 	makes     bool // it prints the join token
 	token     bool // that token comes on stdin
+	operator  bool // there are an operator's credentials where it runs; a host has none by itself
 	extra     bool // the caller's own flags are added
 	faults    bool // the caller's faults are armed before it
 	unchanged bool // it must change nothing
@@ -217,6 +223,8 @@ func (s *stage) args(l line) []string {
 	switch l.args[0] {
 	case "activation":
 		args = append(args, "--endpoint-url", s.aws.URL())
+	case "preflight":
+		args = append(args, "--endpoint-url", s.aws.URL())
 	case "register":
 		args = append(args, "--endpoint-url", s.aws.URL(), "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
 	}
@@ -232,7 +240,10 @@ func (s *stage) env(l line) cli.Env {
 	env.Host = func() (host.Host, error) { return s.machine.host(), nil }
 	env.HTTP = func() *http.Client { return &http.Client{} }
 	env.AWS = func(context.Context, control.Access) (aws.Config, error) {
-		key := credentials.NewStaticCredentialsProvider(s.operator.ID, s.operator.Secret.Reveal(), "")
+		if l.args[0] != "activation" && !l.operator {
+			return aws.Config{Region: region}, nil
+		}
+		key := credentials.NewStaticCredentialsProvider(s.operator.ID, s.operator.Secret.Reveal(), s.operator.Token.Reveal())
 		return aws.Config{Region: region, Credentials: key}, nil
 	}
 	env.LookupEnv = func(name string) (string, bool) { // the caller's AWS settings are another world's

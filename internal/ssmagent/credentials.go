@@ -63,6 +63,27 @@ func ReadCredentials(r host.Reader, profile string) (Credentials, error) {
 	return c, nil
 }
 
+// NodeKey is the access key id in CredentialsPath that the agent maintains, which is no secret; empty when there is none.
+func NodeKey(r host.Reader) (string, error) {
+	run, err := loadRuntime(r.Files)
+	if err != nil {
+		return "", nil //nolint:nilerr // nobody says that a key is the agent's, so none is
+	}
+	c, err := ReadCredentials(r, run.ShareProfile)
+	if err != nil || !c.Ours {
+		return "", err
+	}
+	text, err := r.Files.ReadFile(CredentialsPath)
+	if err != nil {
+		return "", unreadable(err, "reading the shared credentials in %s", CredentialsPath)
+	}
+	file, err := ini.Load(text)
+	if err != nil {
+		return "", nil //nolint:nilerr // see parseCredentials: the parser's error may quote a secret
+	}
+	return file.Section(profileName(run.ShareProfile)).Key("aws_access_key_id").String(), nil
+}
+
 // parseCredentials drops the parser's error: it quotes the line, which may hold a secret.
 func parseCredentials(text []byte, profile string) Credentials {
 	c := Credentials{Exists: true}
