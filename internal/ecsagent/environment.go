@@ -165,3 +165,12 @@ const blanks = " \t\n\r"
 func blank(c byte) bool { return strings.IndexByte(blanks, c) >= 0 }
 
 func newline(c byte) bool { return c == '\n' || c == '\r' }
+
+// ReadEnvironment is what systemd makes of an EnvironmentFile's text: the last value of each variable.
+func ReadEnvironment(text []byte) map[string]string {
+	values := map[string]string{}
+	for _, a := range parseEnvironment(string(text)) {
+		values[a.key] = a.value
+	}
+	return values
+}

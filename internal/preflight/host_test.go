@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,6 +38,9 @@ type machine struct {
 	broken   error             // of the package manager
 	docker   map[string]string // its answers by path; nil is nobody there
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	network  host.Network      // as newMachine makes it, nobody is there
+	env      map[string]string // of this process
+	bound    time.Duration     // on the network; zero is preflight's own
 }
 
 func newMachine(t testing.TB) *machine {
@@ -54,6 +59,18 @@ func newMachine(t testing.TB) *machine {
 	m.write("/etc/machine-id", "6f1f0a4a0c5d4b0d9a3f6a2d0f4e8b11\n")
 	m.write("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory hugetlb pids\n")
 	m.write("/usr/bin/dockerd", "")
+	for _, path := range []string{"/usr/sbin/iptables", "/usr/sbin/sysctl"} {
+		m.write(path, "")
+		m.mode(path, 0o755)
+	}
+	m.network = host.Network{
+		Lookup: func(_ context.Context, name string) ([]netip.Addr, error) {
+			return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
+		},
+		Dial: func(_ context.Context, network, _ string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+		},
+	}
 	return m
 }
 
@@ -96,7 +113,7 @@ func (m *machine) reader() host.Reader {
 		dial = m.daemon
 	}
 	return host.Reader{
-		Files: dir, Packages: packages{m}, Units: units{m}, Kernel: host.NewKernel(dir), Dial: dial,
+		Files: dir, Packages: packages{m}, Units: units{m}, Kernel: host.NewKernel(dir), Dial: dial, Network: m.network,
 		Now: func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) }, Self: m.self,
 	}
 }
@@ -152,8 +169,8 @@ func (u units) Available(context.Context) error                        { return 
 // check runs one check.
 func (m *machine) check(id string, s Subject) Result {
 	m.t.Helper()
-	s.Host = m.reader()
-	results := Run(m.t.Context(), All(), s, Options{Only: []string{id}})
+	s.Host, s.Getenv = m.reader(), func(name string) string { return m.env[name] }
+	results := Run(m.t.Context(), All(), s, Options{Only: []string{id}, Network: m.bound})
 	if len(results) != 1 {
 		m.t.Fatalf("there is no check %s", id)
 	}

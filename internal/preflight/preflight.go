@@ -39,6 +39,8 @@ type Result struct {
 	Evidence map[string]any
 	Duration time.Duration
 	Code     failure.Code // of a failure: what a verb that is stopped by it reports
+
+	follows string // the check whose failure brings this one about: where both fail, that one is told
 }
 
 // Subject is what the checks look at, and what is wanted of it. Empty fields mean "as the host has it, else unknown": a
@@ -60,7 +62,11 @@ type Subject struct {
 	Docker       bool      // a missing Docker will be installed
 	Remote       Remote    // AWS as an operator sees it; nil without an operator's credentials
 
-	docker func() (docker.Info, error) // the daemon is asked once for all checks; set by Run
+	Getenv func(name string) string // this process's environment, for proxies; nil is an empty one
+
+	docker      func() (docker.Info, error) // the daemon is asked once for all checks; set by Run
+	network     func() probe                // the endpoints are tried once for all checks; set by Run
+	networkTime time.Duration
 }
 
 // Endpoints are where the agents find AWS, as URLs; empty means AWS's own names.
@@ -88,6 +94,7 @@ type Options struct {
 	Only    []string
 	Ignore  []string
 	Timeout time.Duration // bound on all checks together
+	Network time.Duration // bound on all that goes out to the network; zero is five seconds
 }
 
 // never are the checks that --ignore cannot overrule: nothing that follows could work.
@@ -133,6 +140,11 @@ func Run(ctx context.Context, checks []Check, s Subject, o Options) []Result {
 		selected = slices.DeleteFunc(selected, func(c Check) bool { return !slices.Contains(o.Only, c.ID) })
 	}
 	s.docker = inspectOnce(ctx, s.Host)
+	s.networkTime = o.Network
+	if s.networkTime == 0 {
+		s.networkTime = networkTime
+	}
+	s.network = probeOnce(ctx, s)
 	results := make([]Result, len(selected))
 	var wait sync.WaitGroup
 	for i, check := range selected {
@@ -178,6 +190,9 @@ func Verdict(results []Result, strict bool) error {
 			bad = append(bad, r)
 		}
 	}
+	bad = slices.DeleteFunc(slices.Clone(bad), func(r Result) bool {
+		return r.follows != "" && slices.ContainsFunc(bad, func(cause Result) bool { return cause.ID == r.follows })
+	})
 	switch len(bad) {
 	case 0:
 		return nil
