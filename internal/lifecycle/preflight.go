@@ -12,11 +12,16 @@ import (
 type PreflightRequest struct {
 	Only, Ignore []string
 	Strict       bool // warnings fail
+
+	Region        string // where the host is, or is to be, registered; empty is what the host says
+	Offline       bool   // no check may use the network
+	ListEndpoints bool   // nothing is checked: the result is the list that a firewall needs
 }
 
 // PreflightResult is the "result" of preflight's document.
 type PreflightResult struct {
-	Checks []PreflightCheck `json:"checks"`
+	Checks    []PreflightCheck    `json:"checks"`
+	Endpoints []PreflightEndpoint `json:"endpoints"` // with --list-endpoints
 }
 
 // PreflightCheck is one finding of it.
@@ -34,16 +39,23 @@ type PreflightCheck struct {
 
 // Preflight runs the checks and changes nothing.
 func Preflight(ctx context.Context, d Deps, req PreflightRequest) (Report, error) {
+	if req.ListEndpoints {
+		return listEndpoints(d, req)
+	}
 	options := preflight.Options{Only: req.Only, Ignore: req.Ignore, Timeout: checkTime}
-	report := Report{Result: PreflightResult{Checks: []PreflightCheck{}}}
+	result := PreflightResult{Checks: []PreflightCheck{}, Endpoints: []PreflightEndpoint{}}
+	report := Report{Result: result}
 	if err := options.Validate(); err != nil {
 		return report, err
 	}
-	report.Checks = preflight.Run(ctx, preflight.All(), preflight.Subject{Host: d.Host.Reader}, options)
+	reader := d.Host.Reader
+	report.Checks = preflight.Run(ctx, preflight.All(), preflight.Subject{
+		Host: reader, Region: first(req.Region, hostRegion(reader)), Endpoints: hostEndpoints(reader), Cached: installed(reader),
+		Offline: req.Offline, Getenv: d.Getenv,
+	}, options)
 	if ctx.Err() != nil {
 		return report, context.Cause(ctx)
 	}
-	result := PreflightResult{Checks: []PreflightCheck{}}
 	count := map[preflight.Status]int{}
 	for _, c := range report.Checks {
 		if c.Ignored {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,7 +24,9 @@ func osReleaseOf(m *machine, id, version, name string) {
 const longTermKey = "[default]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = not-a-real-secret\n"
 
 // cases are what each check must say of machines that differ in one thing from a good one.
-var cases = []struct {
+var cases = slices.Concat(localCases, networkCases)
+
+type checkCase struct {
 	id, name string
 	subject  Subject
 	change   func(*machine) // nil: the good machine
@@ -31,7 +34,9 @@ var cases = []struct {
 	code     failure.Code // of a failure, as a verb reports it
 	detail   string       // a part of it
 	remedy   string       // a part of it
-}{
+}
+
+var localCases = []checkCase{
 	{id: "privileges", name: "root", status: Pass},
 	{id: "privileges", name: "user",
 		change: user, status: Warn, detail: "user 1000", remedy: "sudo anywhere preflight"},

@@ -38,13 +38,30 @@ func networkEndpoints(_ context.Context, s Subject) Result {
 	case len(lost) == 0:
 		result = warn("only some uses need them: "+sentences(bad, len(p.rows), s), remedies(bad, s))
 	default:
-		result = fail(failure.EndpointUnreachable, sentences(lost, len(p.rows), s), remedies(lost, s))
-		if others := len(bad) - len(lost); others > 0 {
+		told := lost
+		if len(bad) == len(p.rows) && len(groups(bad)) == 1 { // one cause for all is said once
+			told = bad
+		}
+		result = fail(failure.EndpointUnreachable, sentences(told, len(p.rows), s), remedies(lost, s))
+		if others := len(bad) - len(told); others > 0 {
 			result.Detail += fmt.Sprintf("; and %d that only some uses need", others)
 		}
-		result.follows = followed(lost)
+		result.follows, result.gist = followed(lost), gist(lost)
 	}
 	return result.with("endpoints", rows)
+}
+
+// gist is what the system itself said of each row.
+func gist(rows []row) string {
+	var all []string
+	for _, r := range rows {
+		line := fmt.Sprintf("%s: %v", r.name(), r.err)
+		if r.address.IsValid() {
+			line = fmt.Sprintf("%s (%s): %v", r.name(), r.address, r.err)
+		}
+		all = append(all, line)
+	}
+	return strings.Join(all, "; ")
 }
 
 // followed is the check that tells the cause when all rows have one that is another check's.

@@ -25,6 +25,9 @@ const (
 	gib    = 1 << 30
 )
 
+// noon is the true time.
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
 // machine is a host of files, with what does not live in files beside them. As newMachine makes it, every check passes.
 type machine struct {
 	t        testing.TB
@@ -40,6 +43,7 @@ type machine struct {
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
 	network  host.Network      // as newMachine makes it, nobody is there
 	env      map[string]string // of this process
+	ahead    time.Duration     // the clock is
 	bound    time.Duration     // on the network; zero is preflight's own
 }
 
@@ -90,6 +94,14 @@ func (m *machine) mode(path string, mode fs.FileMode) {
 	}
 }
 
+func (m *machine) link(path, target string) {
+	m.t.Helper()
+	local := filepath.Join(m.root, path)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(local), 0o755), os.Symlink(target, local)); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
 func (m *machine) remove(path string) {
 	m.t.Helper()
 	if err := os.RemoveAll(filepath.Join(m.root, path)); err != nil {
@@ -114,9 +126,11 @@ func (m *machine) reader() host.Reader {
 	}
 	return host.Reader{
 		Files: dir, Packages: packages{m}, Units: units{m}, Kernel: host.NewKernel(dir), Dial: dial, Network: m.network,
-		Now: func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) }, Self: m.self,
+		Now: func() time.Time { return noon.Add(m.ahead) }, Self: m.self,
 	}
 }
+
+func (m *machine) getenv(name string) string { return m.env[name] }
 
 // daemon is Docker at the other end of a pipe: one answer a connection.
 func (m *machine) daemon(_ context.Context, network, address string) (net.Conn, error) {
@@ -169,7 +183,7 @@ func (u units) Available(context.Context) error                        { return 
 // check runs one check.
 func (m *machine) check(id string, s Subject) Result {
 	m.t.Helper()
-	s.Host, s.Getenv = m.reader(), func(name string) string { return m.env[name] }
+	s.Host, s.Getenv = m.reader(), m.getenv
 	results := Run(m.t.Context(), All(), s, Options{Only: []string{id}, Network: m.bound})
 	if len(results) != 1 {
 		m.t.Fatalf("there is no check %s", id)

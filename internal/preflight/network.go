@@ -71,6 +71,7 @@ func networkDNS(_ context.Context, s Subject) Result {
 			dnsRemedy(lost[0].host))
 	default:
 		result = fail(failure.NameUnresolved, dnsDetail(required, len(lost) == len(asked), servers), dnsRemedy(required[0].host))
+		result.gist = gist(required)
 	}
 	return result.with("names", names).with("resolvers", servers)
 }
@@ -220,7 +221,7 @@ func clockSkew(_ context.Context, s Subject) Result {
 		r = fail(failure.ClockSkew, says+": AWS refuses signatures that are more than 5 minutes off", remedy)
 	case offset.Abs() > oddSkew:
 		r = warn(says+": at 5 minutes AWS refuses signatures", remedy)
-	case size == 0:
+	case offset.Abs() <= time.Second:
 		r = pass("right to the second")
 	default:
 		r = pass("%s %s the endpoints'", size, way)

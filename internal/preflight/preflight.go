@@ -40,6 +40,7 @@ type Result struct {
 	Duration time.Duration
 	Code     failure.Code // of a failure: what a verb that is stopped by it reports
 
+	gist    string // of the evidence, where that is too much for an error's one line
 	follows string // the check whose failure brings this one about: where both fail, that one is told
 }
 
@@ -238,8 +239,11 @@ func (r Result) failure() *failure.Error {
 	return f
 }
 
-// facts are the check's evidence on one line, as JSON; "" when it has none.
+// facts are the check's evidence on one line: its gist, else all of it as JSON; "" when it has none.
 func (r Result) facts() string {
+	if r.gist != "" {
+		return r.gist
+	}
 	if len(r.Evidence) == 0 {
 		return ""
 	}
