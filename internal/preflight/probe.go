@@ -348,7 +348,7 @@ func (r *row) throughProxy(ctx context.Context, h host.Reader, conn net.Conn) ne
 // agentName is how the request introduces itself in other people's logs.
 const agentName = "anywhere-preflight"
 
-// ask makes one request, for the date in the answer. That there is none is no trouble: the connection stood.
+// ask makes one request, for the date in the answer. That there is none in time is no trouble: the connection stood.
 func (r *row) ask(ctx context.Context, h host.Reader, conn net.Conn) {
 	req := (&http.Request{
 		Method: http.MethodGet, URL: &url.URL{Scheme: r.scheme, Host: r.host, Path: "/"}, Host: r.host,
@@ -363,8 +363,11 @@ func (r *row) ask(ctx context.Context, h host.Reader, conn net.Conn) {
 	sent := h.Now()
 	answer, err := exchange(conn, req)
 	if err != nil {
-		if r.scheme == "http" { // nothing else has shown that a server is there
+		if r.scheme == "http" { // no handshake has shown that a server is there
 			r.fails(ctx, err)
+		}
+		if r.trouble == silent {
+			r.trouble = fine
 		}
 		return
 	}
