@@ -21,8 +21,13 @@ func newPreflight(a *app) *cobra.Command {
 Runs all checks at once and changes nothing. With an operator's credentials AWS is asked too, for the cluster and the
 activation. It works without root: what needs root is skipped, with the reason. Each
 finding says what was seen and, if something is wrong, what to type. Exits 3 when a check failed; warnings do not fail,
-except with --strict.`),
-		Example: `  sudo anywhere preflight
+except with --strict.
+
+The checks of the network try the endpoints of a Region by a real TLS handshake, through a proxy if there is one, and
+take five seconds at most. The Region is --region, else the host's own. --list-endpoints prints what a firewall has to
+let out, and checks nothing.`),
+		Example: `  sudo anywhere preflight --region eu-central-1
+  anywhere preflight --list-endpoints --region eu-central-1 -o json
   anywhere preflight --only os.release,docker.version -o json
   anywhere preflight --ignore docker.daemon --strict`,
 		Args: none,
@@ -47,20 +52,50 @@ except with --strict.`),
 	f.StringVar(&req.ActivationID, "activation-id", "", "activation to look for with an operator's credentials")
 	notInConfig(f, "activation-id", "an activation is good for one registration")
 	f.BoolVar(&req.Strict, "strict", false, "fail on warnings too")
+	f.BoolVar(&req.Offline, "offline", false, "leave out the checks that use the network")
+	f.BoolVar(&req.ListEndpoints, "list-endpoints", false,
+		"print what a firewall has to let out: host, port, what for; needs no network")
+	notInConfig(f, "list-endpoints", "it asks for another result than the checks'")
 	return cmd
 }
 
 func (a *app) runPreflight(cmd *cobra.Command, req lifecycle.PreflightRequest) error {
+	req.Region = a.global.region
+	begin := "preflight: looking at this host"
+	if req.ListEndpoints {
+		begin = "preflight: listing endpoints"
+		for _, flag := range []string{"only", "ignore", "strict"} {
+			if a.origins[flag].kind == byFlag {
+				return usage(cmd, "--list-endpoints and --%s exclude each other: a list checks nothing", flag)
+			}
+		}
+	}
 	a.outcome.text = func(w io.Writer, s report.Style, rep lifecycle.Report, err error) {
+		if result, ok := rep.Result.(lifecycle.PreflightResult); ok && len(result.Endpoints) > 0 {
+			writeEndpoints(w, s, result.Endpoints)
+			return
+		}
 		if len(rep.Checks) > 0 && (!a.global.quiet || err != nil) {
 			report.Checks(w, s, rep.Checks)
 			fmt.Fprintf(w, "\n%s\n", rep.Message)
 		}
 	}
 	return a.do(cmd, verb{
-		begin: "preflight: looking at this host", tells: true,
+		begin: begin, tells: true,
 		run: func(ctx context.Context, deps lifecycle.Deps) (lifecycle.Report, error) {
 			return lifecycle.Preflight(ctx, deps, req)
 		},
 	})
+}
+
+func writeEndpoints(w io.Writer, s report.Style, endpoints []lifecycle.PreflightEndpoint) {
+	rows := [][]string{{"HOST", "PORT", "NEEDED", "WHAT FOR"}}
+	for _, e := range endpoints {
+		needed := map[string]string{"always": "yes", "packages": "yes", "docker": "for Docker"}[e.Need]
+		if needed == "" {
+			needed = "by some"
+		}
+		rows = append(rows, []string{e.Host, fmt.Sprint(e.Port), needed, e.Why})
+	}
+	report.Table(w, s, rows)
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -211,6 +212,10 @@ func bareHost(root string) host.Host {
 		Reader: host.Reader{
 			Files: dir, Packages: dpkg, Units: noUnits{}, Kernel: host.NewKernel(dir),
 			Dial: func(context.Context, string, string) (net.Conn, error) { return nil, fs.ErrNotExist },
+			Network: host.Network{ // nobody is there
+				Lookup: func(context.Context, string) ([]netip.Addr, error) { return nil, fs.ErrNotExist },
+				Dial:   func(context.Context, string, string) (net.Conn, error) { return nil, fs.ErrNotExist },
+			},
 			Now:  time.Now,
 			Self: host.Self{EUID: 1000, GOOS: "linux", GOARCH: "amd64"},
 		},

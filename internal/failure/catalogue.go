@@ -23,6 +23,11 @@ const (
 	ForeignProfile  Code = "foreign_credentials"
 	GPUUnusable     Code = "gpu_unusable"
 
+	NameUnresolved      Code = "name_unresolved"
+	EndpointUnreachable Code = "endpoint_unreachable"
+	PortTaken           Code = "port_taken"
+	ToolMissing         Code = "tool_missing"
+
 	ActivationInvalid  Code = "activation_invalid"
 	ActivationExpired  Code = "activation_expired"
 	ActivationUsedUp   Code = "activation_used_up"
@@ -111,6 +116,11 @@ var Catalogue = map[Code]Entry{
 	ReadOnly:        {ExitPreflight, "a file or folder cannot be written", "make the path that is named writable (mount, attribute, mode), then run the command again", false},
 	ForeignProfile:  {ExitPreflight, "/root/.aws/credentials holds a default profile that the SSM agent would overwrite", "let SSM Agent write a profile of its own: --ssm-profile NAME; or move that profile under another name, then run the command again", false},
 	GPUUnusable:     {ExitPreflight, "GPUs are asked for, and the host lacks the driver or what gives them to containers", "install what the message names, or leave --enable-gpu out", false},
+
+	NameUnresolved:      {ExitPreflight, "the name of an endpoint that is needed does not resolve", "correct the name servers: resolvectl status, or /etc/resolv.conf", true},
+	EndpointUnreachable: {ExitPreflight, "an endpoint that is needed cannot be used from this host", "open what the message names; anywhere preflight --list-endpoints prints the whole list", true},
+	PortTaken:           {ExitPreflight, "another program listens on a port of the ECS agent's", "stop the program that is named, or give it another port", false},
+	ToolMissing:         {ExitPreflight, "a program is missing without which the ECS agent's service does not start", "install the package that is named, then run the command again", false},
 
 	ActivationInvalid:  {ExitRefusedByAWS, "Systems Manager does not know this activation: wrong id, code or Region, deleted, or its slots are used up", "make a new activation in the right Region: anywhere activation create --cluster CLUSTER --token", false},
 	ActivationExpired:  {ExitRefusedByAWS, "the activation has expired", "make a new activation: anywhere activation create --cluster CLUSTER --token", false},

@@ -24,7 +24,7 @@ var unitDirs = []string{
 }
 
 // UnitEnvironment reads the variables that the files of a service set for its processes, as systemd.exec(5) has it:
-// each name once, an EnvironmentFile before an Environment line. Drop-ins of a unit that is not installed yet count:
+// each name once, an EnvironmentFile before an Environment line, and that before the manager's DefaultEnvironment. Drop-ins of a unit that is not installed yet count:
 // they wait for it. Specifiers are not resolved. A file that is missing is passed over; one that cannot be read is an
 // error.
 func UnitEnvironment(ctx context.Context, r Reader, name string) ([]UnitVariable, error) {
@@ -33,10 +33,14 @@ func UnitEnvironment(ctx context.Context, r Reader, name string) ([]UnitVariable
 		return nil, err
 	}
 	files := slices.Clone(unit.DropIns)
-	if unit.FragmentAt != "" {
-		files = append([]string{unit.FragmentAt}, files...)
+	own := unit.FragmentAt
+	if own == "" { // nobody answers, or it is not loaded
+		own = strongest(r.Files, unitDirs, name)
 	}
-	waiting, err := dropIns(r.Files, name+".d")
+	if own != "" {
+		files = append([]string{own}, files...)
+	}
+	waiting, err := dropIns(r.Files, unitDirs, name+".d")
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +50,9 @@ func UnitEnvironment(ctx context.Context, r Reader, name string) ([]UnitVariable
 		}
 	}
 	var e unitEnvironment
+	if e.defaults, err = defaultEnvironment(r.Files); err != nil {
+		return nil, err
+	}
 	for _, file := range files {
 		text, err := r.Files.ReadFile(file)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -59,11 +66,52 @@ func UnitEnvironment(ctx context.Context, r Reader, name string) ([]UnitVariable
 	return e.all(r.Files)
 }
 
+// managerDirs are where systemd looks for its own configuration, the strongest first (systemd-system.conf(5)).
+var managerDirs = []string{"/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd"}
+
+// defaultEnvironment is what the manager gives to every service.
+func defaultEnvironment(files Files) ([]UnitVariable, error) {
+	var read []string
+	if own := strongest(files, managerDirs, "system.conf"); own != "" {
+		read = append(read, own)
+	}
+	more, err := dropIns(files, managerDirs, "system.conf.d")
+	if err != nil {
+		return nil, err
+	}
+	var set []UnitVariable
+	for _, file := range append(read, more...) {
+		text, err := files.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		eachAssignment(string(text), "[Manager]", func(name, value string) {
+			if name == "DefaultEnvironment" {
+				set = assigned(set, value, file)
+			}
+		})
+	}
+	return set, nil
+}
+
+// strongest is the file of that name in the first folder that has one; empty when there is none.
+func strongest(files Files, dirs []string, name string) string {
+	for _, dir := range dirs {
+		if _, err := files.Stat(path.Join(dir, name)); err == nil {
+			return path.Join(dir, name)
+		}
+	}
+	return ""
+}
+
 // dropIns are the *.conf of the folders of that name, in the order in which systemd reads them: by name, and of one
 // name only the strongest folder's.
-func dropIns(files Files, folder string) ([]string, error) {
+func dropIns(files Files, dirs []string, folder string) ([]string, error) {
 	byName := map[string]string{}
-	for _, dir := range unitDirs {
+	for _, dir := range dirs {
 		entries, err := files.ReadDir(path.Join(dir, folder))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -90,33 +138,20 @@ func dropIns(files Files, folder string) ([]string, error) {
 
 // unitEnvironment is what the lines seen so far amount to.
 type unitEnvironment struct {
-	set   []UnitVariable
-	files []string
-	unset []string
+	defaults []UnitVariable
+	set      []UnitVariable
+	files    []string
+	unset    []string
 }
 
 func (e *unitEnvironment) read(text, at string) {
-	section := ""
-	for _, line := range unitLines(text) {
-		if strings.HasPrefix(line, "[") {
-			section = line
-			continue
-		}
-		name, value, ok := strings.Cut(line, "=")
-		if !ok || section != "[Service]" {
-			continue
-		}
-		value = strings.TrimSpace(value)
-		switch strings.TrimSpace(name) {
+	eachAssignment(text, "[Service]", func(name, value string) {
+		switch name {
 		case "Environment":
 			if value == "" { // an empty assignment takes back what came before
 				e.set = nil
 			}
-			for _, word := range unitWords(value) {
-				if variable, text, ok := strings.Cut(word, "="); ok && isVariable(variable) {
-					e.set = append(e.set, UnitVariable{variable, text, at})
-				}
-			}
+			e.set = assigned(e.set, value, at)
 		case "EnvironmentFile":
 			if value == "" {
 				e.files = nil
@@ -126,12 +161,34 @@ func (e *unitEnvironment) read(text, at string) {
 		case "UnsetEnvironment":
 			e.unset = append(e.unset, unitWords(value)...)
 		}
+	})
+}
+
+// eachAssignment calls what for every NAME=VALUE of one section.
+func eachAssignment(text, of string, what func(name, value string)) {
+	section := ""
+	for _, line := range unitLines(text) {
+		if strings.HasPrefix(line, "[") {
+			section = line
+		} else if name, value, ok := strings.Cut(line, "="); ok && section == of {
+			what(strings.TrimSpace(name), strings.TrimSpace(value))
+		}
 	}
+}
+
+// assigned adds the variables of an Environment line.
+func assigned(to []UnitVariable, value, at string) []UnitVariable {
+	for _, word := range unitWords(value) {
+		if variable, text, ok := strings.Cut(word, "="); ok && isVariable(variable) {
+			to = append(to, UnitVariable{variable, text, at})
+		}
+	}
+	return to
 }
 
 // all is each variable once, the last one that was said, in the order in which they were first named.
 func (e *unitEnvironment) all(files Files) ([]UnitVariable, error) {
-	said := e.set
+	said := slices.Concat(e.defaults, e.set)
 	for _, name := range e.files {
 		text, err := files.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) {

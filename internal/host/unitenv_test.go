@@ -54,6 +54,10 @@ func TestUnitEnvironment(t *testing.T) {
 			[]UnitVariable{{"C", "3", low}}},
 		{"joined lines and comments", map[string]string{
 			low: "[Service]\n# Environment=A=1\nEnvironment=B=2 \\\n# between\n C=3\n"}, false, []UnitVariable{{"B", "2", low}, {"C", "3", low}}},
+		{"what the manager gives to all is the weakest", map[string]string{
+			"/etc/systemd/system.conf": "[Manager]\nDefaultEnvironment=A=1 B=2\n[Service]\nDefaultEnvironment=C=3\n",
+			at:                         "[Service]\nEnvironment=A=4\n", low: "[Service]\nEnvironment=\n"},
+			false, []UnitVariable{{"A", "1", "/etc/systemd/system.conf"}, {"B", "2", "/etc/systemd/system.conf"}}},
 		{"drop-ins that wait for the unit", map[string]string{
 			low: "[Service]\nEnvironment=A=1\n", odd: "[Service]\nEnvironment=B=1\n"},
 			true, []UnitVariable{{"A", "1", low}}},

@@ -27,7 +27,8 @@ type Deps struct {
 	Redactor *secret.Redactor
 	Listen   func(engine.Event)
 	RunID    string
-	Version  string // of the program
+	Version  string                   // of the program
+	Getenv   func(name string) string // the caller's environment: proxies
 	// Operator connects with an operator's credentials to a Region, or, when that is empty, to the one that was configured.
 	Operator func(ctx context.Context, region string) (*control.Operator, error)
 	// HostOperator is Operator for a verb that works on a host. It makes no call where there are no credentials of an

@@ -20,11 +20,14 @@ type PreflightRequest struct {
 	EnableGPU    bool
 
 	Region, Cluster, ActivationID string // where the host is to be registered, and with what; empty: as it is
+	Offline                       bool   // no check may use the network
+	ListEndpoints                 bool   // nothing is checked: the result is the list that a firewall needs
 }
 
 // PreflightResult is the "result" of preflight's document.
 type PreflightResult struct {
-	Checks []PreflightCheck `json:"checks"`
+	Checks    []PreflightCheck    `json:"checks"`
+	Endpoints []PreflightEndpoint `json:"endpoints"` // with --list-endpoints
 }
 
 // PreflightCheck is one finding of it.
@@ -42,8 +45,12 @@ type PreflightCheck struct {
 
 // Preflight runs the checks and changes nothing.
 func Preflight(ctx context.Context, d Deps, req PreflightRequest) (Report, error) {
+	if req.ListEndpoints {
+		return listEndpoints(d, req)
+	}
 	options := preflight.Options{Only: req.Only, Ignore: req.Ignore, Timeout: checkTime}
-	report := Report{Result: PreflightResult{Checks: []PreflightCheck{}}}
+	result := PreflightResult{Checks: []PreflightCheck{}, Endpoints: []PreflightEndpoint{}}
+	report := Report{Result: result}
 	if err := options.Validate(); err != nil {
 		return report, err
 	}
@@ -60,7 +67,6 @@ func Preflight(ctx context.Context, d Deps, req PreflightRequest) (Report, error
 	if ctx.Err() != nil {
 		return report, context.Cause(ctx)
 	}
-	result := PreflightResult{Checks: []PreflightCheck{}}
 	count := map[preflight.Status]int{}
 	for _, c := range report.Checks {
 		if c.Ignored {
@@ -87,7 +93,8 @@ func Preflight(ctx context.Context, d Deps, req PreflightRequest) (Report, error
 func (req PreflightRequest) subject(d Deps) (preflight.Subject, error) {
 	s := preflight.Subject{
 		Host: d.Host.Reader, Region: req.Region, Cluster: req.Cluster, ActivationID: req.ActivationID,
-		Profile: req.SSMProfile, GPU: req.EnableGPU,
+		Profile: req.SSMProfile, GPU: req.EnableGPU, Offline: req.Offline, Getenv: d.Getenv,
+		Endpoints: hostEndpoints(d.Host.Reader), Cached: installed(d.Host.Reader),
 	}
 	var there place
 	if req.Cluster != "" {

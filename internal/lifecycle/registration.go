@@ -95,16 +95,20 @@ func (r *registration) gates(ctx context.Context) error {
 	return preflight.Verdict(r.checks, false)
 }
 
-// checkTime bounds the local checks together. They answer in a fraction of it; what hangs is named then. It is longer
-// than what a daemon that hangs is given (docker.Inspect: 5 s), so that this is told as what it is.
+// checkTime bounds the checks together. They answer in a fraction of it; what hangs is named then. It is longer than what
+// a daemon that hangs is given (docker.Inspect: 5 s), and what goes out to the network (5 s), so that these are told as
+// what they are.
 const checkTime = 8 * time.Second
 
 func (r *registration) subject() preflight.Subject {
 	s := preflight.Subject{
 		Host: r.deps.Host.Reader, Mutating: true, Resuming: r.resumed != nil,
-		Region: r.region, Cluster: r.cluster, Endpoints: r.endpoint, Artifacts: r.req.Artifacts,
+		Region: r.region, Cluster: r.cluster, Endpoints: r.endpoint, Artifacts: r.req.Artifacts, Getenv: r.deps.Getenv,
 		Profile: r.profile, GPU: r.req.EnableGPU, Settings: map[string]string{},
 		ECSAgent: explicit(r.req.ECSAgentVersion), SSMAgent: explicit(r.req.SSMAgentVersion),
+	}
+	if s.Endpoints == (preflight.Endpoints{}) { // what is configured stays
+		s.Endpoints = hostEndpoints(s.Host)
 	}
 	for _, p := range r.req.Settings {
 		s.Settings[p.Key] = p.Value
@@ -121,8 +125,9 @@ func (r *registration) subject() preflight.Subject {
 
 // check runs the checks that can stop a registration. It is called only when something is pending.
 func (r *registration) check(ctx context.Context) error {
-	r.checks = preflight.Run(ctx, preflight.All(), r.subject(),
-		preflight.Options{Ignore: r.req.Ignore, Timeout: checkTime})
+	subject := r.subject()
+	subject.Cached = r.cached(ctx)
+	r.checks = preflight.Run(ctx, preflight.All(), subject, preflight.Options{Ignore: r.req.Ignore, Timeout: checkTime})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +37,9 @@ const ownKey = "[default]\naws_access_key_id = ASIAIOSFODNN7EXAMPLE\naws_secret_
 	"aws_session_token = neither\n"
 
 // cases are what each check must say of machines that differ in one thing from a good one.
-var cases = []struct {
+var cases = slices.Concat(localCases, networkCases)
+
+type checkCase struct {
 	id, name string
 	subject  Subject
 	change   func(*machine) // nil: the good machine
@@ -44,7 +47,9 @@ var cases = []struct {
 	code     failure.Code // of a failure, as a verb reports it
 	detail   string       // a part of it
 	remedy   string       // a part of it
-}{
+}
+
+var localCases = []checkCase{
 	{id: "privileges", name: "root", status: Pass},
 	{id: "privileges", name: "user",
 		change: user, status: Warn, detail: "user 1000", remedy: "sudo anywhere preflight"},

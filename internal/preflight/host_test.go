@@ -15,10 +15,12 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,7 +38,7 @@ const (
 	thisMachineID = "6f1f0a4a0c5d4b0d9a3f6a2d0f4e8b11"
 )
 
-// checkTime is when the checks look.
+// checkTime is the true time, when the checks look.
 var checkTime = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // machine is a host of files, with what does not live in files beside them. As newMachine makes it, every check passes.
@@ -52,6 +54,10 @@ type machine struct {
 	broken   error             // of the package manager
 	docker   map[string]string // its answers by path; nil is nobody there
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	network  host.Network      // as newMachine makes it, nobody is there
+	env      map[string]string // of this process
+	ahead    time.Duration     // the clock is
+	bound    time.Duration     // on the network; zero is preflight's own
 }
 
 func newMachine(t testing.TB) *machine {
@@ -73,6 +79,18 @@ func newMachine(t testing.TB) *machine {
 	m.memory(4096, 3000)
 	m.write("/proc/sys/kernel/osrelease", kernelRelease+"\n")
 	m.write("/lib/modules/"+kernelRelease+"/modules.dep", "")
+	for _, path := range []string{"/usr/sbin/iptables", "/usr/sbin/sysctl"} {
+		m.write(path, "")
+		m.mode(path, 0o755)
+	}
+	m.network = host.Network{
+		Lookup: func(_ context.Context, name string) ([]netip.Addr, error) {
+			return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
+		},
+		Dial: func(_ context.Context, network, _ string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+		},
+	}
 	return m
 }
 
@@ -102,6 +120,14 @@ func (m *machine) mode(path string, mode fs.FileMode) {
 	}
 }
 
+func (m *machine) link(path, target string) {
+	m.t.Helper()
+	local := filepath.Join(m.root, path)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(local), 0o755), os.Symlink(target, local)); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
 func (m *machine) remove(path string) {
 	m.t.Helper()
 	if err := os.RemoveAll(filepath.Join(m.root, path)); err != nil {
@@ -125,10 +151,12 @@ func (m *machine) reader() host.Reader {
 		dial = m.daemon
 	}
 	return host.Reader{
-		Files: dir, Packages: packages{m}, Units: units{m}, Kernel: host.NewKernel(dir), Dial: dial,
-		Now: func() time.Time { return checkTime }, Self: m.self,
+		Files: dir, Packages: packages{m}, Units: units{m}, Kernel: host.NewKernel(dir), Dial: dial, Network: m.network,
+		Now: func() time.Time { return checkTime.Add(m.ahead) }, Self: m.self,
 	}
 }
+
+func (m *machine) getenv(name string) string { return m.env[name] }
 
 // daemon is Docker at the other end of a pipe: one answer a connection.
 func (m *machine) daemon(_ context.Context, network, address string) (net.Conn, error) {
@@ -212,8 +240,8 @@ func (m *machine) runs(name string) {
 // check runs one check.
 func (m *machine) check(id string, s Subject) Result {
 	m.t.Helper()
-	s.Host = m.reader()
-	results := Run(m.t.Context(), All(), s, Options{Only: []string{id}})
+	s.Host, s.Getenv = m.reader(), m.getenv
+	results := Run(m.t.Context(), All(), s, Options{Only: []string{id}, Network: m.bound})
 	if len(results) != 1 {
 		m.t.Fatalf("there is no check %s", id)
 	}

@@ -32,8 +32,8 @@ func unasked(err error) Result {
 	return warn("AWS could not be asked: "+f.Message, f.Advice()).with("asked", f.Evidence)
 }
 
-// refused is a failure that AWS itself has named: a verb ends with its exit status.
-func refused(code failure.Code, detail, remedy string) Result {
+// refusedByAWS is a failure that AWS itself has named: a verb ends with its exit status.
+func refusedByAWS(code failure.Code, detail, remedy string) Result {
 	r := fail(code, detail, remedy)
 	r.Refused = true
 	return r
@@ -54,12 +54,12 @@ func activation(ctx context.Context, s Subject) Result {
 	var r Result
 	switch {
 	case !found:
-		return refused(failure.ActivationInvalid, "there is no activation "+s.ActivationID+" in "+s.Region+
+		return refusedByAWS(failure.ActivationInvalid, "there is no activation "+s.ActivationID+" in "+s.Region+
 			": it was deleted, or is another Region's or account's", anew).with("region", s.Region)
 	case a.Expired:
-		r = refused(failure.ActivationExpired, "it expired at "+a.Expires.Format(stampForm), anew)
+		r = refusedByAWS(failure.ActivationExpired, "it expired at "+a.Expires.Format(stampForm), anew)
 	case a.Left() == 0:
-		r = refused(failure.ActivationUsedUp, fmt.Sprintf("all %d registrations of it are used up", a.Limit), anew)
+		r = refusedByAWS(failure.ActivationUsedUp, fmt.Sprintf("all %d registrations of it are used up", a.Limit), anew)
 	default:
 		r = pass("%d of %d registrations left, until %s, for the role %s", a.Left(), a.Limit, a.Expires.Format(stampForm), a.Role)
 	}
@@ -89,7 +89,7 @@ func clusterThere(ctx context.Context, s Subject) Result {
 	}
 	err = s.Remote.ProveCluster(ctx, ref)
 	if f := failure.Of(err); failure.Is(err, failure.ClusterNotFound) {
-		return refused(f.Code, f.Message, f.Advice()).with("cluster", ref.Name).with("region", s.Region)
+		return refusedByAWS(f.Code, f.Message, f.Advice()).with("cluster", ref.Name).with("region", s.Region)
 	}
 	if err != nil {
 		return unasked(err)

@@ -40,6 +40,9 @@ type Result struct {
 	Duration time.Duration
 	Code     failure.Code // of a failure: what a verb that is stopped by it reports
 	Refused  bool         // the failure is AWS's own answer, and a verb that it stops ends with its exit status
+
+	gist    string // of the evidence, where that is too much for an error's one line
+	follows string // the check whose failure brings this one about: where both fail, that one is told
 }
 
 // Subject is what the checks look at, and what is wanted of it. Empty fields mean "as the host has it, else unknown": a
@@ -66,7 +69,11 @@ type Subject struct {
 	Docker       bool      // a missing Docker will be installed
 	Remote       Remote    // AWS as an operator sees it; nil without an operator's credentials
 
-	docker func() (docker.Info, error) // the daemon is asked once for all checks; set by Run
+	Getenv func(name string) string // this process's environment, for proxies; nil is an empty one
+
+	docker      func() (docker.Info, error) // the daemon is asked once for all checks; set by Run
+	network     func() probe                // the endpoints are tried once for all checks; set by Run
+	networkTime time.Duration
 }
 
 // Endpoints are where the agents find AWS, as URLs; empty means AWS's own names.
@@ -99,6 +106,7 @@ type Options struct {
 	Only    []string
 	Ignore  []string
 	Timeout time.Duration // bound on all checks together
+	Network time.Duration // bound on all that goes out to the network; zero is five seconds
 }
 
 // never are the checks that --ignore cannot overrule: nothing that follows could work.
@@ -144,6 +152,11 @@ func Run(ctx context.Context, checks []Check, s Subject, o Options) []Result {
 		selected = slices.DeleteFunc(selected, func(c Check) bool { return !slices.Contains(o.Only, c.ID) })
 	}
 	s.docker = inspectOnce(ctx, s.Host)
+	s.networkTime = o.Network
+	if s.networkTime == 0 {
+		s.networkTime = networkTime
+	}
+	s.network = probeOnce(ctx, s)
 	results := make([]Result, len(selected))
 	var wait sync.WaitGroup
 	for i, check := range selected {
@@ -189,6 +202,9 @@ func Verdict(results []Result, strict bool) error {
 			bad = append(bad, r)
 		}
 	}
+	bad = slices.DeleteFunc(slices.Clone(bad), func(r Result) bool {
+		return r.follows != "" && slices.ContainsFunc(bad, func(cause Result) bool { return cause.ID == r.follows })
+	})
 	switch len(bad) {
 	case 0:
 		return nil
@@ -234,8 +250,11 @@ func (r Result) failure() *failure.Error {
 	return f
 }
 
-// facts are the check's evidence on one line, as JSON; "" when it has none.
+// facts are the check's evidence on one line: its gist, else all of it as JSON; "" when it has none.
 func (r Result) facts() string {
+	if r.gist != "" {
+		return r.gist
+	}
 	if len(r.Evidence) == 0 {
 		return ""
 	}

@@ -41,7 +41,7 @@ const (
 var scenarios = map[string][]line{
 	"register": {
 		{args: []string{"activation", "create", "--cluster", cluster, "--token"}, makes: true},
-		{args: []string{"preflight"}},
+		{args: []string{"preflight", "--region", region}},
 		{args: []string{"register", "--token", "-"}, token: true, extra: true, faults: true},
 		{args: []string{"register"}, extra: true, unchanged: true},
 	},
@@ -158,6 +158,7 @@ type stage struct {
 	json    bool
 	machine *machine
 	aws     *emulator.Emulator
+	net     *internet
 	keyring string
 
 	operator emulator.Key
@@ -192,6 +193,10 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 	if err := s.aws.Start("127.0.0.1:0"); err != nil {
 		return nil, err
 	}
+	if s.net, err = newInternet(s.aws); err != nil {
+		return nil, err
+	}
+	m.network = s.net.network()
 	s.aws.AddCluster(cluster)
 	s.operator = emulator.Key{ID: "AKIA" + rand.Text()[:16], Secret: secret.NewText(rand.Text())}
 	s.aws.AddOperator(s.operator)
@@ -200,6 +205,7 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 
 func (s *stage) close() {
 	s.machine.close()
+	s.net.close()
 	_ = s.aws.Close()
 }
 
