@@ -50,8 +50,8 @@ func Preflight(ctx context.Context, d Deps, req PreflightRequest) (Report, error
 	}
 	reader := d.Host.Reader
 	report.Checks = preflight.Run(ctx, preflight.All(), preflight.Subject{
-		Host: reader, Region: first(req.Region, hostRegion(reader)), Endpoints: hostEndpoints(reader), Cached: installed(reader),
-		Offline: req.Offline, Getenv: d.Getenv,
+		Host: reader, Region: first(req.Region, hostRegion(reader)), Endpoints: hostEndpoints(reader),
+		Cached: installed(reader), Offline: req.Offline, Getenv: d.Getenv,
 	}, options)
 	if ctx.Err() != nil {
 		return report, context.Cause(ctx)
