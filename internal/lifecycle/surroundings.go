@@ -13,8 +13,8 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
-// hostRegion is the Region that the host itself names: its managed node's, else the ECS agent's. What cannot be read, or
-// is no Region, names none: the checks of these files tell of that.
+// hostRegion is the Region that the host itself names: its managed node's, else the ECS agent's. What cannot be read,
+// or is no Region, names none: the checks of these files tell of that.
 func hostRegion(reader host.Reader) string {
 	var named []string
 	if identity, err := ssmagent.ReadIdentity(reader); err == nil {
@@ -115,7 +115,8 @@ func listEndpoints(d Deps, req PreflightRequest) (Report, error) {
 	report := Report{Result: result}
 	region := first(req.Region, hostRegion(d.Host.Reader))
 	if region == "" {
-		return report, failure.New(failure.Usage, "--list-endpoints: --region is missing, and nothing on this host says which").
+		return report, failure.New(failure.Usage,
+			"--list-endpoints: --region is missing, and nothing on this host says which").
 			WithRemedy("name the AWS Region, like --region us-east-1")
 	}
 	if err := partition.CheckRegion(region); err != nil {
@@ -124,8 +125,8 @@ func listEndpoints(d Deps, req PreflightRequest) (Report, error) {
 	required := 0
 	for _, row := range partition.Destinations(region) {
 		e := PreflightEndpoint{
-			row.Service, row.Host, row.Port, "tcp", row.Need == partition.Always || row.Need == partition.Packages, string(row.Need),
-			row.Why, row.Source,
+			row.Service, row.Host, row.Port, "tcp", row.Need == partition.Always || row.Need == partition.Packages,
+			string(row.Need), row.Why, row.Source,
 		}
 		if e.Required {
 			required++

@@ -51,10 +51,15 @@ func networkEndpoints(_ context.Context, s Subject) Result {
 	return result.with("endpoints", rows)
 }
 
-// gist is what the system itself said of each row.
+// gist is what the system itself said of the first rows.
 func gist(rows []row) string {
+	const most = 3
 	var all []string
-	for _, r := range rows {
+	for i, r := range rows {
+		if i == most {
+			all = append(all, fmt.Sprintf("and %d more", len(rows)-most))
+			break
+		}
 		line := fmt.Sprintf("%s: %v", r.name(), r.err)
 		if r.address.IsValid() {
 			line = fmt.Sprintf("%s (%s): %v", r.name(), r.address, r.err)
@@ -153,8 +158,8 @@ func (g group) what(s Subject) string {
 			return fmt.Sprintf("AWS's certificate (issued by %s) is not trusted here: this host's certificate authorities are "+
 				"missing or old", g.cause)
 		}
-		return fmt.Sprintf("the certificate is issued by %s, which is not trusted here: a proxy or firewall opens the connection",
-			g.cause)
+		return fmt.Sprintf("the certificate is issued by %s, which is not trusted here: a proxy or firewall opens the "+
+			"connection", g.cause)
 	case expired:
 		return fmt.Sprintf("the certificate is valid from %s to %s only, and this host's clock is not what is wrong",
 			first.cert.NotBefore.UTC().Format(time.DateOnly), first.cert.NotAfter.UTC().Format(time.DateOnly))
@@ -234,12 +239,13 @@ func (g group) remedy(s Subject) string {
 		}
 		return fmt.Sprintf("let %s through unopened, or trust that authority: %s", open(g.rows), trustAuthority(s))
 	case expired:
-		return fmt.Sprintf("renew the certificate of what answers at %s; a proxy that opens connections is the likeliest", first.host)
+		return fmt.Sprintf("renew the certificate of what answers at %s; a proxy that opens connections is the likeliest",
+			first.host)
 	case wrongClock:
 		return "timedatectl set-ntp true"
 	case wrongName, notTLS:
-		return fmt.Sprintf("getent ahosts %s shows where the name leads: correct DNS or /etc/hosts, or see to the proxy there",
-			first.host)
+		return fmt.Sprintf("getent ahosts %s shows where the name leads: correct DNS or /etc/hosts, or see to the proxy "+
+			"there", first.host)
 	case proxyFails:
 		if strings.Contains(g.cause, "407") {
 			return "give the proxy's user and password in https_proxy: http://USER:PASSWORD@HOST:PORT"
@@ -247,7 +253,8 @@ func (g group) remedy(s Subject) string {
 		if strings.Contains(g.cause, "https://") && first.proxy != nil {
 			return fmt.Sprintf("write the proxy as http://%s, unless it really takes TLS", first.proxy.Host)
 		}
-		return fmt.Sprintf("let the proxy connect to %s, or correct its address (network.proxy says where it is set)", open(g.rows))
+		return fmt.Sprintf("let the proxy connect to %s, or correct its address (network.proxy says where it is set)",
+			open(g.rows))
 	case forbidden:
 		return fmt.Sprintf("nft list ruleset (or iptables -S OUTPUT) shows the rule; let TCP out to %s", open(g.rows))
 	}

@@ -59,7 +59,8 @@ func askMetadata(ctx context.Context, s Subject) Result {
 	}
 	_ = conn.Close()
 	// One for each question: an appliance may end them as it likes.
-	token, _ := metadata(ctx, s.Host, http.MethodPut, tokenPath, http.Header{"X-Aws-Ec2-Metadata-Token-Ttl-Seconds": {"60"}})
+	lifetime := http.Header{"X-Aws-Ec2-Metadata-Token-Ttl-Seconds": {"60"}}
+	token, _ := metadata(ctx, s.Host, http.MethodPut, tokenPath, lifetime) // version 1 has none
 	header := http.Header{}
 	version := "1"
 	if token.status == http.StatusOK && token.body != "" {
@@ -71,7 +72,8 @@ func askMetadata(ctx context.Context, s Subject) Result {
 		return stranger("something takes connections there and does not answer as HTTP")
 	}
 	var document struct{ InstanceID, Region string }
-	if answer.status == http.StatusOK && json.Unmarshal([]byte(answer.body), &document) == nil && strings.HasPrefix(document.InstanceID, "i-") {
+	isDocument := answer.status == http.StatusOK && json.Unmarshal([]byte(answer.body), &document) == nil
+	if isDocument && strings.HasPrefix(document.InstanceID, "i-") {
 		return onEC2(s, document.InstanceID, document.Region).with("imds", version)
 	}
 	what := fmt.Sprintf("HTTP %d", answer.status)
@@ -80,25 +82,27 @@ func askMetadata(ctx context.Context, s Subject) Result {
 	} else if answer.server != "" {
 		what += ", server " + answer.server
 	}
-	return stranger("what answers there is not EC2 ("+what+")").with("httpStatus", answer.status).with("server", answer.server)
+	return stranger("what answers there is not EC2 ("+what+")").
+		with("httpStatus", answer.status).with("server", answer.server)
 }
 
 // stranger is something else than EC2 at EC2's address.
 func stranger(what string) Result {
-	return warn(fmt.Sprintf("%s: %s; agents that ask it lose time, or take themselves for EC2 instances", instanceMetadata, what),
-		"anywhere register keeps both agents from asking (AWS_EC2_METADATA_DISABLED, ConsumptionOrder OnPrem); where nothing else "+
-			"needs that address: ip route add blackhole "+instanceMetadata).with("answers", true).with("ec2", false)
+	detail := fmt.Sprintf("%s: %s; agents that ask it lose time, or take themselves for EC2 instances", instanceMetadata, what)
+	const remedy = "anywhere register keeps both agents from asking (AWS_EC2_METADATA_DISABLED, ConsumptionOrder OnPrem); " +
+		"where nothing else needs that address: ip route add blackhole " + instanceMetadata
+	return warn(detail, remedy).with("answers", true).with("ec2", false)
 }
 
 func onEC2(s Subject, id, region string) Result {
 	detail := fmt.Sprintf("this is EC2 instance %s in %s", id, region)
-	remedy := "anywhere register sets AWS_EC2_METADATA_DISABLED=true, so that the ECS agent does not take the instance's role; " +
-		"EC2 instances can join a cluster without ECS Anywhere"
+	remedy := "anywhere register sets AWS_EC2_METADATA_DISABLED=true, so that the ECS agent does not take the instance's " +
+		"role; EC2 instances can join a cluster without ECS Anywhere"
 	installed, err := s.Host.Packages.Package(ecsagent.Package)
 	switch {
 	case err == nil && installed.Installed && ecsagent.CompareVersions(installed.Version, credentialOrder) < 0:
-		detail += fmt.Sprintf(": the ECS agent %s would register with the instance's role and be refused; %s or later is needed",
-			installed.Version, credentialOrder)
+		detail += fmt.Sprintf(": the ECS agent %s would register with the instance's role and be refused; %s or later is "+
+			"needed", installed.Version, credentialOrder)
 		remedy = "give --ecs-agent-version latest to anywhere register"
 	default:
 		detail += fmt.Sprintf(": as an external instance it needs an ECS agent of %s or later", credentialOrder)
@@ -125,7 +129,10 @@ func metadata(ctx context.Context, h host.Reader, method, path string, header ht
 	defer stop()
 	header.Set("Connection", "close")
 	header.Set("User-Agent", agentName)
-	req := &http.Request{Method: method, URL: &url.URL{Scheme: "http", Host: instanceMetadata, Path: path}, Host: instanceMetadata, Header: header}
+	req := &http.Request{
+		Method: method, URL: &url.URL{Scheme: "http", Host: instanceMetadata, Path: path}, Host: instanceMetadata,
+		Header: header,
+	}
 	if err := req.Write(conn); err != nil {
 		return metadataAnswer{}, err
 	}
@@ -135,7 +142,9 @@ func metadata(ctx context.Context, h host.Reader, method, path string, header ht
 	}
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(resp.Body) // what was cut off is not a document
-	return metadataAnswer{resp.StatusCode, resp.Header.Get("Server"), string(body), resp.Header.Get("Metadata-Flavor")}, nil
+	return metadataAnswer{
+		resp.StatusCode, resp.Header.Get("Server"), string(body), resp.Header.Get("Metadata-Flavor"),
+	}, nil
 }
 
 // cloud names another cloud by how its metadata service answers. Google's says so in a header of every answer, by which

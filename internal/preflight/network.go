@@ -7,13 +7,15 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
-const troubleshootingDocs = "https://docs.aws.amazon.com/systems-manager/latest/userguide/troubleshooting-managed-instances.html"
+const troubleshootingDocs = "https://docs.aws.amazon.com/systems-manager/latest/userguide/" +
+	"troubleshooting-managed-instances.html"
 
 func networkChecks() []Check {
 	return []Check{
@@ -70,7 +72,8 @@ func networkDNS(_ context.Context, s Subject) Result {
 		result = warn(fmt.Sprintf("only some uses need them, and they do not resolve (%s): %s", cause(lost), purposes(lost)),
 			dnsRemedy(lost[0].host))
 	default:
-		result = fail(failure.NameUnresolved, dnsDetail(required, len(lost) == len(asked), servers), dnsRemedy(required[0].host))
+		result = fail(failure.NameUnresolved, dnsDetail(required, len(lost) == len(asked), servers),
+			dnsRemedy(required[0].host))
 		result.gist = gist(required)
 	}
 	return result.with("names", names).with("resolvers", servers)
@@ -112,6 +115,8 @@ func cause(lost []row) string {
 		return "no such name"
 	case errors.As(err, &dns) && dns.IsTimeout, lost[0].trouble == silent:
 		return "the name server does not answer"
+	case errors.As(err, &dns) && errors.Is(err, syscall.ECONNREFUSED):
+		return "no name server listens at " + dns.Server
 	case errors.As(err, &dns):
 		return dns.Err
 	default:

@@ -146,8 +146,8 @@ func try(ctx context.Context, h host.Reader, all proxies, t target) (r row) {
 	return r
 }
 
-// again tries a target whose certificate is not valid at this host's time, at a time when it is: the date that the server
-// gives is vouched for then, and says which of the two is wrong.
+// again tries a target whose certificate is not valid at this host's time, at a time when it is: the date that the
+// server gives is vouched for then, and says which of the two is wrong.
 func (r *row) again(ctx context.Context, h host.Reader) {
 	then := row{target: r.target, proxy: r.proxy}
 	then.reach(ctx, h, within(r.chain))
@@ -325,7 +325,8 @@ func (r *row) throughProxy(ctx context.Context, h host.Reader, conn net.Conn) ne
 		return nil
 	}
 	req := &http.Request{
-		Method: http.MethodConnect, URL: &url.URL{Opaque: r.name()}, Host: r.name(), Header: http.Header{"User-Agent": {agentName}},
+		Method: http.MethodConnect, URL: &url.URL{Opaque: r.name()}, Host: r.name(),
+		Header: http.Header{"User-Agent": {agentName}},
 	}
 	if user := r.proxy.User; user != nil {
 		password, _ := user.Password()
@@ -443,7 +444,8 @@ func (r *row) fails(ctx context.Context, err error) {
 		r.trouble = unreachable
 	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
 		r.trouble = forbidden
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF),
+		errors.Is(err, io.ErrUnexpectedEOF):
 		r.trouble = cut
 	case ctx.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
 		errors.Is(err, syscall.ETIMEDOUT):

@@ -164,8 +164,8 @@ func (p *proxy) takeDaemon(files host.Files) error {
 	return nil
 }
 
-// of is the proxy by which someone reaches a target; nil is none. Who has no setting of their own is taken to get that of
-// this process's environment: register hands it on to what it runs.
+// of is the proxy by which someone reaches a target; nil is none. Who has no setting of their own is taken to get that
+// of this process's environment: register hands it on to what it runs.
 func (p proxies) of(who, scheme, host, port string) (*url.URL, error) {
 	at := slices.IndexFunc(p[:], func(one proxy) bool { return one.who == who && one.set() })
 	chosen := p[max(at, 0)]
@@ -236,7 +236,8 @@ func bypassed(list, host, port string) bool {
 			continue
 		}
 		name = strings.TrimPrefix(name, "*")
-		if !strings.HasPrefix(name, ".") && host == name || strings.HasSuffix(host, "."+strings.TrimPrefix(name, ".")) && !isAddr {
+		same := !strings.HasPrefix(name, ".") && host == name
+		if same || !isAddr && strings.HasSuffix(host, "."+strings.TrimPrefix(name, ".")) {
 			return true
 		}
 	}
@@ -312,7 +313,8 @@ func networkProxy(ctx context.Context, s Subject) Result {
 			}
 		}
 		if missing := p.missing(); len(missing) > 0 {
-			trouble(fmt.Sprintf("%s, told of the proxy in %s, would go through it to %s", p.who, p.file, strings.Join(missing, ", ")),
+			trouble(
+				fmt.Sprintf("%s, told of the proxy in %s, would go through it to %s", p.who, p.file, strings.Join(missing, ", ")),
 				fmt.Sprintf("NO_PROXY=%s: %s", strings.Trim(p.none+","+strings.Join(missing, ","), ","), p.add))
 		}
 	}

@@ -59,14 +59,16 @@ func networkTables(ctx context.Context, s Subject) Result {
 		if family(s) == "rpm" {
 			install = "dnf install "
 		}
-		r = fail(failure.ToolMissing, fmt.Sprintf("%s %s not in the PATH of services (%s), and the ECS agent's service does not start "+
-			"without", strings.Join(missing, " and "), isOrAre(missing), strings.Join(unitsPath, ":")), install+strings.Join(packages, " "))
+		detail := fmt.Sprintf("%s %s not in the PATH of services (%s), and the ECS agent's service does not start without",
+			strings.Join(missing, " and "), isOrAre(missing), strings.Join(unitsPath, ":"))
+		r = fail(failure.ToolMissing, detail, install+strings.Join(packages, " "))
 		if len(missing) == 1 && missing[0] == "iptables" {
 			r.follows = "docker.presence" // what Docker's packages bring too
 		}
 	case len(managers) > 0:
-		r = warn(fmt.Sprintf("%s is active: each time it loads its rules it drops those of the ECS agent, and tasks get no credentials "+
-			"until the agent is restarted", strings.Join(managers, " and ")), "after each reload of the firewall: systemctl restart "+ecsagent.Unit)
+		detail := fmt.Sprintf("%s is active: each time it loads its rules it drops those of the ECS agent, and tasks get no "+
+			"credentials until the agent is restarted", strings.Join(managers, " and "))
+		r = warn(detail, "after each reload of the firewall: systemctl restart "+ecsagent.Unit)
 	default:
 		r = pass("iptables and sysctl are there")
 		if found["iptables"] == "" {

@@ -35,11 +35,12 @@ var goers = map[string]string{
 	"ssm": ssm, "ssmmessages": ssm, "ec2messages": ssm, "kms": ssm,
 }
 
-// targets are what an external instance of the subject's Region needs: AWS's names, or the agents' own endpoints in their
-// place. Where these stand in for AWS altogether, as a test's do, nothing of AWS's is looked at beside them.
+// targets are what an external instance of the subject's Region needs: AWS's names, or the agents' own endpoints in
+// their place. Where these stand in for AWS altogether, as a test's do, nothing of AWS's but packages is looked at.
 func targets(s Subject) []target {
 	own := ownEndpoints(s.Endpoints)
-	standIn := own["ecs"].host != "" && own["ssm"].host != "" && !partition.IsAWS(own["ecs"].host) && !partition.IsAWS(own["ssm"].host)
+	foreign := func(service string) bool { return own[service].host != "" && !partition.IsAWS(own[service].host) }
+	standIn := foreign("ecs") && foreign("ssm")
 	var all []target
 	if s.Region != "" {
 		for _, d := range partition.Destinations(s.Region) {
@@ -80,8 +81,8 @@ func targets(s Subject) []target {
 	return distinct(all)
 }
 
-// ownEndpoints are the agents' own endpoints by service. A message gateway at the address of a plain-HTTP SSM endpoint is
-// none: who gives one URL for all gets it without a choice, and the SSM agent, which speaks to the gateway by TLS only,
+// ownEndpoints are the agents' own endpoints by service. A message gateway at the address of a plain-HTTP SSM endpoint
+// is none: who gives one URL for all gets it without a choice, and the SSM agent, which speaks to the gateway by TLS only,
 // works with ec2messages then (facts: ssm-agent section 10).
 func ownEndpoints(e Endpoints) map[string]target {
 	own := map[string]target{}

@@ -85,7 +85,6 @@ type web struct {
 	names map[string][]netip.Addr // else an address of the documentation's
 	lost  map[string]error        // of looking up
 	hosts map[string]dialer       // by name, or by "IP:port"
-	addrs map[netip.Addr]string   // names that were looked up
 	good  dialer
 	asked chan string // every name that is looked up, and every address that is dialed
 }

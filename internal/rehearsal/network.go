@@ -72,8 +72,8 @@ func throwAwayCertificate(names []string) (tls.Certificate, *x509.CertPool, erro
 	}
 	now := time.Now()
 	authority := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "throw-away authority of a rehearsal"}, NotBefore: now.Add(-time.Hour),
-		NotAfter: now.AddDate(0, 0, 1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "throw-away authority of a rehearsal"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 0, 1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	root, err := x509.CreateCertificate(rand.Reader, authority, authority, key.Public(), key)
 	if err != nil {
