@@ -38,7 +38,7 @@ const RotatingProvider = "RotatingSharedCredentialsProvider"
 // Lines that show the end of the connection to ECS. By itself the agent closes it every half hour and makes a new one
 // (ecs-agent/acs/session/session.go of 1.105.1).
 var (
-	saysGone = []string{"Container instance is deregistered", "InactiveInstanceException"}
+	saysGone    = []string{"Container instance is deregistered", "InactiveInstanceException"}
 	saysWhyLost = append([]string{
 		"Failed to connect to ACS", "Error connecting to ACS", "ACS: Unable to discover poll endpoint",
 		"ACS Connection hasn't had any activity for too long",

@@ -46,3 +46,9 @@ func ReadProcess(r host.Reader, pid int) (Process, error) {
 	}
 	return p, nil
 }
+
+// Upstream is a package's version without its revision: 3.3.4108.0 of 3.3.4108.0-1.
+func Upstream(version string) string {
+	upstream, _, _ := strings.Cut(version, "-")
+	return upstream
+}
