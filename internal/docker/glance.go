@@ -28,16 +28,21 @@ type Program struct {
 	ExitCode  int
 }
 
+// unitTime is what Glance gives the service manager, which answers within a few milliseconds.
+const unitTime = 250 * time.Millisecond
+
 // Glance looks at Docker, an image and a container by name. It costs the daemon a few milliseconds; Inspect says more.
 // That Docker is absent, down or closed to this user is no error but said in the Glimpse; an error means that it could
 // not be found out, as when ctx ends before the daemon answers.
 func Glance(ctx context.Context, r host.Reader, image, container string) (Glimpse, error) {
-	info, err := installed(ctx, r)
+	ofUnits, cancel := context.WithTimeout(ctx, unitTime) // a service manager that hangs must not hide the daemon
+	defer cancel()
+	info, err := installed(ofUnits, r)
 	if err != nil {
 		return Glimpse{}, err
 	}
 	g := Glimpse{Info: info}
-	if info.Why != "" && socketActivated(ctx, r) {
+	if info.Why != "" && socketActivated(ofUnits, r) {
 		return g, nil // a connection would start the daemon, and looking changes nothing
 	}
 	client := newClient(r)

@@ -111,11 +111,14 @@ func lookAt(caller context.Context, d Deps) *sight {
 		return look(ctx, func(ctx context.Context) (host.Unit, error) { return r.Units.Unit(ctx, name) })
 	}
 	dockerUnit, ecsUnit, ssmUnit, snapUnit := unit("docker.service"), unit(s.ecsName), unit(ssmagent.UnitName), unit(ssmagent.SnapUnit)
-	ssmRuns := func(ctx context.Context) host.Unit {
-		if snap := snapUnit.take(ctx).value; snap.Loaded {
+	// The logs are read from the start of their agents on. A service manager that hangs must not keep them from being read.
+	ofUnit, cancelUnits := context.WithTimeoutCause(ctx, unitTime, errNoAnswer)
+	defer cancelUnits()
+	ssmRuns := func() host.Unit {
+		if snap := snapUnit.take(ofUnit).value; snap.Loaded {
 			return snap
 		}
-		return ssmUnit.take(ctx).value
+		return ssmUnit.take(ofUnit).value
 	}
 	engineOf := d.engine()
 	open := look(ctx, func(context.Context) (*engine.Operation, error) { return engineOf.Open() })
@@ -131,20 +134,20 @@ func lookAt(caller context.Context, d Deps) *sight {
 	dockerd := look(ctx, func(ctx context.Context) (docker.Glimpse, error) {
 		return docker.Glance(ctx, r, ecsagent.Image, ecsagent.Container)
 	})
-	judged := look(ctx, func(ctx context.Context) (node, error) { return judgeNode(r, ssmRuns(ctx)) })
-	refusals := look(ctx, func(ctx context.Context) ([]ssmagent.Finding, error) {
-		return ssmagent.ReadLog(r, ssmRuns(ctx).ActiveSince)
+	judged := look(ctx, func(context.Context) (node, error) { return judgeNode(r, ssmRuns()) })
+	refusals := look(ctx, func(context.Context) ([]ssmagent.Finding, error) {
+		return ssmagent.ReadLog(r, ssmRuns().ActiveSince)
 	})
-	process := look(ctx, func(ctx context.Context) (ssmagent.Process, error) {
-		return ssmagent.ReadProcess(r, ssmRuns(ctx).MainPID)
+	process := look(ctx, func(context.Context) (ssmagent.Process, error) {
+		return ssmagent.ReadProcess(r, ssmRuns().MainPID)
 	})
 	config := look(ctx, func(context.Context) (ecsagent.Config, error) { return ecsagent.ReadConfig(r) })
 	exec := look(ctx, func(context.Context) (ecsagent.ExecFiles, error) { return ecsagent.ReadExec(r) })
 	cached := look(ctx, func(context.Context) (string, error) { return ecsagent.CachedVersion(r), nil })
 	agent := look(ctx, func(ctx context.Context) (ecsagent.Metadata, error) { return ecsagent.Introspect(ctx, r) })
 	tasks := look(ctx, func(ctx context.Context) ([]ecsagent.Task, error) { return ecsagent.Tasks(ctx, r) })
-	life := look(ctx, func(ctx context.Context) (ecsagent.Life, error) {
-		return ecsagent.ReadLife(r, ecsUnit.take(ctx).value.ActiveSince)
+	life := look(ctx, func(context.Context) (ecsagent.Life, error) {
+		return ecsagent.ReadLife(r, ecsUnit.take(ofUnit).value.ActiveSince)
 	})
 
 	s.units.docker, s.units.ecs = dockerUnit.take(ctx), ecsUnit.take(ctx)

@@ -191,6 +191,7 @@ const (
 	// lookTime bounds the whole look: what has not answered by then is told as unseen. Everything local answers within a
 	// few milliseconds when it is well.
 	lookTime = 600 * time.Millisecond
+	unitTime = lookTime / 2
 	// connectTime is for an agent that has registered just now: it connects within a second.
 	connectTime  = 2 * time.Second
 	connectEvery = 50 * time.Millisecond
