@@ -118,7 +118,7 @@ func (s *sight) unregistered() *failure.Error {
 	n := s.node.value
 	f := failure.New(failure.NotRegistered, "this host is not registered with Systems Manager, and its ECS agent has no container instance")
 	switch {
-	case !s.closed():
+	case s.answers() || s.agent.silent():
 		return nil
 	case s.node.err == nil && n.verdict == ssmagent.None:
 		return f.WithEvidence("%s", n.why)
@@ -159,6 +159,8 @@ func (s *sight) checkRegistration() (*failure.Error, error) {
 	switch {
 	case s.node.err != nil:
 		return nil, unseenPart("the registration with Systems Manager", s.node, failure.IdentityUnknown, "ls -l "+ssmagent.VaultDir)
+	case n.verdict == ssmagent.None && !s.answers(): // the agent hangs, or it would be an unregistered host
+		return failure.New(failure.NotRegistered, "this host is not registered with Systems Manager").WithEvidence("%s", n.why), nil
 	case n.verdict == ssmagent.None:
 		return failure.New(failure.IdentityUnknown, "the ECS agent works, and the host is no managed node: %s", n.why).WithRemedy(anew), nil
 	case n.verdict == ssmagent.Broken:

@@ -27,6 +27,9 @@ const (
 	StateUnknown HealthState = "unknown"
 )
 
+// HealthStates are all of them.
+var HealthStates = []HealthState{Unregistered, Healthy, Unhealthy, HalfDone, StateUnknown}
+
 // StatusResult is the "result" of status's document. Times are RFC 3339 in UTC; what is not known is empty.
 type StatusResult struct {
 	State    HealthState    `json:"state"`

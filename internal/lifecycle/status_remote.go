@@ -68,6 +68,11 @@ const (
 	DriftRole         DriftKind = "role_changed"
 )
 
+// DriftKinds are all of them.
+var DriftKinds = []DriftKind{
+	DriftWrongAccount, DriftECSGone, DriftECSLost, DriftECSNode, DriftDraining, DriftGhost, DriftTwice, DriftSSMGone, DriftSSMLost, DriftRole,
+}
+
 func (r *StatusRemote) drift(kind DriftKind, breaks bool, f *failure.Error) {
 	r.Drift = append(r.Drift, StatusDrift{kind, breaks, f.Code, f.Message, f.Evidence, f.Advice()})
 }

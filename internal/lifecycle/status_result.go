@@ -256,10 +256,10 @@ func (s *sight) warnings() []string {
 	lines = append(lines, s.ecsWarnings()...)
 	if owned := s.record.value.Registration; s.record.err == nil && owned != nil {
 		if id := n.identity.InstanceID; id != "" && id != owned.ManagedInstanceID {
-			warn("anywhere registered this host as %s, and it is %s now: somebody else has registered it since", owned.ManagedInstanceID, id)
+			warn("by its record this host is %s, and it is %s now: somebody else has registered it since", owned.ManagedInstanceID, id)
 		}
 		if s.arn.Cluster != "" && owned.Cluster != "" && owned.Cluster != s.arn.Cluster {
-			warn("anywhere registered this host in cluster %s, and it is in %s now", owned.Cluster, s.arn.Cluster)
+			warn("by its record this host is in cluster %s, and it is in %s now: somebody else has moved it since", owned.Cluster, s.arn.Cluster)
 		}
 	}
 	if s.record.err != nil && !s.record.denied() {

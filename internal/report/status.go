@@ -44,7 +44,7 @@ func StatusReasons(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.Statu
 	for _, reason := range r.Reasons {
 		fmt.Fprintf(w, "  %s\n", indented(reason.Message))
 		if reason.Evidence != "" {
-			fmt.Fprintf(w, "    %s %s\n", s.dim.Render("evidence:"), indented(reason.Evidence))
+			fmt.Fprintf(w, "    %s %s\n", s.dim.Render("evidence:"), strings.ReplaceAll(indented(reason.Evidence), "\n", "\n  "))
 		}
 		if reason.Remedy != "" {
 			fmt.Fprintf(w, "    %s %s\n", s.dim.Render("try:"), indented(reason.Remedy))
