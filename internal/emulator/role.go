@@ -1,5 +1,14 @@
 package emulator
 
+// DeregisterNode deregisters a managed node behind its host's back. An unknown one is passed over.
+func (e *Emulator) DeregisterNode(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := e.nodes[id]; n != nil {
+		n.gone = true
+	}
+}
+
 // updateManagedInstanceRole changes the role of a node, as an operator does.
 func (e *Emulator) updateManagedInstanceRole(c *call) (any, *apiError) {
 	var in struct{ InstanceId, IamRole string }

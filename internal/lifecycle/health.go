@@ -103,7 +103,8 @@ func newReason(rule string, f *failure.Error) StatusReason {
 // unseenPart is the reason for a part that could not be looked at.
 func unseenPart[T any](part string, s seen[T], code failure.Code, remedy string) error {
 	if s.denied() {
-		return failure.Wrap(failure.NotRoot, s.err, "%s", part)
+		return failure.New(failure.NotRoot, "%s can be seen by root only", part).WithEvidence("%v", s.err).
+			WithRemedy("sudo anywhere status")
 	}
 	if !s.silent() { // an error of the part itself
 		f := *failure.Of(s.err)
@@ -192,7 +193,7 @@ func (s *sight) checkDocker() (*failure.Error, error) {
 	case s.docker.err != nil:
 		return nil, unseenPart("Docker", s.docker, failure.DockerDown, "anywhere preflight --only docker.daemon waits longer for it; journalctl -u docker -n 50")
 	case g.Denied:
-		return nil, failure.New(failure.NotRoot, "Docker: %s", g.Why)
+		return nil, failure.New(failure.NotRoot, "Docker can be seen by root only").WithEvidence("%s", g.Why)
 	case !g.Present:
 		return failure.New(failure.DockerAbsent, "Docker is not installed"), nil
 	case !g.Running:

@@ -195,7 +195,10 @@ func (p *patient) status(req StatusRequest) (Report, StatusResult, error) {
 }
 
 // forRoot refuses what only root may see on a registered host.
-type forRoot struct{ host.Files }
+type forRoot struct {
+	host.Files
+	more string // another folder that is closed
+}
 
 func (f forRoot) denies(path string) bool {
 	for _, closed := range []string{"/var/lib/amazon/ssm", "/var/log/amazon/ssm", "/var/lib/anywhere", "/root", ecsagent.ConfigPath} {
@@ -203,7 +206,7 @@ func (f forRoot) denies(path string) bool {
 			return true
 		}
 	}
-	return false
+	return f.more != "" && strings.HasPrefix(path, f.more)
 }
 
 func (f forRoot) ReadFile(path string) ([]byte, error) {
@@ -469,14 +472,18 @@ func TestRules(t *testing.T) {
 		}},
 
 		{name: "an ordinary user", state: Healthy, spoil: func(p *patient) {
-			p.files, p.denied = forRoot{host.NewDir(p.root)}, true
+			p.files, p.denied = forRoot{Files: host.NewDir(p.root)}, true
 		}},
+		{name: "an ordinary user, and a log that is closed", state: StateUnknown, rule: "ecs.connection", code: failure.NotRoot, says: "sudo anywhere status",
+			spoil: func(p *patient) {
+				p.files = forRoot{host.NewDir(p.root), ecsagent.LogDir}
+			}},
 		{name: "an ordinary user, deregistered in ECS", state: Unhealthy, rule: "ecs.connection", code: failure.InstanceInactive, spoil: func(p *patient) {
-			p.files = forRoot{host.NewDir(p.root)}
+			p.files = forRoot{Files: host.NewDir(p.root)}
 			p.log = append(p.log, told(gone, "Container instance is deregistered"))
 		}},
 		{name: "an ordinary user, before any registration", state: Unregistered, rule: "registration", code: failure.NotRegistered, spoil: func(p *patient) {
-			p.files, p.agent = forRoot{host.NewDir(p.root)}, nil
+			p.files, p.agent = forRoot{Files: host.NewDir(p.root)}, nil
 			p.packages, p.units = map[string]host.Package{}, map[string]host.Unit{}
 		}},
 		{name: "a file system that hangs", state: StateUnknown, rule: "registration", code: failure.IdentityUnknown, says: "no answer within",
@@ -564,7 +571,7 @@ func TestStatusOfAHealthyHost(t *testing.T) {
 // What root alone may see is named, each part with its reason; the rest is told.
 func TestStatusWithoutRoot(t *testing.T) {
 	p := newPatient(t)
-	p.files, p.denied = forRoot{host.NewDir(p.root)}, true
+	p.files, p.denied = forRoot{Files: host.NewDir(p.root)}, true
 	_, got, err := p.status(StatusRequest{})
 	if err != nil || got.ManagedInstanceID != "" || got.ContainerInstanceARN == "" || got.ECSAgent.Running != "1.105.1" || got.Tasks.Running != 1 {
 		t.Errorf("%v, %+v", err, got)
