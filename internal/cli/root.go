@@ -20,7 +20,8 @@ A flag beats its environment variable, that beats the configuration file, that b
 show" prints where each value comes from.`),
 		Example: `  anywhere preflight
   ssh host sudo anywhere register --token - < token
-  anywhere register --dry-run -o json`,
+  anywhere register --dry-run -o json
+  anywhere status`,
 		SilenceErrors:      true,
 		SilenceUsage:       true,
 		DisableSuggestions: true, // noSuchCommand has its own
@@ -39,7 +40,7 @@ show" prints where each value comes from.`),
 	root.SetFlagErrorFunc(flagError)
 	a.global.register(root.PersistentFlags())
 	root.AddCommand(
-		newPreflight(a), newRegister(a), newActivation(a), newRollback(a), newOperation(a),
+		newPreflight(a), newRegister(a), newStatus(a), newActivation(a), newRollback(a), newOperation(a),
 		newConfig(a), newPlatforms(a), newCompletion(a), newVersion(a),
 	)
 	if a.env.Rehearse != nil {

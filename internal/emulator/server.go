@@ -57,6 +57,7 @@ var ssmOperations = map[string]operation{
 	"DescribeActivations":             (*Emulator).describeActivations,
 	"DeleteActivation":                (*Emulator).deleteActivation,
 	"DeregisterManagedInstance":       (*Emulator).deregisterManagedInstance,
+	"UpdateManagedInstanceRole":       (*Emulator).updateManagedInstanceRole,
 	"DescribeInstanceInformation":     (*Emulator).describeInstanceInformation,
 }
 

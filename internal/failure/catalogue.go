@@ -72,6 +72,8 @@ const (
 	NewerRecord        Code = "newer_record"
 	RecordUnreadable   Code = "record_unreadable"
 
+	NotRegistered Code = "not_registered"
+
 	Locked Code = "locked"
 
 	PackageInstall Code = "package_install"
@@ -165,6 +167,8 @@ var Catalogue = map[Code]Entry{
 	JournalUnreadable:  {ExitRefused, "the journal of an operation cannot be read", "anywhere operation abandon moves it aside without touching the host", false},
 	NewerRecord:        {ExitRefused, "this host's record was written by a newer anywhere", "use that version or a newer one", false},
 	RecordUnreadable:   {ExitRefused, "this host's record of what is anywhere's own cannot be read", "mv /var/lib/anywhere/record.json /root/, then run the same command again; what was installed before counts as somebody else's then", false},
+
+	NotRegistered: {ExitUnhealthy, "this host is not an external instance", "make it one: anywhere register --token -", false},
 
 	Locked: {ExitLocked, "another anywhere is at work on this host", "wait for it, or use --lock-timeout", true},
 

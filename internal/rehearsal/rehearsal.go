@@ -44,6 +44,7 @@ var scenarios = map[string][]line{
 		{args: []string{"preflight", "--region", region}},
 		{args: []string{"register", "--token", "-"}, token: true, extra: true, faults: true},
 		{args: []string{"register"}, extra: true, unchanged: true},
+		{args: []string{"status"}, unchanged: true},
 	},
 	"operator": {
 		{args: []string{"preflight", "--region", region, "--cluster", cluster}, operator: true},
@@ -227,9 +228,7 @@ func (s *stage) knows(faults []string) error {
 func (s *stage) args(l line) []string {
 	args := slices.Clone(l.args)
 	switch l.args[0] {
-	case "activation":
-		args = append(args, "--endpoint-url", s.aws.URL())
-	case "preflight":
+	case "activation", "preflight", "status":
 		args = append(args, "--endpoint-url", s.aws.URL())
 	case "register":
 		args = append(args, "--endpoint-url", s.aws.URL(), "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
