@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"strings"
@@ -10,9 +11,25 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 )
 
-// everyCommand calls visit for each command of the tree, help included.
+// tree is all commands as main brings them together, help included.
+func tree() *cobra.Command {
+	root := cli.New(cli.Env{
+		Rehearse: func(context.Context, cli.RehearseRequest) (lifecycle.Report, error) { return lifecycle.Report{}, nil },
+	})
+	root.InitDefaultHelpCmd()
+	return root
+}
+
+// section is a command's path without the program's name.
+func section(cmd *cobra.Command) string {
+	_, path, _ := strings.Cut(cmd.CommandPath(), " ")
+	return path
+}
+
+// everyCommand calls visit for each command of the tree.
 func everyCommand(cmd *cobra.Command, visit func(*cobra.Command)) {
 	visit(cmd)
 	for _, sub := range cmd.Commands() {
@@ -21,8 +38,7 @@ func everyCommand(cmd *cobra.Command, visit func(*cobra.Command)) {
 }
 
 func TestEveryCommandIsDocumented(t *testing.T) {
-	root := cli.New(cli.Env{})
-	root.InitDefaultHelpCmd()
+	root := tree()
 	everyCommand(root, func(cmd *cobra.Command) {
 		name := cmd.CommandPath()
 		switch {
@@ -45,7 +61,7 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 
 // Examples must be command lines that the parser takes: flags that do not exist are the first thing that goes stale.
 func TestExamplesName(t *testing.T) {
-	root := cli.New(cli.Env{})
+	root := tree()
 	flagName := regexp.MustCompile(`--[a-z-]+`)
 	everyCommand(root, func(cmd *cobra.Command) {
 		known := map[string]bool{}
@@ -63,7 +79,7 @@ func TestExamplesName(t *testing.T) {
 
 func TestNoFlagTakesASecret(t *testing.T) {
 	secretive := regexp.MustCompile(`(^|-)(code|secret|password|passphrase|key)$`)
-	everyCommand(cli.New(cli.Env{}), func(cmd *cobra.Command) {
+	everyCommand(tree(), func(cmd *cobra.Command) {
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			if secretive.MatchString(f.Name) && f.Name != "activation-code" {
 				t.Errorf("%s --%s: a secret in argv can be read by every user of the host", cmd.CommandPath(), f.Name)
@@ -73,7 +89,7 @@ func TestNoFlagTakesASecret(t *testing.T) {
 }
 
 func TestShorthandsAreUnique(t *testing.T) {
-	everyCommand(cli.New(cli.Env{}), func(cmd *cobra.Command) {
+	everyCommand(tree(), func(cmd *cobra.Command) {
 		seen := map[string]string{}
 		each := func(f *pflag.Flag) {
 			if other := seen[f.Shorthand]; f.Shorthand != "" && other != "" && other != f.Name {
@@ -88,7 +104,7 @@ func TestShorthandsAreUnique(t *testing.T) {
 
 func TestFlagsAreWordsWithUsage(t *testing.T) {
 	form := regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
-	everyCommand(cli.New(cli.Env{}), func(cmd *cobra.Command) {
+	everyCommand(tree(), func(cmd *cobra.Command) {
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			if !form.MatchString(f.Name) || f.Usage == "" || strings.HasSuffix(f.Usage, ".") {
 				t.Errorf("%s --%s: usage %q", cmd.CommandPath(), f.Name, f.Usage)
@@ -114,7 +130,7 @@ func TestGlobalFlags(t *testing.T) {
 		"accept-risk":  "ANYWHERE_ACCEPT_RISK",
 	}
 	got := map[string]string{}
-	cli.New(cli.Env{}).PersistentFlags().VisitAll(func(f *pflag.Flag) {
+	tree().PersistentFlags().VisitAll(func(f *pflag.Flag) {
 		got[f.Name] = strings.Join(f.Annotations["env"], " ")
 	})
 	for name, variables := range want {

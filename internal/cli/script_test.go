@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/contract"
 	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/report"
@@ -34,8 +35,9 @@ const activationID = "01234567-89ab-cdef-0123-456789abcdef"
 
 // Files that a command of a script leaves in its working folder for the test.
 const (
-	statusFile = "status" // its exit status
-	leakFile   = "leaked" // its arguments, when it let a secret out
+	statusFile = "status"    // its exit status
+	leakFile   = "leaked"    // its arguments, when it let a secret out
+	promises   = "documents" // what every command so far printed that is an object: held to docs/schema at the end
 )
 
 func TestMain(m *testing.M) {
@@ -54,6 +56,7 @@ func TestScripts(t *testing.T) {
 				if what, err := os.ReadFile(filepath.Join(env.WorkDir, leakFile)); err == nil {
 					t.Errorf("a secret got out of: %s", what)
 				}
+				keepsPromises(t, filepath.Join(env.WorkDir, promises))
 			})
 			for name, content := range map[string]string{
 				"code":  canary + "\n",
@@ -88,9 +91,26 @@ func joinToken() string {
 	}.Encode()
 }
 
+// keepsPromises holds all documents that the commands of a script printed to the schemas, whether the script looks at
+// them or not.
+func keepsPromises(t *testing.T, file string) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if err := contract.Check([]byte(line)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // anywhere runs the command line of this process on the host below the folder "host", and watches for the canary.
 func anywhere() int {
-	var seen bytes.Buffer
+	var seen, printed bytes.Buffer
 	root, err := filepath.Abs("host")
 	if err != nil {
 		panic(err)
@@ -102,7 +122,7 @@ func anywhere() int {
 		Now:    func() time.Time { return time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC) },
 		Ticker: func(time.Duration) (<-chan time.Time, func()) { return nil, func() {} },
 		Streams: cli.Streams{
-			In: os.Stdin, Out: io.MultiWriter(os.Stdout, &seen), Err: io.MultiWriter(os.Stderr, &seen),
+			In: os.Stdin, Out: io.MultiWriter(os.Stdout, &seen, &printed), Err: io.MultiWriter(os.Stderr, &seen),
 		},
 		LookupEnv: os.LookupEnv,
 		Unsetenv:  os.Unsetenv,
@@ -125,6 +145,10 @@ func anywhere() int {
 		leave(leakFile, strings.Join(os.Args[1:], " "))
 	}
 	leave(statusFile, strconv.Itoa(status))
+	if bytes.HasPrefix(printed.Bytes(), []byte("{")) {
+		before, _ := os.ReadFile(promises)
+		leave(promises, string(before)+printed.String())
+	}
 	return status
 }
 
