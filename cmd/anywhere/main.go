@@ -50,6 +50,7 @@ func main() {
 	env.Rehearse = func(ctx context.Context, req cli.RehearseRequest) (lifecycle.Report, error) {
 		return rehearsal.Run(ctx, env, req)
 	}
+	env.Faults = rehearsal.Faults
 	exit(cli.Main(context.Background(), env, os.Args[1:]))
 }
 

@@ -200,15 +200,20 @@ func (s *stage) close() {
 	_ = s.aws.Close()
 }
 
+// Faults are the names of all faults, sorted.
+func Faults() (names []string) {
+	for _, f := range emulator.Faults() {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
 // knows refuses faults that there are not, before anything is played.
 func (s *stage) knows(faults []string) error {
+	known := Faults()
 	for _, name := range faults {
-		if !slices.ContainsFunc(emulator.Faults(), func(f emulator.FaultInfo) bool { return f.Name == name }) {
-			var names []string
-			for _, f := range emulator.Faults() {
-				names = append(names, f.Name)
-			}
-			return failure.New(failure.Usage, "--fault: there is no fault %q; there is: %s", name, strings.Join(names, ", "))
+		if !slices.Contains(known, name) {
+			return failure.New(failure.Usage, "--fault: there is no fault %q; there is: %s", name, strings.Join(known, ", "))
 		}
 	}
 	return nil
