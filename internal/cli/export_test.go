@@ -9,3 +9,16 @@ type (
 	PlatformsResult = platformsResult
 	ConfigResult    = configResult
 )
+
+// How help shows flags, for the manual.
+var (
+	Spelled     = spelled
+	DefaultOf   = defaultOf
+	VariablesOf = variablesOf
+)
+
+// Where things are, for the manual.
+const (
+	DefaultConfig  = defaultConfig
+	DefaultLogFile = defaultLogFile
+)
