@@ -1,11 +1,13 @@
 package cli_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -59,21 +61,62 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 	})
 }
 
-// Examples must be command lines that the parser takes: flags that do not exist are the first thing that goes stale.
-func TestExamplesName(t *testing.T) {
-	root := tree()
-	flagName := regexp.MustCompile(`--[a-z-]+`)
-	everyCommand(root, func(cmd *cobra.Command) {
-		known := map[string]bool{}
-		everyCommand(root, func(c *cobra.Command) {
-			c.Flags().VisitAll(func(f *pflag.Flag) { known["--"+f.Name] = true })
-			c.InheritedFlags().VisitAll(func(f *pflag.Flag) { known["--"+f.Name] = true })
-		})
-		for _, name := range flagName.FindAllString(cmd.Example, -1) {
-			if !known[name] {
-				t.Errorf("%s: the example uses %s, which no command has", cmd.CommandPath(), name)
+func TestNoTwoCommandsSayTheSame(t *testing.T) {
+	said := map[string]string{}
+	everyCommand(tree(), func(cmd *cobra.Command) {
+		if other := said[cmd.Short]; other != "" {
+			t.Errorf("%s and %s have the same Short: %s", cmd.CommandPath(), other, cmd.Short)
+		}
+		said[cmd.Short] = cmd.CommandPath()
+	})
+}
+
+// Help works for every command, whatever the host is like: nothing is read, nothing asked. It fits a terminal, and names
+// every flag with the variables that stand for it.
+func TestHelpOfEveryCommand(t *testing.T) {
+	everyCommand(tree(), func(cmd *cobra.Command) {
+		var out, said bytes.Buffer
+		env := cli.Env{
+			Now: time.Now, NewRunID: func() string { return "" }, Streams: cli.Streams{Out: &out, Err: &said},
+			Rehearse: func(context.Context, cli.RehearseRequest) (lifecycle.Report, error) { return lifecycle.Report{}, nil },
+		}
+		status := cli.Main(context.Background(), env, append(strings.Fields(section(cmd)), "--help"))
+		if status != 0 || said.Len() > 0 {
+			t.Errorf("%s --help: exit status %d: %s", cmd.CommandPath(), status, said.String())
+		}
+		for line := range strings.Lines(out.String()) {
+			if width := len([]rune(strings.TrimRight(line, "\n"))); width > 120 {
+				t.Errorf("%s --help: %d columns: %s", cmd.CommandPath(), width, line)
 			}
 		}
+		help := strings.Join(strings.Fields(out.String()), " ")
+		each := func(f *pflag.Flag) {
+			if !strings.Contains(help, "--"+f.Name+" ") {
+				t.Errorf("%s --help does not have --%s", cmd.CommandPath(), f.Name)
+			}
+			if names := cli.VariablesOf(f); len(names) > 0 && !strings.Contains(help, "(env "+strings.Join(names, ", ")+")") {
+				t.Errorf("%s --help does not say that %v stand for --%s", cmd.CommandPath(), names, f.Name)
+			}
+		}
+		cmd.LocalFlags().VisitAll(each)
+		cmd.InheritedFlags().VisitAll(each)
+	})
+}
+
+// Whoever presses the tab key gets words, files, or nothing, but not the names of files where a word belongs.
+func TestEveryValueIsCompleted(t *testing.T) {
+	everyCommand(tree(), func(cmd *cobra.Command) {
+		if cmd.ValidArgsFunction == nil && len(cmd.ValidArgs) == 0 {
+			t.Errorf("%s completes its arguments with files", cmd.CommandPath())
+		}
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if complete, found := cmd.GetFlagCompletionFunc(f.Name); found {
+				words, _ := complete(cmd, nil, "")
+				if f.Value.Type() == "NAME[,NAME]" && len(words) == 0 && f.Name != "fault" {
+					t.Errorf("%s --%s takes words and completes none", cmd.CommandPath(), f.Name)
+				}
+			}
+		})
 	})
 }
 
