@@ -277,6 +277,7 @@ func TestDocumentsNameCommandsThatExist(t *testing.T) {
 
 // lookup finds a flag of a command or of those above it.
 func lookup(cmd *cobra.Command, name string) *pflag.Flag {
+	cmd.InitDefaultHelpFlag()
 	if f := cmd.LocalFlags().Lookup(name); f != nil {
 		return f
 	}
