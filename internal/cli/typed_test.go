@@ -112,8 +112,7 @@ func try(args []string) (status int, said string) {
 	if slices.Contains(args, "--token") {
 		secret = joinToken()
 	}
-	var env cli.Env
-	env = cli.Env{
+	env := cli.Env{
 		Host: func() (host.Host, error) { return host.Host{}, errThere },
 		Now:  time.Now, NewRunID: func() string { return "run-1" },
 		Streams: cli.Streams{In: strings.NewReader(secret), Out: &out, Err: &errs},
