@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,7 +45,22 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"anywhere": func() { os.Exit(anywhere()) }})
 }
 
+// elsewhere are the commands whose successes need root or a story: their documents are held to the schemas by the
+// rehearsal's tests.
+var elsewhere = []string{"register", "rehearse", "rollback", "operation abandon"}
+
 func TestScripts(t *testing.T) {
+	seen := &documentsSeen{}
+	t.Cleanup(func() { // after all scripts
+		for name, results := range documented {
+			if !seen.failures[name] && name != "rehearse" {
+				t.Errorf("no script sees a document of anywhere %s that failed", name)
+			}
+			if !seen.successes[name] && results != nil && !slices.Contains(elsewhere, name) {
+				t.Errorf("no script sees a document of anywhere %s that did not fail", name)
+			}
+		}
+	})
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
@@ -56,7 +72,7 @@ func TestScripts(t *testing.T) {
 				if what, err := os.ReadFile(filepath.Join(env.WorkDir, leakFile)); err == nil {
 					t.Errorf("a secret got out of: %s", what)
 				}
-				keepsPromises(t, filepath.Join(env.WorkDir, promises))
+				seen.keepsPromises(t, filepath.Join(env.WorkDir, promises))
 			})
 			for name, content := range map[string]string{
 				"code":  canary + "\n",
@@ -91,9 +107,32 @@ func joinToken() string {
 	}.Encode()
 }
 
+// documentsSeen are the commands whose documents the scripts have seen.
+type documentsSeen struct {
+	mu                  sync.Mutex
+	failures, successes map[string]bool
+}
+
+func (s *documentsSeen) note(t *testing.T, document []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failures == nil {
+		s.failures, s.successes = map[string]bool{}, map[string]bool{}
+	}
+	var d report.Document
+	if err := json.Unmarshal(document, &d); err != nil {
+		t.Error(err)
+	}
+	if d.Failed {
+		s.failures[d.Command] = true
+	} else {
+		s.successes[d.Command] = true
+	}
+}
+
 // keepsPromises holds all documents that the commands of a script printed to the schemas, whether the script looks at
 // them or not.
-func keepsPromises(t *testing.T, file string) {
+func (s *documentsSeen) keepsPromises(t *testing.T, file string) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
@@ -105,6 +144,7 @@ func keepsPromises(t *testing.T, file string) {
 		if err := contract.Check([]byte(line)); err != nil {
 			t.Error(err)
 		}
+		s.note(t, []byte(line))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
 	"github.com/anywhere-ecs/anywhere/internal/contract"
+	"github.com/anywhere-ecs/anywhere/internal/emulator"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 )
 
@@ -18,7 +19,7 @@ import (
 func TestMain(m *testing.M) {
 	var mu sync.Mutex
 	var broken []error
-	shown = func(document []byte) {
+	witness = func(document []byte) {
 		if err := contract.Check(document); err != nil {
 			mu.Lock()
 			defer mu.Unlock()
@@ -70,6 +71,41 @@ func TestRehearsalsKeepTheContract(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What needs root, or a host that something was begun on, prints its documents here.
+func TestAnUnfinishedOperationKeepsTheContract(t *testing.T) {
+	env, _, _ := world()
+	s, err := newStage(t.TempDir(), env, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	begin := func() {
+		s.anotherToken()
+		d := s.run(t, line{args: []string{"register", "--token", "-"}, token: true}, "--no-rollback")
+		if d.RC != 8 || d.Error.Code != "activation_expired" {
+			t.Fatalf("%+v", d)
+		}
+	}
+	expect := func(rc int, changed bool, args ...string) {
+		t.Helper()
+		if d := s.run(t, line{args: args}); d.RC != rc || d.Changed != changed {
+			t.Errorf("%v: %+v", args, d)
+		}
+	}
+	if err := s.aws.Fault(emulator.FaultActivationExpired); err != nil {
+		t.Fatal(err)
+	}
+	expect(12, false, "rollback")
+	expect(0, false, "operation", "abandon")
+	begin()
+	expect(0, false, "operation", "show")
+	expect(0, true, "rollback")
+	expect(0, false, "operation", "show")
+	begin()
+	expect(0, false, "operation", "abandon")
+	expect(2, false, "register", "--token", "nowhere")
 }
 
 // What is not as the contract says is not taken: a validator that takes everything would pass every other test.

@@ -53,8 +53,8 @@ const DefaultScenario = "register"
 // errFaultBit ends a story whose fault had its effect: that is what was asked for.
 var errFaultBit = errors.New("the fault had its effect")
 
-// shown, when it is set, gets every document that a command of a story prints. The tests hold them to docs/schema.
-var shown func(document []byte)
+// witness, when it is set, gets every document that a command of a story prints. The tests hold them to docs/schema.
+var witness func(document []byte)
 
 // line is one command line of a story.
 type line struct {
@@ -272,9 +272,9 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 	if l.extra {
 		args = append(args, req.Args...)
 	}
-	typed := "anywhere " + strings.Join(l.args, " ")
+	shown := "anywhere " + strings.Join(l.args, " ")
 	if l.extra && len(req.Args) > 0 {
-		typed += " " + strings.Join(req.Args, " ")
+		shown += " " + strings.Join(req.Args, " ")
 	}
 	env := s.env(l)
 	var printed bytes.Buffer
@@ -284,7 +284,7 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 	if s.json {
 		args = append(args, "-o", "json")
 	} else {
-		fmt.Fprintf(s.base.Streams.Out, "\n$ %s%s\n", typed, map[bool]string{true: " < token"}[l.token])
+		fmt.Fprintf(s.base.Streams.Out, "\n$ %s%s\n", shown, map[bool]string{true: " < token"}[l.token])
 	}
 	before, err := s.tree()
 	if err != nil {
@@ -292,7 +292,7 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 	}
 	begun := time.Now()
 	rc := cli.Main(ctx, env, args)
-	command := Command{Line: typed, RC: rc, DurationMs: time.Since(begun).Milliseconds()}
+	command := Command{Line: shown, RC: rc, DurationMs: time.Since(begun).Milliseconds()}
 	output := printed.Bytes()
 	if l.makes {
 		output = s.takeToken(output)
@@ -302,8 +302,8 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 		_, _ = s.base.Streams.Out.Write(output)
 	case json.Valid(output):
 		command.Document = bytes.TrimSpace(output)
-		if shown != nil {
-			shown(command.Document)
+		if witness != nil {
+			witness(command.Document)
 		}
 	}
 	after, err := s.tree()
@@ -320,10 +320,10 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 	case rc != 0 && l.faults && len(req.Faults) > 0:
 		return command, errFaultBit
 	case rc != 0:
-		return command, failure.New(failure.Internal, "%s ended with exit status %d", typed, rc).
+		return command, failure.New(failure.Internal, "%s ended with exit status %d", shown, rc).
 			WithRemedy("its own message says why; --keep DIR leaves the host to be looked at")
 	case l.unchanged && len(command.Changed) > 0:
-		return command, failure.New(failure.Internal, "%s should have changed nothing and changed %s", typed, strings.Join(command.Changed, ", "))
+		return command, failure.New(failure.Internal, "%s should have changed nothing and changed %s", shown, strings.Join(command.Changed, ", "))
 	}
 	return command, nil
 }
