@@ -76,7 +76,7 @@ code cannot be written to the file, the activation is deleted again (ssm:DeleteA
 	f.StringVar(&req.Name, "name", "", "name of the managed nodes")
 	f.Var(pairsValue{&req.Tags}, "tag", "tag of the managed nodes, not of the activation; may be repeated")
 	f.BoolVar(&req.Token, "token", false, "give a join token instead of id and code")
-	f.StringVar(&req.OutputFile, "output-file", "", "new file (0600) for the token or the code, in place of stdout")
+	f.StringVar(&req.OutputFile, "output-file", "", "new `FILE` (0600) for the token or the code, in place of stdout")
 	notInConfig(f, "output-file", "the file must be another one each time")
 	return cmd
 }

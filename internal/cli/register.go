@@ -78,8 +78,8 @@ activation's slot is spent: the same command goes on from there, without a token
 	f.Var(pairsValue{&o.settings}, "ecs-config", "setting for the ECS agent's configuration file; may be repeated")
 	f.StringVar(&o.ssmProfile, "ssm-profile", "", ssmProfileUsage)
 	f.BoolVar(&o.enableGPU, "enable-gpu", false, "let tasks use this host's NVIDIA GPUs; their driver must be there")
-	f.StringVar(&o.artifacts, "artifacts", "", "URL or folder with the agents' packages (default: AWS)")
-	f.StringVar(&o.keyring, "keyring", "", "file with further OpenPGP public keys, after AWS has rotated one")
+	f.StringVar(&o.artifacts, "artifacts", "", "`URL|DIR` with the agents' packages (default: AWS)")
+	f.StringVar(&o.keyring, "keyring", "", "`FILE` with further OpenPGP public keys, after AWS has rotated one")
 	f.StringVar(&o.agentEndpoint, "agent-endpoint", "",
 		"where the agents find AWS: a URL, or NAME=URL,… with the names ecs, ssm, ssmmessages, ec2messages")
 	f.BoolVar(&o.noExec, "no-exec", false, "leave out what ECS Exec needs")

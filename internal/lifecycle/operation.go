@@ -124,7 +124,7 @@ func AbandonOperation(ctx context.Context, d Deps, lockTimeout time.Duration) (R
 	if err != nil {
 		return report, err
 	}
-	result.Unfinished = false
+	result.Unfinished, result.Undoable = false, false // a journal that was moved aside is nobody's any more
 	report.Result = result
 	report.Message = "moved the journal to " + result.Journal + "; the host is as it was"
 	return report, nil

@@ -180,7 +180,7 @@ func (r *registration) report(ctx context.Context, o engine.Outcome) Report {
 	if info, err := docker.Inspect(ctx, reader); err == nil {
 		result.DockerVersion = info.Version
 	}
-	if r.settled {
+	if r.settled && result.ManagedInstanceID != "" { // without its managed node the instance lives as long as its credentials
 		if seen, err := r.verified(ctx, reader); err == nil && seen.State == engine.OK {
 			result.Verified, result.ContainerInstanceARN, result.Account = VerifiedLocal, r.arnText, r.arn.Account
 		}

@@ -12,43 +12,43 @@ import (
 
 // StatusRemote is what AWS says of this host.
 type StatusRemote struct {
-	Account string           `json:"account"` // of the operator's credentials
-	ECS     *StatusRemoteECS `json:"ecs,omitempty"`
-	SSM     *StatusRemoteSSM `json:"ssm,omitempty"`
-	Drift   []StatusDrift    `json:"drift"`
-	Unseen  []StatusUnseen   `json:"unseen"`
+	Account string           `json:"account"`       // of the operator's credentials
+	ECS     *StatusRemoteECS `json:"ecs,omitempty"` // the container instance in ECS
+	SSM     *StatusRemoteSSM `json:"ssm,omitempty"` // the managed node in Systems Manager
+	Drift   []StatusDrift    `json:"drift"`         // where AWS and the host differ
+	Unseen  []StatusUnseen   `json:"unseen"`        // what AWS did not tell
 }
 
 // StatusRemoteECS is the container instance as ECS has it.
 type StatusRemoteECS struct {
 	ContainerInstanceARN string `json:"containerInstanceArn"`
 	ManagedInstanceID    string `json:"managedInstanceId"`
-	Status               string `json:"status"`
-	AgentConnected       bool   `json:"agentConnected"`
-	AgentVersion         string `json:"agentVersion"`
-	RunningTasks         int    `json:"runningTasks"`
-	PendingTasks         int    `json:"pendingTasks"`
-	RegisteredAt         string `json:"registeredAt"`
+	Status               string `json:"status"`         // ACTIVE, DRAINING, INACTIVE, …
+	AgentConnected       bool   `json:"agentConnected"` // ECS sees the agent
+	AgentVersion         string `json:"agentVersion"`   // the agent's version
+	RunningTasks         int    `json:"runningTasks"`   // how many tasks run
+	PendingTasks         int    `json:"pendingTasks"`   // how many tasks start
+	RegisteredAt         string `json:"registeredAt"`   // when it registered
 }
 
 // StatusRemoteSSM is the managed node as Systems Manager has it.
 type StatusRemoteSSM struct {
-	PingStatus   string `json:"pingStatus"`
-	LastPing     string `json:"lastPing"`
-	AgentVersion string `json:"agentVersion"`
-	Role         string `json:"role"`
-	Name         string `json:"name"`
-	IP           string `json:"ip"`
+	PingStatus   string `json:"pingStatus"`   // Online, ConnectionLost, …
+	LastPing     string `json:"lastPing"`     // when the agent was last heard
+	AgentVersion string `json:"agentVersion"` // the agent's version
+	Role         string `json:"role"`         // the node's IAM role
+	Name         string `json:"name"`         // the node's name
+	IP           string `json:"ip"`           // its address, as it said
 }
 
 // StatusDrift is a difference between what the host is and what AWS has of it.
 type StatusDrift struct {
-	Kind     DriftKind    `json:"kind"`
-	Breaks   bool         `json:"breaks"` // the host is not healthy for it
-	Code     failure.Code `json:"code"`
-	Message  string       `json:"message"`
-	Evidence string       `json:"evidence"`
-	Remedy   string       `json:"remedy"`
+	Kind     DriftKind    `json:"kind"`     // which kind of difference
+	Breaks   bool         `json:"breaks"`   // the host is not healthy for it
+	Code     failure.Code `json:"code"`     // stable code of the cause; docs/errors.md has them all
+	Message  string       `json:"message"`  // what differs
+	Evidence string       `json:"evidence"` // what shows it
+	Remedy   string       `json:"remedy"`   // what to type
 }
 
 // DriftKind names a difference.

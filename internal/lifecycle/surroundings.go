@@ -99,14 +99,14 @@ func (r *registration) there(
 
 // PreflightEndpoint is a row of a firewall's list.
 type PreflightEndpoint struct {
-	Service  string `json:"service"`
-	Host     string `json:"host"` // with * for a part that varies
-	Port     int    `json:"port"`
-	Protocol string `json:"protocol"`
+	Service  string `json:"service"`  // of AWS, or whose it is
+	Host     string `json:"host"`     // with * for a part that varies
+	Port     int    `json:"port"`     // to be let out
+	Protocol string `json:"protocol"` // https, wss or http
 	Required bool   `json:"required"` // without it there is no external instance
 	Need     string `json:"need"`     // always, packages, docker or some
 	Why      string `json:"why"`      // what goes there
-	Source   string `json:"source"`
+	Source   string `json:"source"`   // where the fact is from
 }
 
 // listEndpoints is what a firewall must let out. It asks nobody.

@@ -59,6 +59,9 @@ const DefaultScenario = "register"
 // errFaultBit ends a story whose fault had its effect: that is what was asked for.
 var errFaultBit = errors.New("the fault had its effect")
 
+// witness, when it is set, gets every document that a command of a story prints. The tests hold them to docs/schema.
+var witness func(document []byte)
+
 // line is one command line of a story.
 type line struct {
 	args      []string
@@ -210,15 +213,20 @@ func (s *stage) close() {
 	_ = s.aws.Close()
 }
 
+// Faults are the names of all faults, sorted.
+func Faults() (names []string) {
+	for _, f := range emulator.Faults() {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
 // knows refuses faults that there are not, before anything is played.
 func (s *stage) knows(faults []string) error {
+	known := Faults()
 	for _, name := range faults {
-		if !slices.ContainsFunc(emulator.Faults(), func(f emulator.FaultInfo) bool { return f.Name == name }) {
-			var names []string
-			for _, f := range emulator.Faults() {
-				names = append(names, f.Name)
-			}
-			return failure.New(failure.Usage, "--fault: there is no fault %q; there is: %s", name, strings.Join(names, ", "))
+		if !slices.Contains(known, name) {
+			return failure.New(failure.Usage, "--fault: there is no fault %q; there is: %s", name, strings.Join(known, ", "))
 		}
 	}
 	return nil
@@ -310,6 +318,9 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 		_, _ = s.base.Streams.Out.Write(output)
 	case json.Valid(output):
 		command.Document = bytes.TrimSpace(output)
+		if witness != nil {
+			witness(command.Document)
+		}
 	}
 	after, err := s.tree()
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anywhere-ecs/anywhere/internal/contract"
 	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/emulator"
 	"github.com/anywhere-ecs/anywhere/internal/secret"
@@ -116,6 +117,9 @@ func (s *site) read(res lab.Result) document {
 	var d document
 	if err := json.Unmarshal([]byte(res.Stdout), &d); err != nil {
 		s.t.Fatalf("stdout is not one JSON object: %v\n%v", err, res)
+	}
+	if err := contract.Check([]byte(res.Stdout)); err != nil {
+		s.t.Error(err)
 	}
 	if d.RC != res.Exit {
 		s.t.Errorf("rc is %d and the exit status %d", d.RC, res.Exit)
