@@ -270,7 +270,7 @@ func (r *registration) observeDocker(ctx context.Context, reader host.Reader) (e
 	if !info.Running {
 		return pending("Docker is installed and does not answer: %s", info.Why)
 	}
-	if ok, move := docker.Fits(info); !ok {
+	if ok, move := docker.Fits(info, r.pins[pinECS]); !ok {
 		return engine.Obs{}, failure.New(failure.DockerVersion, "the Docker that was installed does not fit: %s", move)
 	}
 	return engine.Obs{State: engine.OK, Detail: fmt.Sprintf("Docker %s from %s", info.Version, docker.SourceName(r.row, owned.Source))}, nil
@@ -483,7 +483,7 @@ func (r *registration) startDocker(ctx context.Context) error {
 // awaitDocker waits until the daemon answers.
 func awaitDocker(ctx context.Context, tx *engine.Tx) error {
 	limit := time.After(upTime)
-	tick := time.NewTicker(pollEvery)
+	tick := time.NewTicker(longestPause)
 	defer tick.Stop()
 	for {
 		info, err := docker.Inspect(ctx, tx.Reader())
