@@ -3,6 +3,7 @@ package preflight
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,7 @@ func instance(m *machine, cluster string) {
 var oddHosts = []struct {
 	name    string
 	subject Subject
+	online  bool              // its network is looked at too
 	env     map[string]string // of this process
 	change  func(*machine)
 	said    []said
@@ -297,6 +299,13 @@ var oddHosts = []struct {
 	{name: "Debian testing", change: func(m *machine) { // no VERSION_ID
 		m.write("/etc/os-release", "ID=debian\nNAME=\"Debian GNU/Linux\"\nPRETTY_NAME=\"Debian GNU/Linux forky/sid\"\n")
 	}, said: []said{{"os.release", Warn, "Debian GNU/Linux forky/sid is not on AWS's list", "anywhere platforms"}}},
+	{name: "an EC2 instance", online: true, change: online(func(_ *machine, w *web) { w.hosts[metadataAddress] = w.plain(imds(2)) }),
+		said: []said{{"metadata.endpoint", Warn, "EC2 instance i-0a1b2c3d4e5f60718", "AWS_EC2_METADATA_DISABLED"}}},
+	{name: "a firewall that answers 404 in EC2's place", online: true, change: online(func(_ *machine, w *web) {
+		w.hosts[metadataAddress] = w.plain(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusNotFound) })
+	}), said: []said{{"metadata.endpoint", Warn, "HTTP 404", "blackhole 169.254.169.254"}}},
+	{name: "a copy of a registered machine, with a machine-id of its own", change: func(m *machine) { m.registered(otherMachine) },
+		said: []said{{"existing.clone", Fail, "machine-id " + otherMachine, "anywhere register --token - --accept-risk replace-identity"}}},
 	{name: "a user without root", change: user,
 		said: []said{{"privileges", Warn, "what needs root is skipped", "sudo anywhere preflight"}}},
 }
@@ -322,7 +331,7 @@ func TestHostsThatAreNotQuiteRight(t *testing.T) {
 				want[s.id] = s
 			}
 			s := h.subject
-			s.Host, s.Offline = m.reader(), true
+			s.Host, s.Offline = m.reader(), !h.online
 			for _, r := range Run(t.Context(), All(), s, Options{}) {
 				w, named := want[r.ID]
 				delete(want, r.ID)
