@@ -111,7 +111,7 @@ func (d *Dpkg) InstallSet(ctx context.Context, set PackageSet) error {
 			return err
 		}
 	}
-	args := []string{"--yes", "--no-remove", "--no-download", "-o", "DPkg::Lock::Timeout=60"}
+	args := []string{"--no-remove", "--no-download", "-o", "DPkg::Lock::Timeout=60"}
 	for _, option := range keepOld {
 		args = append(args, "-o", "DPkg::Options::="+option)
 	}
@@ -240,7 +240,7 @@ func (d *Dpkg) prepare(set PackageSet) error {
 func (d *Dpkg) apt(ctx context.Context, set PackageSet, disposable bool, args ...string) (Result, error) {
 	cmd := Cmd{
 		Path: "/usr/bin/apt-get",
-		Args: append([]string{"-q", "-c=" + d.disk.Local(path.Join(set.Dir, "apt.conf"))}, args...),
+		Args: append([]string{"-q", "--yes", "-c=" + d.disk.Local(path.Join(set.Dir, "apt.conf"))}, args...),
 		Env: []string{
 			"DEBIAN_FRONTEND=noninteractive", "DEBCONF_NONINTERACTIVE_SEEN=true", "APT_LISTCHANGES_FRONTEND=none",
 			"NEEDRESTART_SUSPEND=1", // no service of the host is restarted for what is installed beside it
@@ -255,10 +255,10 @@ func (d *Dpkg) apt(ctx context.Context, set PackageSet, disposable bool, args ..
 	return d.runner.Run(ctx, cmd)
 }
 
-// aptWords are apt's errors, else its warnings, and what dpkg said.
+// aptWords are apt's errors and warnings, the errors first.
 func aptWords(output string) string {
 	var words []string
-	for _, mark := range []string{"E: ", "W: ", "Err:"} {
+	for _, mark := range []string{"E: ", "W: "} {
 		for line := range strings.Lines(output) {
 			if strings.HasPrefix(line, mark) {
 				words = append(words, strings.TrimSpace(line))
@@ -303,12 +303,14 @@ func aptComplaint(result Result, doing string) error {
 			first = reason[1]
 		}
 	}
+	if _, unmet, found := strings.Cut(result.Output, "have unmet dependencies:\n"); found {
+		unmet, _, _ = strings.Cut(strings.TrimSpace(unmet), "\n")
+		first = strings.TrimSpace(unmet)
+	}
 	if first == "" {
 		first = "it ended without a word"
 	}
-	for _, mark := range []string{"E: ", "W: ", "Err:"} {
-		first = strings.TrimPrefix(first, mark)
-	}
+	first = strings.TrimPrefix(strings.TrimPrefix(first, "E: "), "W: ")
 	if code == failure.PackageInstall && strings.Contains(result.Output, "need to be removed but remove is disabled") {
 		first = "it would remove packages that are installed: " + strings.Join(aptRemovals(result.Output), ", ")
 	}

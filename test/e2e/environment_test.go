@@ -103,19 +103,3 @@ func TestHostsThatAreNotFit(t *testing.T) {
 		}
 	}
 }
-
-func TestHostWithoutDocker(t *testing.T) {
-	t.Parallel()
-	s := newSite(t, packages.Options{}, packages.Options{})
-	h := lab.Start(t, lab.Host{})
-	h.CopyIn("/usr/local/bin/anywhere", lab.Shared("anywhere"), 0o755)
-	h.WriteFile(keyring, s.mirror.Keyring(), 0o644)
-	before := h.Tree("/etc", "/var/lib", "/root")
-	s.fails(t, h, s.register(s.token(1)), 3, failure.DockerAbsent, "Docker is not installed", "",
-		"apt-get install docker.io")
-	for _, line := range lab.Diff(before, h.Tree("/etc", "/var/lib", "/root")) {
-		if !strings.Contains(line, "/var/lib/anywhere") {
-			t.Errorf("the host is not as it was: %s", line)
-		}
-	}
-}

@@ -265,8 +265,9 @@ func look(h *lab.Machine) view {
 	v := view{
 		tree:     h.Tree("/etc", "/root", "/opt", "/var/lib", "/var/cache", "/var/log", "/run/systemd/system"),
 		packages: h.MustShell(`dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Abbrev}\n'; dpkg --audit`),
-		images:   h.MustShell("docker images -aq --no-trunc | sort; docker ps -aq; docker volume ls -q"),
-		units:    h.Units(),
+		images: h.MustShell("command -v docker >/dev/null || exit 0; " +
+			"docker images -aq --no-trunc | sort; docker ps -aq; docker volume ls -q"),
+		units: h.Units(),
 	}
 	// Half a gigabyte of programs is not read each time: their times tell.
 	const usr = `find /usr -xdev ! -type d -printf '%p\t%m %u:%g %s %T@ %l\n' -o -type d -printf '%p\t%m %u:%g\n'`
@@ -286,7 +287,7 @@ var moving = []string{
 	"/var/lib/docker", "/var/lib/containerd", "/var/log/journal", "/var/lib/systemd/timers", "/var/log/wtmp",
 	"/var/log/lastlog",
 	"/var/lib/anywhere", "/var/log/anywhere",
-	"/var/log/dpkg.log", "/var/lib/dpkg/status-old", "/var/lib/dpkg/status", "/var/lib/dpkg/lock",
+	"/var/log/dpkg.log", "/var/log/apt", "/var/log/alternatives.log", "/etc/group-", "/etc/gshadow-", "/var/lib/dpkg/status-old", "/var/lib/dpkg/status", "/var/lib/dpkg/lock",
 	"/var/lib/dpkg/lock-frontend",
 	"/var/lib/dpkg/triggers/Lock", "/var/cache/ldconfig", "/var/cache/man",
 }

@@ -310,7 +310,10 @@ rm /dev/shm/secrets`
 }
 
 // releaseAll lets every postinst that waits go on, until the returned function is called.
-func releaseAll(h *lab.Machine) (stop func()) {
+func releaseAll(h *lab.Machine) (stop func()) { return release(h, ssmWaits, ecsWaits) }
+
+// release removes the marks of scripts that wait, until the returned function is called.
+func release(h *lab.Machine, markers ...string) (stop func()) {
 	done, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -320,7 +323,7 @@ func releaseAll(h *lab.Machine) (stop func()) {
 				return
 			case <-time.After(50 * time.Millisecond):
 			}
-			for _, marker := range []string{ssmWaits, ecsWaits} {
+			for _, marker := range markers {
 				_ = h.RemoveFile(marker)
 			}
 		}

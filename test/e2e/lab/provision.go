@@ -233,3 +233,6 @@ func addDocker(base, layer, pool, dir string) (err error) {
 	}
 	return os.WriteFile(filepath.Join(pool, "Packages"), index, 0o644)
 }
+
+// Debs is a folder with the Debian packages of Docker and what it depends on.
+func Debs() string { return currentRoot().Apt }

@@ -14,6 +14,8 @@ type Mirror struct {
 	Region string
 	ECSKey *Key // signs amazon-ecs-init
 	SSMKey *Key // signs SSM Agent
+	// DockerKey signs Docker's repository, where AddDocker is given it.
+	DockerKey *Key
 
 	t testing.TB
 }
@@ -29,13 +31,17 @@ func NewMirror(t testing.TB, region string) *Mirror {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Mirror{Dir: t.TempDir(), Region: region, ECSKey: ecs, SSMKey: ssm, t: t}
+	docker, err := NewKey("Test Docker", "docker@example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Mirror{Dir: t.TempDir(), Region: region, ECSKey: ecs, SSMKey: ssm, DockerKey: docker, t: t}
 }
 
 // Keyring is what a host must be told to trust the packages.
 func (m *Mirror) Keyring() []byte {
 	m.t.Helper()
-	ring, err := Keyring(m.ECSKey, m.SSMKey)
+	ring, err := Keyring(m.ECSKey, m.SSMKey, m.DockerKey)
 	if err != nil {
 		m.t.Fatal(err)
 	}
