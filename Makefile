@@ -5,6 +5,7 @@
 VERSION     ?= $(shell git describe --tags --match 'v*' 2>/dev/null | sed 's/^v//' | grep . || echo dev)
 COMMIT      ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 SOURCE_DATE ?= $(shell TZ=UTC0 git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null)
+SOURCE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 
 LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(SOURCE_DATE)
 TESTFLAGS ?=
@@ -49,15 +50,29 @@ lint: ## gofmt and golangci-lint, both modules
 	cd test/e2e && golangci-lint run ./...
 
 .PHONY: cross
+cross: export GOFLAGS += -trimpath # as the snapshot builds, which then finds most of it done
 cross: ## vet and build for the other platforms
 	GOOS=linux GOARCH=arm64 go vet ./...
 	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -o /dev/null ./cmd/anywhere
 	GOOS=windows GOARCH=amd64 go vet ./...
 	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -o /dev/null ./cmd/anywhere
 
+.PHONY: generate
+generate: ## what is made from the program: docs/errors.md, docs/schema, docs/man, completions
+	go test ./internal/failure -run '^TestDocumentHasEveryCode$$' -update
+	go test ./internal/cli -run '^TestGenerated' -update
+
+.PHONY: manual
+manual: ## man pages as packages have them, in bin/man
+	rm -rf bin/man && mkdir -p bin/man && cp docs/man/*.8 bin/man && gzip -9n bin/man/*.8
+
 .PHONY: bench
 bench: ## benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: bench-e2e
+bench-e2e: ## register on a real host over a slow line, by step (root on Debian); E2EFLAGS adds flags
+	cd test/e2e && go test -v -run '^$$' -bench . -benchtime 5x -timeout 15m $(E2EFLAGS) .
 
 .PHONY: cover
 cover: ## coverage by function; coverage.out for the browser
@@ -65,8 +80,9 @@ cover: ## coverage by function; coverage.out for the browser
 	go tool cover -func=coverage.out | tail -1
 
 .PHONY: snapshot
-snapshot: ## archives, packages and checksums as a release has them, in dist/
-	goreleaser release --snapshot --clean --skip=sbom,sign
+snapshot: ## archives, packages and checksums as a release has them, in dist/, and what must be in them
+	COMMIT=$(COMMIT) SOURCE_DATE=$(SOURCE_DATE) SOURCE_EPOCH=$(SOURCE_EPOCH) goreleaser release --snapshot --clean --skip=sbom,sign
+	test/release/check dist
 
 .PHONY: clean
 clean: ## remove what the others made

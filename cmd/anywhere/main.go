@@ -22,8 +22,13 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/rehearsal"
 )
 
-// version is set by the release: -ldflags "-X main.version=1.2.3".
-var version = "dev"
+// Set by the Makefile and the release: -ldflags "-X main.version=1.2.3". Without them commit and date are what the Go tool
+// stamps, if it does.
+var (
+	version = "dev"
+	commit  string
+	date    string // of the commit
+)
 
 func main() {
 	tty := &terminal{}
@@ -50,6 +55,7 @@ func main() {
 	env.Rehearse = func(ctx context.Context, req cli.RehearseRequest) (lifecycle.Report, error) {
 		return rehearsal.Run(ctx, env, req)
 	}
+	env.Faults = rehearsal.Faults
 	exit(cli.Main(context.Background(), env, os.Args[1:]))
 }
 
@@ -132,9 +138,9 @@ func newRunID() string {
 
 // build is what the linker and the Go tool left in the binary.
 func build() cli.Build {
-	b := cli.Build{Version: version, Go: runtime.Version()}
+	b := cli.Build{Version: version, Commit: commit, Date: date, Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
-	if !ok {
+	if !ok || b.Commit != "" {
 		return b
 	}
 	for _, s := range info.Settings {

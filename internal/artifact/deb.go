@@ -3,7 +3,6 @@ package artifact
 import (
 	"archive/tar"
 	"bufio"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/klauspost/compress/gzip" // takes two thirds of the standard library's time
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"io"
 	"path/filepath"
+	"sync"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
@@ -83,16 +84,17 @@ func (s *Source) cached(ref Ref) (Package, error) {
 func (s *Source) obtain(ctx context.Context, from origin, ref Ref, version string) (Package, error) {
 	key, path := ref.key(version), s.path(ref)
 	for {
-		resumed, err := s.download(ctx, from, key, path+".part", arMagic)
+		coming, take := s.beside(ctx, from, key+ref.signature())
+		resumed, err := s.download(coming, from, key, path+".part", arMagic)
+		signature, unsigned := take(err == nil)
 		if err != nil {
 			return Package{}, err
 		}
-		signature, err := s.small(ctx, from, key+ref.signature(), maxSmall)
-		if failure.Is(err, failure.ArtifactMissing) {
-			return Package{}, failure.New(failure.ArtifactUnsigned, "%s has no signature: %s", from.name(key), err).
-				WithEvidence("%s: %s", from.name(key+ref.signature()), failure.Of(err).Evidence)
-		} else if err != nil {
-			return Package{}, err
+		if failure.Is(unsigned, failure.ArtifactMissing) {
+			return Package{}, failure.New(failure.ArtifactUnsigned, "%s has no signature: %s", from.name(key), unsigned).
+				WithEvidence("%s: %s", from.name(key+ref.signature()), failure.Of(unsigned).Evidence)
+		} else if unsigned != nil {
+			return Package{}, unsigned
 		}
 		pkg, err := s.verified(ref, path+".part", from.name(key), signature)
 		if failure.Is(err, failure.ArtifactCorrupt) {
@@ -108,6 +110,42 @@ func (s *Source) obtain(ctx context.Context, from origin, ref Ref, version strin
 		}
 		pkg.Path = path
 		return pkg, s.keep(path, ref.signature(), signature)
+	}
+}
+
+// beside reads a package's signature while the package comes under the context that it returns: it would be a round trip
+// more at the end. It begins with the package's first byte, so that what cannot be had is asked for once. take waits for
+// it, or drops it.
+func (s *Source) beside(
+	ctx context.Context, from origin, key string,
+) (coming context.Context, take func(wanted bool) ([]byte, error)) {
+	begun, ended := make(chan struct{}), make(chan struct{})
+	begin := sync.OnceFunc(func() { close(begun) })
+	coming = WithProgress(ctx, func(done, total int64) {
+		begin()
+		progress(ctx, done, total)
+	})
+	reading, stop := context.WithCancel(ctx)
+	var data []byte
+	var err error
+	go func() {
+		defer close(ended)
+		select {
+		case <-begun:
+			data, err = s.small(reading, from, key, maxSmall)
+		case <-reading.Done():
+			err = reading.Err()
+		}
+	}()
+	return coming, func(wanted bool) ([]byte, error) {
+		defer stop()
+		if wanted {
+			begin() // all of the package was there
+		} else {
+			stop()
+		}
+		<-ended
+		return data, err
 	}
 }
 

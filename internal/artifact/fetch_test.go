@@ -695,3 +695,44 @@ type nowhere struct{}
 func (nowhere) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, io.ErrClosedPipe
 }
+
+// The signature is there when the package is: it was asked for once the package had begun to come.
+func TestSignatureComesBesideThePackage(t *testing.T) {
+	for _, ref := range []Ref{ecsRef, ssmRef} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStory(t, ref)
+			asked := make(chan struct{})
+			s.faults[s.signature] = func(http.ResponseWriter, *http.Request, int, []byte) bool {
+				close(asked)
+				return false
+			}
+			s.faults[s.key] = func(w http.ResponseWriter, r *http.Request, _ int, object []byte) bool {
+				w.Header().Set("Content-Length", strconv.Itoa(len(object)))
+				w.Write(object[:len(object)/2])
+				http.NewResponseController(w).Flush()
+				select {
+				case <-asked:
+				case <-r.Context().Done(): // the client has given up: no byte came
+					t.Errorf("%s: the signature was not asked for while the package came", ref.Product)
+				}
+				w.Write(object[len(object)/2:])
+				return true
+			}
+			pkg, err := s.source.Fetch(t.Context(), ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.whole(pkg)
+		})
+	}
+}
+
+// Where there is no package there is no reason to look for a signature.
+func TestNoSignatureWithoutPackage(t *testing.T) {
+	s := newStory(t, ecsRef)
+	delete(s.objects, s.key)
+	s.expect(failure.ArtifactMissing)
+	if asked := s.of(s.signature); len(asked) != 0 {
+		t.Errorf("asked for the signature: %v", asked)
+	}
+}

@@ -70,13 +70,13 @@ code cannot be written to the file, the activation is deleted again (ssm:DeleteA
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&req.Cluster, "cluster", "", "ECS cluster that the hosts shall join, by name or ARN")
-	f.StringVar(&req.Role, "iam-role", "ecsAnywhereRole", "the hosts' IAM role, by name, path and name, or ARN")
+	f.StringVar(&req.Role, "iam-role", lifecycle.DefaultRole, "the hosts' IAM role, by name, path and name, or ARN")
 	f.IntVar(&req.Limit, "limit", 1, "how many hosts can join with it, 1 to 1000")
 	f.Var(durationValue{&req.Life}, "expires", "how long it lasts, like 2h or 7d; at most 30d")
 	f.StringVar(&req.Name, "name", "", "name of the managed nodes")
 	f.Var(pairsValue{&req.Tags}, "tag", "tag of the managed nodes, not of the activation; may be repeated")
 	f.BoolVar(&req.Token, "token", false, "give a join token instead of id and code")
-	f.StringVar(&req.OutputFile, "output-file", "", "new file (0600) for the token or the code, in place of stdout")
+	f.StringVar(&req.OutputFile, "output-file", "", "new `FILE` (0600) for the token or the code, in place of stdout")
 	notInConfig(f, "output-file", "the file must be another one each time")
 	return cmd
 }

@@ -38,6 +38,7 @@ type app struct {
 	progress atomic.Pointer[report.Progress] // while a verb runs; signals and calls have their say in it
 	log      *runLog
 	changing atomic.Bool // a change has begun
+	calm     atomic.Bool // Ctrl-C is the ordinary end of this command, and needs no explanation
 	release  func()      // of the deadline's timer
 
 	outcome outcome

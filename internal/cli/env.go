@@ -44,6 +44,8 @@ type Env struct {
 	// Rehearse plays a story against an embedded AWS. It sits above this room, so main brings it; without it there is no
 	// rehearse command.
 	Rehearse func(ctx context.Context, req RehearseRequest) (lifecycle.Report, error)
+	// Faults are the names that Rehearse knows, for completion.
+	Faults func() []string
 }
 
 // Streams are the process's standard streams and what is known of them.

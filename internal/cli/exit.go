@@ -12,8 +12,8 @@ import (
 
 // exitStatuses is the table that stands in every command's help.
 var exitStatuses = []struct {
-	status  int
-	meaning string
+	Status  int
+	Meaning string
 }{
 	{failure.ExitOK, "done, or already so"},
 	{failure.ExitUnclassified, "unclassified failure"},
@@ -40,7 +40,7 @@ func long(text string) string {
 	b.WriteString(strings.TrimSpace(text))
 	b.WriteString("\n\nExit status:\n")
 	for _, row := range exitStatuses {
-		fmt.Fprintf(&b, "  %3d  %s\n", row.status, row.meaning)
+		fmt.Fprintf(&b, "  %3d  %s\n", row.Status, row.Meaning)
 	}
 	return strings.TrimRight(b.String(), "\n")
 }

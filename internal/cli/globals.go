@@ -53,7 +53,7 @@ func (g *globals) register(flags *pflag.FlagSet) {
 	fromEnv(flags, "profile", "AWS_PROFILE")
 
 	flags.StringVar(&g.endpointURL, "endpoint-url", "",
-		"where this command's own API calls go (the agents' endpoints: --agent-endpoint)")
+		"where this command's own API calls go (the agents' endpoints: register --agent-endpoint)")
 	fromEnv(flags, "endpoint-url", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_ECS", "AWS_ENDPOINT_URL_SSM")
 
 	g.output = outputText
@@ -65,10 +65,10 @@ func (g *globals) register(flags *pflag.FlagSet) {
 
 	g.color = "auto"
 	flags.Var(choiceValue{&g.color, []string{"auto", "always", "never"}}, "color",
-		"colour; auto: on a terminal, unless NO_COLOR or TERM=dumb is set")
+		"colour; auto: on a terminal")
 	fromEnv(flags, "color", "NO_COLOR=never", "TERM:dumb=never", "CLICOLOR_FORCE=always")
 
-	flags.StringVar(&g.logFile, "log-file", defaultLogFile, "file to which commands that change things append their log")
+	flags.StringVar(&g.logFile, "log-file", defaultLogFile, "`FILE` to which commands that change things append their log")
 	fromEnv(flags, "log-file", "ANYWHERE_LOG_FILE")
 
 	flags.Var(durationValue{&g.timeout}, "timeout", "bound on the whole command, like 90s, 30m or 1d; 0 is none")
@@ -77,7 +77,7 @@ func (g *globals) register(flags *pflag.FlagSet) {
 	flags.Var(durationValue{&g.lockTimeout}, "lock-timeout", "how long to wait for another run on this host to end")
 	fromEnv(flags, "lock-timeout", "ANYWHERE_LOCK_TIMEOUT")
 
-	flags.StringVar(&g.config, "config", defaultConfig, "YAML file with defaults")
+	flags.StringVar(&g.config, "config", defaultConfig, "YAML `FILE` with defaults")
 	fromEnv(flags, "config", "ANYWHERE_CONFIG")
 	notInConfig(flags, "config", "the file cannot name another one")
 

@@ -28,11 +28,11 @@ type activationOptions struct {
 }
 
 func (o *activationOptions) register(flags *pflag.FlagSet) {
-	flags.StringVar(&o.token, "token", "", "join token: - reads it from stdin, else the name of a file that holds it")
+	flags.StringVar(&o.token, "token", "", "join token, in a `FILE`; - reads it from stdin")
 	notInConfig(flags, "token", "a token is good for one registration")
 	flags.StringVar(&o.id, "activation-id", "", "id of an SSM activation")
 	notInConfig(flags, "activation-id", "an activation is good for one registration")
-	flags.StringVar(&o.codeFile, "activation-code-file", "", "activation code: - reads it from stdin, else a file's name")
+	flags.StringVar(&o.codeFile, "activation-code-file", "", "activation code, in a `FILE`; - reads it from stdin")
 	notInConfig(flags, "activation-code-file", "an activation is good for one registration")
 	flags.StringVar(&o.code, "activation-code", "",
 		"activation code itself; every user of this host can read it: better use --activation-code-file -")

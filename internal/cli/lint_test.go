@@ -1,18 +1,37 @@
 package cli_test
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 )
 
-// everyCommand calls visit for each command of the tree, help included.
+// tree is all commands as main brings them together, help included.
+func tree() *cobra.Command {
+	root := cli.New(cli.Env{
+		Rehearse: func(context.Context, cli.RehearseRequest) (lifecycle.Report, error) { return lifecycle.Report{}, nil },
+	})
+	root.InitDefaultHelpCmd()
+	return root
+}
+
+// section is a command's path without the program's name.
+func section(cmd *cobra.Command) string {
+	_, path, _ := strings.Cut(cmd.CommandPath(), " ")
+	return path
+}
+
+// everyCommand calls visit for each command of the tree.
 func everyCommand(cmd *cobra.Command, visit func(*cobra.Command)) {
 	visit(cmd)
 	for _, sub := range cmd.Commands() {
@@ -21,8 +40,7 @@ func everyCommand(cmd *cobra.Command, visit func(*cobra.Command)) {
 }
 
 func TestEveryCommandIsDocumented(t *testing.T) {
-	root := cli.New(cli.Env{})
-	root.InitDefaultHelpCmd()
+	root := tree()
 	everyCommand(root, func(cmd *cobra.Command) {
 		name := cmd.CommandPath()
 		switch {
@@ -43,27 +61,68 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 	})
 }
 
-// Examples must be command lines that the parser takes: flags that do not exist are the first thing that goes stale.
-func TestExamplesName(t *testing.T) {
-	root := cli.New(cli.Env{})
-	flagName := regexp.MustCompile(`--[a-z-]+`)
-	everyCommand(root, func(cmd *cobra.Command) {
-		known := map[string]bool{}
-		everyCommand(root, func(c *cobra.Command) {
-			c.Flags().VisitAll(func(f *pflag.Flag) { known["--"+f.Name] = true })
-			c.InheritedFlags().VisitAll(func(f *pflag.Flag) { known["--"+f.Name] = true })
-		})
-		for _, name := range flagName.FindAllString(cmd.Example, -1) {
-			if !known[name] {
-				t.Errorf("%s: the example uses %s, which no command has", cmd.CommandPath(), name)
+func TestNoTwoCommandsSayTheSame(t *testing.T) {
+	said := map[string]string{}
+	everyCommand(tree(), func(cmd *cobra.Command) {
+		if other := said[cmd.Short]; other != "" {
+			t.Errorf("%s and %s have the same Short: %s", cmd.CommandPath(), other, cmd.Short)
+		}
+		said[cmd.Short] = cmd.CommandPath()
+	})
+}
+
+// Help works for every command, whatever the host is like: nothing is read, nothing asked. It fits a terminal, and names
+// every flag with the variables that stand for it.
+func TestHelpOfEveryCommand(t *testing.T) {
+	everyCommand(tree(), func(cmd *cobra.Command) {
+		var out, said bytes.Buffer
+		env := cli.Env{
+			Now: time.Now, NewRunID: func() string { return "" }, Streams: cli.Streams{Out: &out, Err: &said},
+			Rehearse: func(context.Context, cli.RehearseRequest) (lifecycle.Report, error) { return lifecycle.Report{}, nil },
+		}
+		status := cli.Main(context.Background(), env, append(strings.Fields(section(cmd)), "--help"))
+		if status != 0 || said.Len() > 0 {
+			t.Errorf("%s --help: exit status %d: %s", cmd.CommandPath(), status, said.String())
+		}
+		for line := range strings.Lines(out.String()) {
+			if width := len([]rune(strings.TrimRight(line, "\n"))); width > 120 {
+				t.Errorf("%s --help: %d columns: %s", cmd.CommandPath(), width, line)
 			}
 		}
+		help := strings.Join(strings.Fields(out.String()), " ")
+		each := func(f *pflag.Flag) {
+			if !strings.Contains(help, "--"+f.Name+" ") {
+				t.Errorf("%s --help does not have --%s", cmd.CommandPath(), f.Name)
+			}
+			if names := cli.VariablesOf(f); len(names) > 0 && !strings.Contains(help, "(env "+strings.Join(names, ", ")+")") {
+				t.Errorf("%s --help does not say that %v stand for --%s", cmd.CommandPath(), names, f.Name)
+			}
+		}
+		cmd.LocalFlags().VisitAll(each)
+		cmd.InheritedFlags().VisitAll(each)
+	})
+}
+
+// Whoever presses the tab key gets words, files, or nothing, but not the names of files where a word belongs.
+func TestEveryValueIsCompleted(t *testing.T) {
+	everyCommand(tree(), func(cmd *cobra.Command) {
+		if cmd.ValidArgsFunction == nil && len(cmd.ValidArgs) == 0 {
+			t.Errorf("%s completes its arguments with files", cmd.CommandPath())
+		}
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if complete, found := cmd.GetFlagCompletionFunc(f.Name); found {
+				words, _ := complete(cmd, nil, "")
+				if f.Value.Type() == "NAME[,NAME]" && len(words) == 0 && f.Name != "fault" {
+					t.Errorf("%s --%s takes words and completes none", cmd.CommandPath(), f.Name)
+				}
+			}
+		})
 	})
 }
 
 func TestNoFlagTakesASecret(t *testing.T) {
 	secretive := regexp.MustCompile(`(^|-)(code|secret|password|passphrase|key)$`)
-	everyCommand(cli.New(cli.Env{}), func(cmd *cobra.Command) {
+	everyCommand(tree(), func(cmd *cobra.Command) {
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			if secretive.MatchString(f.Name) && f.Name != "activation-code" {
 				t.Errorf("%s --%s: a secret in argv can be read by every user of the host", cmd.CommandPath(), f.Name)
@@ -73,7 +132,7 @@ func TestNoFlagTakesASecret(t *testing.T) {
 }
 
 func TestShorthandsAreUnique(t *testing.T) {
-	everyCommand(cli.New(cli.Env{}), func(cmd *cobra.Command) {
+	everyCommand(tree(), func(cmd *cobra.Command) {
 		seen := map[string]string{}
 		each := func(f *pflag.Flag) {
 			if other := seen[f.Shorthand]; f.Shorthand != "" && other != "" && other != f.Name {
@@ -88,7 +147,7 @@ func TestShorthandsAreUnique(t *testing.T) {
 
 func TestFlagsAreWordsWithUsage(t *testing.T) {
 	form := regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
-	everyCommand(cli.New(cli.Env{}), func(cmd *cobra.Command) {
+	everyCommand(tree(), func(cmd *cobra.Command) {
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			if !form.MatchString(f.Name) || f.Usage == "" || strings.HasSuffix(f.Usage, ".") {
 				t.Errorf("%s --%s: usage %q", cmd.CommandPath(), f.Name, f.Usage)
@@ -114,7 +173,7 @@ func TestGlobalFlags(t *testing.T) {
 		"accept-risk":  "ANYWHERE_ACCEPT_RISK",
 	}
 	got := map[string]string{}
-	cli.New(cli.Env{}).PersistentFlags().VisitAll(func(f *pflag.Flag) {
+	tree().PersistentFlags().VisitAll(func(f *pflag.Flag) {
 		got[f.Name] = strings.Join(f.Annotations["env"], " ")
 	})
 	for name, variables := range want {

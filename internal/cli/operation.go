@@ -16,9 +16,10 @@ func newRollback(a *app) *cobra.Command {
 		Use:   "rollback [flags]",
 		Short: "Undo an operation that was begun here and is not finished",
 		Long: long(`
-Undoes an unfinished operation from its journal alone: without network, AWS or the token. What is no longer as the
-operation left it is kept and named. An operation past its point of no return (for register: the registration with
-Systems Manager) cannot be undone; the same command finishes it.`),
+Undoes an unfinished operation from its journal alone: without network, AWS or the token. An activation that register
+made for itself is deleted where there are an operator's credentials; else the call is told that is owed. What is no
+longer as the operation left it is kept and named. An operation past its point of no return (for register: the
+registration with Systems Manager) cannot be undone; the same command finishes it.`),
 		Example: `  sudo anywhere rollback
   sudo anywhere rollback --lock-timeout 5m -o json`,
 		Args: none,
@@ -91,7 +92,11 @@ func (a *app) message(w io.Writer, s report.Style, rep lifecycle.Report, err err
 		return
 	}
 	fmt.Fprintln(w, rep.Message)
-	if result, ok := rep.Result.(lifecycle.OperationResult); ok {
+	switch result := rep.Result.(type) {
+	case lifecycle.OperationResult:
 		report.Operation(w, s, result)
+	case lifecycle.RollbackResult:
+		report.Operation(w, s, result.OperationResult)
+		report.Owed(w, result.Owed)
 	}
 }

@@ -14,7 +14,18 @@ import (
 // What AWS's own variables say is left to the SDK, which knows their order: AWS_PROFILE is weaker than keys in the
 // environment, --profile is stronger; AWS_ENDPOINT_URL_SSM is for one service, --endpoint-url for all.
 func (a *app) operator(ctx context.Context, region string) (*control.Operator, error) {
-	access := control.Access{Region: a.global.region}
+	return a.connect(ctx, control.Access{}, control.Connection{}, region)
+}
+
+// hostOperator is operator on a host, whose own keys do not count.
+func (a *app) hostOperator(ctx context.Context, region, nodeKey string) (*control.Operator, error) {
+	return a.connect(ctx, control.Access{OnHost: true}, control.Connection{NodeKey: nodeKey}, region)
+}
+
+func (a *app) connect(
+	ctx context.Context, access control.Access, c control.Connection, region string,
+) (*control.Operator, error) {
+	access.Region = a.global.region
 	if region != "" && region != a.global.region {
 		if a.origins["region"].kind == byFlag {
 			return nil, failure.New(failure.Usage, "--region is %s and --cluster is in %s", a.global.region, region)
@@ -28,7 +39,7 @@ func (a *app) operator(ctx context.Context, region string) (*control.Operator, e
 	if err != nil {
 		return nil, err
 	}
-	c := control.Connection{Trace: func(next http.RoundTripper) http.RoundTripper { return tracing{next, a} }}
+	c.Trace = func(next http.RoundTripper) http.RoundTripper { return tracing{next, a} }
 	if a.ours("endpoint-url") {
 		c.EndpointURL = a.global.endpointURL
 	}

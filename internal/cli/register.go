@@ -19,17 +19,21 @@ import (
 type registerOptions struct {
 	activation activationOptions
 
-	cluster                          string
+	cluster, name, role              string
 	ecsAgentVersion, ssmAgentVersion string
 	dockerSource                     string
 	tags, attributes, settings       []lifecycle.Pair
 	artifacts, keyring               string
-	agentEndpoint                    string
+	agentEndpoint, ssmProfile        string
+	enableGPU                        bool
 	noExec, noStart                  bool
 	ignore                           []string
 	waitTimeout                      time.Duration
 	dryRun, detailed, noRollback     bool
 }
+
+const ssmProfileUsage = "credentials profile that the SSM agent keeps for the ECS agent, " +
+	"where [default] is somebody's (default: as configured, else default)"
 
 func newRegister(a *app) *cobra.Command {
 	o := &registerOptions{waitTimeout: 5 * time.Minute, dockerSource: lifecycle.DockerAuto}
@@ -42,12 +46,18 @@ agent, registers it with Systems Manager, configures and starts the agents, and 
 its container instance in the wanted cluster. What is already so is left alone; a second run changes nothing.
 
 An activation comes as a join token (--token), or as an id and a code (--activation-id with --activation-code-file, or
-with the code in the variable ` + codeVariable + `). A host that is registered needs none.
+with the code in the variable ` + codeVariable + `). A host that is registered needs none. Where none is given, and
+there are an operator's credentials (the environment, --profile, single sign-on; never the role or the key of the
+machine itself), one is made for this host alone and deleted afterwards. With them ECS and Systems Manager are asked
+too whether the host is registered. The operator needs ssm:CreateActivation, iam:PassRole for the role,
+ssm:DescribeActivations, ssm:DeleteActivation, ssm:DescribeInstanceInformation, ecs:DescribeClusters,
+ecs:ListContainerInstances and ecs:DescribeContainerInstances.
 
 A failure before the registration with Systems Manager is undone. After it what is done is kept, because the
 activation's slot is spent: the same command goes on from there, without a token.`),
 		Example: `  ssh host sudo anywhere register --token - < token
   anywhere register --cluster shop --region eu-central-1 --activation-id ID --activation-code-file -
+  anywhere register --cluster shop --region eu-central-1 --profile ops --name web-1
   anywhere register --cluster shop --dry-run`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runRegister(cmd, o) },
@@ -56,6 +66,9 @@ activation's slot is spent: the same command goes on from there, without a token
 	f.SortFlags = false
 	o.activation.register(f)
 	f.StringVar(&o.cluster, "cluster", "", "ECS cluster, by name or ARN (default: the token's, else default)")
+	f.StringVar(&o.name, "name", "", "name of the managed node, when an activation is made for it")
+	f.StringVar(&o.role, "iam-role", lifecycle.DefaultRole,
+		"the host's IAM role, by name, path and name, or ARN, when an activation is made for it")
 	f.StringVar(&o.ecsAgentVersion, "ecs-agent-version", "",
 		"like 1.105.1, or latest (default: the installed one, else the latest)")
 	f.StringVar(&o.ssmAgentVersion, "ssm-agent-version", "",
@@ -64,10 +77,13 @@ activation's slot is spent: the same command goes on from there, without a token
 		"where a missing Docker comes from: Docker's own repository, or the distribution's package; auto takes the first\n"+
 			"that can be had. With --artifacts, Docker's repository is docker/linux/… below it")
 	f.Var(pairsValue{&o.tags}, "tag", "tag of the container instance; may be repeated")
-	f.Var(pairsValue{&o.attributes}, "attribute", "attribute of the container instance; may be repeated")
+	f.Var(pairsValue{&o.attributes}, "attribute",
+		"attribute of the container instance; may be repeated; on a registered host it takes operator credentials")
 	f.Var(pairsValue{&o.settings}, "ecs-config", "setting for the ECS agent's configuration file; may be repeated")
-	f.StringVar(&o.artifacts, "artifacts", "", "URL or folder with the agents' packages (default: AWS)")
-	f.StringVar(&o.keyring, "keyring", "", "file with further OpenPGP public keys, after AWS has rotated one")
+	f.StringVar(&o.ssmProfile, "ssm-profile", "", ssmProfileUsage)
+	f.BoolVar(&o.enableGPU, "enable-gpu", false, "let tasks use this host's NVIDIA GPUs; their driver must be there")
+	f.StringVar(&o.artifacts, "artifacts", "", "`URL|DIR` with the agents' packages (default: AWS)")
+	f.StringVar(&o.keyring, "keyring", "", "`FILE` with further OpenPGP public keys, after AWS has rotated one")
 	f.StringVar(&o.agentEndpoint, "agent-endpoint", "",
 		"where the agents find AWS: a URL, or NAME=URL,… with the names ecs, ssm, ssmmessages, ec2messages")
 	f.BoolVar(&o.noExec, "no-exec", false, "leave out what ECS Exec needs")
@@ -124,11 +140,16 @@ func (a *app) registerRequest(cmd *cobra.Command, o *registerOptions) (lifecycle
 	if err != nil {
 		return none, err
 	}
+	for _, flag := range []string{"name", "iam-role"} {
+		if activation != nil && a.origins[flag].kind == byFlag {
+			return none, usage(cmd, "--%s excludes --token and --activation-…: an activation has its own already", flag)
+		}
+	}
 	req := lifecycle.RegisterRequest{
-		Activation: activation, Region: a.global.region, Cluster: o.cluster,
+		Activation: activation, Region: a.global.region, Cluster: o.cluster, Name: o.name, Role: o.role,
 		ECSAgentVersion: o.ecsAgentVersion, SSMAgentVersion: o.ssmAgentVersion,
 		DockerSource: o.dockerSource,
-		Tags:         o.tags, Attributes: o.attributes, Settings: o.settings,
+		Tags:         o.tags, Attributes: o.attributes, Settings: o.settings, SSMProfile: o.ssmProfile, EnableGPU: o.enableGPU,
 		Artifacts: artifacts, Keyring: keyring, AgentEndpoint: o.agentEndpoint, EndpointURL: a.global.endpointURL,
 		NoExec: o.noExec, NoStart: o.noStart, Ignore: o.ignore, WaitTimeout: o.waitTimeout,
 		AcceptRisk: a.global.acceptRisk, DryRun: o.dryRun, DetailedExitcode: o.detailed, NoRollback: o.noRollback,

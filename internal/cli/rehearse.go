@@ -11,8 +11,11 @@ func newRehearse(a *app) *cobra.Command {
 		Short: "Play the real commands against an embedded AWS, on a throw-away host",
 		Long: long(`
 Runs the real commands end to end against an embedded ECS, SSM and artifact service on loopback and a throw-away host
-root: without an AWS account, without root, without a change to this machine.`),
+root: without an AWS account, without root, without a change to this machine.
+
+The scenario register (the default) brings a join token to a host; operator has an operator's credentials on it.`),
 		Example: `  anywhere rehearse
+  anywhere rehearse operator
   anywhere rehearse register --fault activation-expired`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dash := cmd.ArgsLenAtDash(); dash >= 0 {

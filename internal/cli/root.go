@@ -17,10 +17,13 @@ first, does only what is missing, and checks what came of it; run again, it goes
 
 Results go to stdout, progress and messages to stderr. With -o json stdout has exactly one object, also on failure.
 A flag beats its environment variable, that beats the configuration file, that beats the default; "anywhere config
-show" prints where each value comes from.`),
+show" prints where each value comes from.
+
+Schemas of the objects, every error code and every check: https://github.com/anywhere-ecs/anywhere/tree/main/docs`),
 		Example: `  anywhere preflight
   ssh host sudo anywhere register --token - < token
-  anywhere register --dry-run -o json`,
+  anywhere register --dry-run -o json
+  anywhere status`,
 		SilenceErrors:      true,
 		SilenceUsage:       true,
 		DisableSuggestions: true, // noSuchCommand has its own
@@ -37,9 +40,10 @@ show" prints where each value comes from.`),
 	}
 	root.Flags().BoolVar(&showVersion, "version", false, "print the version, as the command version does")
 	root.SetFlagErrorFunc(flagError)
+	root.SetUsageFunc(writeUsage)
 	a.global.register(root.PersistentFlags())
 	root.AddCommand(
-		newPreflight(a), newRegister(a), newActivation(a), newRollback(a), newOperation(a),
+		newPreflight(a), newRegister(a), newStatus(a), newActivation(a), newRollback(a), newOperation(a),
 		newConfig(a), newPlatforms(a), newCompletion(a), newVersion(a),
 	)
 	if a.env.Rehearse != nil {
@@ -49,6 +53,7 @@ show" prints where each value comes from.`),
 	for _, cmd := range root.Commands() {
 		cmd.DisableFlagsInUseLine = true
 	}
+	a.completeValues(root)
 	return root
 }
 
@@ -75,6 +80,19 @@ func newHelp() *cobra.Command {
 		Short:   "Show the help of a command",
 		Long:    long("Shows the help of a command, as its flag --help does."),
 		Example: "  anywhere help register",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			within, _, err := cmd.Root().Find(args)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			var names []cobra.Completion
+			for _, sub := range within.Commands() {
+				if sub.IsAvailableCommand() {
+					names = append(names, cobra.CompletionWithDesc(sub.Name(), sub.Short))
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {

@@ -17,7 +17,7 @@ import (
 
 // verb is a command of lifecycle, ready to be run.
 type verb struct {
-	begin    string // what it does first, for people who wait
+	begin    string // what it does first, for people who wait; empty for what is over at once
 	mutating bool   // it changes things: there is a log
 	dryRun   bool
 	tells    bool // its result for people holds its warnings: they are not told by themselves
@@ -40,8 +40,10 @@ func (a *app) do(cmd *cobra.Command, v verb) error {
 			a.warn("the risk %s is accepted (%s)", risk, a.gave("accept-risk"))
 		}
 	}
-	stop := a.startProgress(v.begin)
-	defer stop()
+	if v.begin != "" {
+		stop := a.startProgress(v.begin)
+		defer stop()
+	}
 
 	ctx := host.WithChildHook(cmd.Context(), func(c host.Child) {
 		if c.PID == 0 {
@@ -51,7 +53,7 @@ func (a *app) do(cmd *cobra.Command, v verb) error {
 	})
 	rep, err := v.run(ctx, lifecycle.Deps{
 		Host: h, HTTP: a.client(), Redactor: a.redactor, Listen: a.listen, RunID: a.runID, Version: a.env.Build.Version,
-		Operator: a.operator,
+		Operator: a.operator, HostOperator: a.hostOperator, Getenv: a.getenv,
 	})
 	if !a.global.quiet && !v.tells {
 		for _, text := range rep.Warnings {

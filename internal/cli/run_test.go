@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/anywhere-ecs/anywhere/internal/contract"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
@@ -27,6 +28,7 @@ import (
 
 // trial is one run of a command "try" that changes things, with a verb of the test's own.
 type trial struct {
+	t        *testing.T
 	root     string // of the host
 	out, err bytes.Buffer
 	signals  chan os.Signal
@@ -38,7 +40,7 @@ type trial struct {
 }
 
 func newTrial(t *testing.T) *trial {
-	return &trial{root: t.TempDir(), signals: make(chan os.Signal), env: map[string]string{}}
+	return &trial{t: t, root: t.TempDir(), signals: make(chan os.Signal), env: map[string]string{}}
 }
 
 // do runs "anywhere try ARGS" and returns its exit status.
@@ -66,7 +68,7 @@ func (r *trial) do(run func(context.Context, lifecycle.Deps) (lifecycle.Report, 
 		NewRunID:  func() string { return "run-1" },
 		Build:     Build{Version: "1.2.3"},
 	}
-	return start(context.Background(), newApp(env), append([]string{"try"}, args...), func(a *app, root *cobra.Command) {
+	status := start(context.Background(), newApp(env), append([]string{"try"}, args...), func(a *app, root *cobra.Command) {
 		root.AddCommand(&cobra.Command{Use: "try", RunE: func(cmd *cobra.Command, _ []string) error {
 			a.outcome.text = func(w io.Writer, _ report.Style, rep lifecycle.Report, _ error) {
 				_, _ = io.WriteString(w, rep.Message+"\n")
@@ -74,6 +76,13 @@ func (r *trial) do(run func(context.Context, lifecycle.Deps) (lifecycle.Report, 
 			return a.do(cmd, verb{begin: "try: looking", mutating: true, run: run})
 		}})
 	})
+	if bytes.HasPrefix(r.out.Bytes(), []byte("{")) {
+		tried := bytes.Replace(r.out.Bytes(), []byte(`"command":"try"`), []byte(`"command":"register"`), 1)
+		if err := contract.CheckAgainst(contract.Envelope, tried); err != nil {
+			r.t.Error(err)
+		}
+	}
+	return status
 }
 
 type answering struct{}
@@ -295,7 +304,7 @@ func TestExitStatus(t *testing.T) {
 func TestEveryExitStatusIsInTheTable(t *testing.T) {
 	listed := map[int]bool{}
 	for _, row := range exitStatuses {
-		listed[row.status] = true
+		listed[row.Status] = true
 	}
 	for code, entry := range failure.Catalogue {
 		if !listed[entry.Exit] {
@@ -307,7 +316,7 @@ func TestEveryExitStatusIsInTheTable(t *testing.T) {
 func TestAcceptedRisksAreEchoed(t *testing.T) {
 	r := newTrial(t)
 	r.env["ANYWHERE_ACCEPT_RISK"] = "replace-identity,purge-data"
-	if status := r.do(changing(lifecycle.Report{Warnings: []string{"of the verb"}}, nil), "-o", "json"); status != 0 {
+	if status := r.do(changing(lifecycle.Report{Message: "done", Warnings: []string{"of the verb"}}, nil), "-o", "json"); status != 0 {
 		t.Fatal(status, r.err.String())
 	}
 	var doc report.Document

@@ -9,17 +9,20 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/contract"
 	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/report"
@@ -34,15 +37,31 @@ const activationID = "01234567-89ab-cdef-0123-456789abcdef"
 
 // Files that a command of a script leaves in its working folder for the test.
 const (
-	statusFile = "status" // its exit status
-	leakFile   = "leaked" // its arguments, when it let a secret out
+	statusFile = "status"    // its exit status
+	leakFile   = "leaked"    // its arguments, when it let a secret out
+	promises   = "documents" // what every command so far printed that is an object: held to docs/schema at the end
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"anywhere": func() { os.Exit(anywhere()) }})
 }
 
+// elsewhere are the commands whose successes need root or a story: their documents are held to the schemas by the
+// rehearsal's tests.
+var elsewhere = []string{"register", "rehearse", "rollback", "operation abandon"}
+
 func TestScripts(t *testing.T) {
+	seen := &documentsSeen{}
+	t.Cleanup(func() { // after all scripts
+		for name, results := range documented {
+			if !seen.failures[name] && name != "rehearse" {
+				t.Errorf("no script sees a document of anywhere %s that failed", name)
+			}
+			if !seen.successes[name] && results != nil && !slices.Contains(elsewhere, name) {
+				t.Errorf("no script sees a document of anywhere %s that did not fail", name)
+			}
+		}
+	})
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
@@ -54,6 +73,7 @@ func TestScripts(t *testing.T) {
 				if what, err := os.ReadFile(filepath.Join(env.WorkDir, leakFile)); err == nil {
 					t.Errorf("a secret got out of: %s", what)
 				}
+				seen.keepsPromises(t, filepath.Join(env.WorkDir, promises))
 			})
 			for name, content := range map[string]string{
 				"code":  canary + "\n",
@@ -88,9 +108,50 @@ func joinToken() string {
 	}.Encode()
 }
 
+// documentsSeen are the commands whose documents the scripts have seen.
+type documentsSeen struct {
+	mu                  sync.Mutex
+	failures, successes map[string]bool
+}
+
+func (s *documentsSeen) note(t *testing.T, document []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failures == nil {
+		s.failures, s.successes = map[string]bool{}, map[string]bool{}
+	}
+	var d report.Document
+	if err := json.Unmarshal(document, &d); err != nil {
+		t.Error(err)
+	}
+	if d.Failed {
+		s.failures[d.Command] = true
+	} else {
+		s.successes[d.Command] = true
+	}
+}
+
+// keepsPromises holds all documents that the commands of a script printed to the schemas, whether the script looks at
+// them or not.
+func (s *documentsSeen) keepsPromises(t *testing.T, file string) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if err := contract.Check([]byte(line)); err != nil {
+			t.Error(err)
+		}
+		s.note(t, []byte(line))
+	}
+}
+
 // anywhere runs the command line of this process on the host below the folder "host", and watches for the canary.
 func anywhere() int {
-	var seen bytes.Buffer
+	var seen, printed bytes.Buffer
 	root, err := filepath.Abs("host")
 	if err != nil {
 		panic(err)
@@ -102,7 +163,7 @@ func anywhere() int {
 		Now:    func() time.Time { return time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC) },
 		Ticker: func(time.Duration) (<-chan time.Time, func()) { return nil, func() {} },
 		Streams: cli.Streams{
-			In: os.Stdin, Out: io.MultiWriter(os.Stdout, &seen), Err: io.MultiWriter(os.Stderr, &seen),
+			In: os.Stdin, Out: io.MultiWriter(os.Stdout, &seen, &printed), Err: io.MultiWriter(os.Stderr, &seen),
 		},
 		LookupEnv: os.LookupEnv,
 		Unsetenv:  os.Unsetenv,
@@ -125,6 +186,10 @@ func anywhere() int {
 		leave(leakFile, strings.Join(os.Args[1:], " "))
 	}
 	leave(statusFile, strconv.Itoa(status))
+	if bytes.HasPrefix(printed.Bytes(), []byte("{")) {
+		before, _ := os.ReadFile(promises)
+		leave(promises, string(before)+printed.String())
+	}
 	return status
 }
 
@@ -211,6 +276,10 @@ func bareHost(root string) host.Host {
 		Reader: host.Reader{
 			Files: dir, Packages: dpkg, Units: noUnits{}, Kernel: host.NewKernel(dir),
 			Dial: func(context.Context, string, string) (net.Conn, error) { return nil, fs.ErrNotExist },
+			Network: host.Network{ // nobody is there
+				Lookup: func(context.Context, string) ([]netip.Addr, error) { return nil, fs.ErrNotExist },
+				Dial:   func(context.Context, string, string) (net.Conn, error) { return nil, fs.ErrNotExist },
+			},
 			Now:  time.Now,
 			Self: host.Self{EUID: 1000, GOOS: "linux", GOARCH: "amd64"},
 		},

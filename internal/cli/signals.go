@@ -42,7 +42,9 @@ func (a *app) signalled(sig os.Signal, cancel context.CancelCauseFunc, interrupt
 				"run the same command again, or undo it with: anywhere rollback")
 			a.env.Exit(failure.ExitInterrupted)
 		}
-		a.say("interrupted: stopping at the next safe point; Ctrl-C again exits at once")
+		if !a.calm.Load() {
+			a.say("interrupted: stopping at the next safe point; Ctrl-C again exits at once")
+		}
 		cancel(failure.New(failure.Interrupted, "interrupted by Ctrl-C"))
 		return true
 	case syscall.SIGTERM:

@@ -28,6 +28,7 @@ const (
 
 	maxRole     = 64 // with its path, without the ARN
 	maxName     = 256
+	maxAbout    = 256 // characters of the description
 	maxTags     = 50
 	maxTagKey   = 128
 	maxTagValue = 256
@@ -47,6 +48,7 @@ type Order struct {
 	Limit int           // how many hosts
 	Life  time.Duration // until it expires
 	Name  string        // of each node; may be empty
+	About string        // description of the activation; may be empty
 	Tags  []Tag         // of each node, not of the activation
 }
 
@@ -87,6 +89,8 @@ func (o Order) Check() error {
 	case !isLabel(o.Name):
 		return failure.New(failure.Usage,
 			"--name: %q has a character that is not allowed; expected letters, digits, blanks and _.:/=+-@", o.Name)
+	case !isLabel(o.About) || utf8.RuneCountInString(o.About) > maxAbout: // it is ours, and no flag
+		return failure.New(failure.Internal, "an activation cannot be described as %q", o.About)
 	case len(o.Tags) > maxTags:
 		return failure.New(failure.Usage, "--tag is given %d times; a node has at most %d tags", len(o.Tags), maxTags)
 	}
@@ -162,6 +166,9 @@ func (o *Operator) CreateActivation(ctx context.Context, order Order, note func(
 	if order.Name != "" {
 		input.DefaultInstanceName = &order.Name
 	}
+	if order.About != "" {
+		input.Description = &order.About
+	}
 	for _, t := range order.Tags {
 		input.Tags = append(input.Tags, types.Tag{Key: aws.String(t.Key), Value: aws.String(t.Value)})
 	}
@@ -224,12 +231,31 @@ func (a Activation) Left() int {
 
 // Activations lists all of the account's in the Region, the oldest first.
 func (o *Operator) Activations(ctx context.Context) ([]Activation, error) {
+	return o.activations(ctx, &ssm.DescribeActivationsInput{}, "list the activations in "+o.Region)
+}
+
+// Activation finds one by its id; found is false when there is none in this account and Region.
+func (o *Operator) Activation(ctx context.Context, id string) (a Activation, found bool, err error) {
+	all, err := o.activations(ctx, &ssm.DescribeActivationsInput{Filters: []types.DescribeActivationsFilter{{
+		FilterKey: types.DescribeActivationsFilterKeysActivationIds, FilterValues: []string{id},
+	}}}, "look for the activation "+id+" in "+o.Region)
+	for _, a := range all {
+		if a.ID == id {
+			return a, true, err
+		}
+	}
+	return Activation{}, false, err
+}
+
+// activations lists those that input selects, page by page. tried is what for.
+func (o *Operator) activations(ctx context.Context, input *ssm.DescribeActivationsInput, tried string) ([]Activation, error) {
 	var all []Activation
-	pages := ssm.NewDescribeActivationsPaginator(o.ssm, &ssm.DescribeActivationsInput{MaxResults: aws.Int32(50)})
+	input.MaxResults = aws.Int32(50)
+	pages := ssm.NewDescribeActivationsPaginator(o.ssm, input)
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return nil, called(ctx, err, "list the activations in %s", o.Region)
+			return nil, called(ctx, err, "%s", tried)
 		}
 		for _, a := range page.ActivationList {
 			expires := aws.ToTime(a.ExpirationDate).UTC()

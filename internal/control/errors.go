@@ -44,7 +44,9 @@ var refusals = map[string]failure.Code{
 	"ServiceUnavailableException": failure.AWSUnavailable,
 
 	"ClusterNotFoundException": failure.ClusterNotFound,
-	"InvalidActivationId":      failure.ActivationInvalid, "InvalidActivation": failure.ActivationInvalid,
+	"TargetNotFoundException":  failure.InstanceInactive, "AttributeLimitExceededException": failure.Usage,
+	"InvalidActivationId": failure.ActivationInvalid, "InvalidActivation": failure.ActivationInvalid,
+	"InvalidInstanceId": failure.NodeUnknown,
 	"InvalidParameters": failure.Usage, "ValidationException": failure.Usage, "InvalidParameterException": failure.Usage,
 }
 
@@ -219,6 +221,10 @@ func credentialsFailed(ctx context.Context, err error) error {
 	case errors.As(err, &api): // assuming a role, or asking the identity centre
 		return called(ctx, err, "fetch the AWS credentials")
 	}
+	return noCredentials(err)
+}
+
+func noCredentials(err error) error {
 	f := failure.New(failure.CredentialsInvalid, "no AWS credentials of an operator were found").
 		WithEvidence("%s", err).
 		WithRemedy("aws configure or aws sso login makes some; --profile, AWS_PROFILE or AWS_ACCESS_KEY_ID name them")

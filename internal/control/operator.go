@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/middleware"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -34,7 +36,14 @@ const maxSkew = 5 * time.Minute
 type Access struct {
 	Profile string // --profile: beats keys in the environment, unlike AWS_PROFILE
 	Region  string // empty: the profile's
+	// OnHost leaves out what is the machine's and no person's or pipeline's: the role of an EC2 instance, which ends the
+	// SDK's chain. Asking for it would cost seconds on every machine that is none. A profile that names it counts.
+	OnHost bool
 }
+
+// ErrNoOperator is in the chain of a failure to connect where no operator has left any credentials: those of the machine
+// or of its managed node do not count. Credentials that are there and do not work are another failure.
+var ErrNoOperator = errors.New("no credentials of an operator")
 
 // Load is the operator's configuration as the SDK finds it in this process's environment and the caller's files. It
 // makes no call.
@@ -51,19 +60,37 @@ func Load(ctx context.Context, a Access) (aws.Config, error) {
 	switch {
 	case errors.As(err, &absent):
 		return cfg, failure.New(failure.Usage, "--profile (or AWS_PROFILE): there is no AWS profile %q", absent.Profile).
-			WithEvidence("looked in %s", strings.Join(absent.Filename, ", ")).
+			WithEvidence("looked in %s", strings.Join(sharedFiles(), " and ")).
 			WithRemedy("aws configure list-profiles shows those that there are")
 	case err != nil:
 		return cfg, failure.Wrap(failure.CredentialsInvalid, err, "read the AWS configuration").
 			WithRemedy("correct the file or variable that is named; aws sts get-caller-identity reads the same ones")
 	}
+	if a.OnHost && aws.IsCredentialsProvider(cfg.Credentials, (*ec2rolecreds.Provider)(nil)) {
+		cfg.Credentials = nil
+	}
 	return cfg, nil
+}
+
+// sharedFiles are the files in which the SDK looks for profiles. Its own error leaves them out.
+func sharedFiles() []string {
+	env, err := config.NewEnvConfig()
+	if err != nil { // of another variable
+		env = config.EnvConfig{}
+	}
+	return []string{
+		cmp.Or(env.SharedConfigFile, config.DefaultSharedConfigFilename()),
+		cmp.Or(env.SharedCredentialsFile, config.DefaultSharedCredentialsFilename()),
+	}
 }
 
 // Connection says how an operator's calls travel.
 type Connection struct {
 	// EndpointURL is for every service; empty leaves it to the SDK, with AWS_ENDPOINT_URL….
 	EndpointURL string
+	// NodeKey is the access key id that SSM Agent keeps on this machine, empty where there is none: it never counts as an
+	// operator's, and is told from one without a call.
+	NodeKey string
 	// Trace sees every call; nil sees none.
 	Trace func(http.RoundTripper) http.RoundTripper
 }
@@ -88,6 +115,9 @@ var nodeSession = regexp.MustCompile(`:assumed-role/.+/(mi-[0-9a-f]+)$`)
 // Connect fetches the credentials and asks AWS whose they are. A managed node's own key, which the SSM agent keeps in
 // /root/.aws/credentials, is refused wherever it was found.
 func Connect(ctx context.Context, cfg aws.Config, c Connection) (*Operator, error) {
+	if cfg.Credentials == nil {
+		return nil, noCredentials(ErrNoOperator)
+	}
 	if cfg.Region == "" {
 		return nil, failure.New(failure.Usage, "--region is missing, and no AWS profile or variable names one").
 			WithRemedy("add --region, or set AWS_REGION")
@@ -98,12 +128,12 @@ func Connect(ctx context.Context, cfg aws.Config, c Connection) (*Operator, erro
 	if err := checkEndpoint(c.EndpointURL); err != nil {
 		return nil, err
 	}
-	if cfg.Credentials == nil {
-		cfg.Credentials = aws.AnonymousCredentials{}
-	}
 	keys, err := cfg.Credentials.Retrieve(ctx)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, credentialsFailed(ctx, err)
+	case c.NodeKey != "" && keys.AccessKeyID == c.NodeKey:
+		return nil, nodeIsNoOperator("this managed node", keys.Source)
 	}
 	cfg.HTTPClient = bounded(cfg.HTTPClient, c.Trace)
 	var endpoint *string
@@ -124,10 +154,7 @@ func Connect(ctx context.Context, cfg aws.Config, c Connection) (*Operator, erro
 	}
 	o.Account, o.ARN = aws.ToString(who.Account), aws.ToString(who.Arn)
 	if node := nodeSession.FindStringSubmatch(o.ARN); node != nil {
-		return nil, failure.New(failure.CredentialsInvalid,
-			"the credentials found here are those of the managed node %s itself, which never count as an operator's", node[1]).
-			WithEvidence("%s, from %s", o.ARN, keys.Source).
-			WithRemedy("name an operator's profile with --profile or AWS_PROFILE, or run this on a workstation")
+		return nil, nodeIsNoOperator("the managed node "+node[1], o.ARN+", from "+keys.Source)
 	}
 	if server, ok := middleware.GetServerTime(who.ResultMetadata); ok {
 		if skew := server.Sub(o.now()); skew.Abs() > maxSkew {
@@ -135,6 +162,16 @@ func Connect(ctx context.Context, cfg aws.Config, c Connection) (*Operator, erro
 		}
 	}
 	return o, nil
+}
+
+// nodeIsNoOperator refuses a managed node's own key.
+func nodeIsNoOperator(node, seen string) error {
+	f := failure.New(failure.CredentialsInvalid,
+		"the credentials found here are those of %s itself, which never count as an operator's", node).
+		WithEvidence("%s", seen).
+		WithRemedy("name an operator's profile with --profile or AWS_PROFILE, or run this on a workstation")
+	f.Err = ErrNoOperator
+	return f
 }
 
 // Now is the time by AWS's clock.

@@ -129,8 +129,12 @@ func TestANodeIsNoOperator(t *testing.T) {
 	_, err := Connect(context.Background(), newWorld(t).config(), Connection{EndpointURL: sts.URL})
 	f := failure.Of(err)
 	if f == nil || f.Code != failure.CredentialsInvalid || !strings.Contains(f.Message, "mi-0123456789abcdef0") ||
-		!strings.Contains(f.Remedy, "--profile") {
+		!strings.Contains(f.Remedy, "--profile") || !errors.Is(err, ErrNoOperator) {
 		t.Errorf("got %+v", f)
+	}
+	nobody := Connection{EndpointURL: "http://127.0.0.1:1", NodeKey: "AKIAOPERATOR00000001"} // not asked
+	if _, err := Connect(context.Background(), newWorld(t).config(), nobody); !errors.Is(err, ErrNoOperator) {
+		t.Errorf("the key that is known to be the node's: %v", err)
 	}
 }
 
@@ -271,12 +275,29 @@ func TestLoad(t *testing.T) {
 		t.Errorf("--region does not beat the profile's: %s, %v", region, err)
 	}
 	_, _, err := load(Access{Profile: "nowhere"})
-	if !failure.Is(err, failure.Usage) || !strings.Contains(err.Error(), "nowhere") {
-		t.Errorf("a profile that is not there: %v", err)
+	if !failure.Is(err, failure.Usage) || !strings.Contains(err.Error(), "nowhere") ||
+		failure.Of(err).Evidence != "looked in "+filepath.Join(home, "config")+" and "+filepath.Join(home, "credentials") {
+		t.Errorf("a profile that is not there: %+v", err)
 	}
 	if _, _, err := load(Access{}); err == nil {
 		t.Error("there are no credentials, and some were found")
 	}
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "false") // the role of an EC2 instance ends the chain, and is not asked for on a host
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
+	if cfg, err := Load(context.Background(), Access{}); err != nil || cfg.Credentials == nil {
+		t.Errorf("on a workstation: %v, %v", cfg.Credentials, err)
+	}
+	cfg, err := Load(context.Background(), Access{OnHost: true})
+	if err != nil || cfg.Credentials != nil {
+		t.Errorf("the machine's own role is asked for: %v, %v", cfg.Credentials, err)
+	}
+	if _, err := Connect(context.Background(), cfg, Connection{}); !errors.Is(err, ErrNoOperator) || !failure.Is(err, failure.CredentialsInvalid) {
+		t.Errorf("nobody's credentials: %v", err)
+	}
+	if cfg, err := Load(context.Background(), Access{OnHost: true, Profile: "site"}); err != nil || cfg.Credentials == nil {
+		t.Errorf("a profile on a host: %v, %v", cfg.Credentials, err)
+	}
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAENVIRONMENT")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "s")
 	if _, key, err := load(Access{Profile: "site"}); err != nil || key != "AKIAPROFILE" {

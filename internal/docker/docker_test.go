@@ -78,6 +78,8 @@ func machine(t *testing.T, existing []string, loaded units, d daemon) host.Reade
 func TestInspect(t *testing.T) {
 	active := units{"docker.service": {Name: "docker.service", Loaded: true, Active: "active", Sub: "running"}}
 	failed := units{"docker.service": {Name: "docker.service", Loaded: true, Active: "failed", Result: "exit-code"}}
+	enabledFailed := units{"docker.service": {Name: "docker.service", Loaded: true, Active: "failed", Result: "exit-code",
+		Enabled: "enabled"}}
 	stopped := units{"docker.service": {Name: "docker.service", Loaded: true, Active: "inactive"}}
 	waiting := units{
 		"docker.service": {Name: "docker.service", Loaded: true, Active: "inactive"},
@@ -122,6 +124,16 @@ func TestInspect(t *testing.T) {
 				MinAPIVersion: "1.24", CgroupDriver: "systemd", CgroupVersion: "2", Driver: "overlay", Root: "/var/lib/containers/storage"}},
 		{"podman-docker, not running", []string{"/usr/lib/tmpfiles.d/podman-docker.conf"}, nil, nil,
 			Info{Present: true, Flavour: Podman, Unit: "podman.socket", Why: "there is no /var/run/docker.sock"}},
+		{"snap, not running", []string{"/var/lib/snapd/snap/bin/docker"}, nil, nil, Info{Present: true, Flavour: Snap,
+			Unit: "snap.docker.dockerd.service", Why: "there is no /var/run/docker.sock"}},
+		{"desktop, not running", []string{"/opt/docker-desktop/bin/com.docker.backend"}, nil, nil,
+			Info{Present: true, Flavour: Desktop, Why: "there is no /var/run/docker.sock"}},
+		{"rootless in place of the system's", []string{"/usr/bin/dockerd", "/run/user/1000/docker.sock"}, stopped, nil,
+			Info{Present: true, Flavour: Rootless, Unit: "docker.service", Why: "docker.service is inactive"}},
+		{"rootless beside the system's, which failed", []string{"/usr/bin/dockerd", "/run/user/1000/docker.sock"}, enabledFailed, nil,
+			Info{Present: true, Flavour: Engine, Unit: "docker.service", Why: "docker.service failed (exit-code)"}},
+		{"rootless in a home", []string{"/run/user/1000/docker.sock"}, nil, nil,
+			Info{Present: true, Flavour: Rootless, Why: "there is no /var/run/docker.sock"}},
 		{"snap", []string{"/snap/bin/docker"}, nil,
 			daemon{"/version": engineVersion, "/info": `{"DockerRootDir":"/var/snap/docker/common/var-lib-docker"}`},
 			Info{Present: true, Running: true, Flavour: Snap, Unit: "snap.docker.dockerd.service", Version: "27.3.1", APIVersion: "1.47",
@@ -145,6 +157,21 @@ func TestInspect(t *testing.T) {
 				t.Errorf("Inspect (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// podman-docker is told by its script alone where documents are left out; a real docker of that name is none.
+func TestPodmanScript(t *testing.T) {
+	for text, want := range map[string]Flavour{
+		"#!/bin/sh\nexec /usr/bin/podman \"$@\"\n": Podman, "#!/bin/sh\nexec dockr\n": "", "\x7fELF podman": "",
+	} {
+		r := machine(t, []string{"/usr/bin/docker"}, nil, nil)
+		if err := os.WriteFile(r.Files.(*host.Dir).Local("/usr/bin/docker"), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Inspect(t.Context(), r); err != nil || got.Flavour != want {
+			t.Errorf("%q: %+v, %v", text, got, err)
+		}
 	}
 }
 
@@ -201,22 +228,28 @@ func TestImage(t *testing.T) {
 
 func TestFits(t *testing.T) {
 	tests := []struct {
-		newest, oldest string
-		ok             bool
-		move           string
+		newest, oldest, agent string
+		ok                    bool
+		move                  string
 	}{
-		{"1.47", "1.24", true, ""},
-		{"1.21", "", true, ""},
-		{"1.20", "", false, "upgrade Docker"},
-		{"1.52", "1.44", true, ""}, // Docker 29
-		{"1.60", "1.45", false, "install an older Docker"},
-		{"", "", true, ""},
-		{"odd", "odder", true, ""},
+		{"1.47", "1.24", "", true, ""},
+		{"1.21", "", "", true, ""},
+		{"1.20", "", "", false, "upgrade Docker"},
+		{"1.52", "1.44", "", true, ""}, // Docker 29
+		{"1.52", "1.44", "1.105.1-1", true, ""},
+		{"1.60", "1.45", "", false, "install an older Docker"},
+		{"1.60", "1.45", "1.80.0-1", false, "install an older Docker"},
+		{"1.44", "1.24", "1.80.0-1", false, "install ECS agent 1.81.0 or newer"}, // Docker 25
+		{"1.44", "1.24", "1.81.0-1", true, ""},
+		{"1.43", "1.12", "1.80.0-1", true, ""}, // Docker 24
+		{"1.44", "1.24", "of our own make", true, ""},
+		{"", "", "", true, ""},
+		{"odd", "odder", "", true, ""},
 	}
 	for _, tt := range tests {
-		ok, move := Fits(Info{Version: "x", APIVersion: tt.newest, MinAPIVersion: tt.oldest})
+		ok, move := Fits(Info{Version: "x", APIVersion: tt.newest, MinAPIVersion: tt.oldest}, tt.agent)
 		if ok != tt.ok || !strings.Contains(move, tt.move) || (move == "") != ok {
-			t.Errorf("Fits(%s, %s) = %v, %q", tt.newest, tt.oldest, ok, move)
+			t.Errorf("Fits(%s, %s, %s) = %v, %q", tt.newest, tt.oldest, tt.agent, ok, move)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
 // CheckSetting judges one --ecs-config KEY=VALUE. It refuses, with failure.Usage, a key that is unknown (naming the nearest
@@ -46,9 +47,9 @@ func readDifferently(s Setting, value string) string {
 	if !oneLine(s.Name, value) {
 		return "the value does not stay on one line: systemd would read on into the next one, or ecs-init would cut it"
 	}
-	read := parseEnvironment(s.Name + "=" + value)
+	read := host.ParseEnvironmentFile(s.Name + "=" + value)
 	json := s.Kind == jsonMap || s.Kind == jsonList || s.Kind == jsonAny
-	if len(read) == 1 && (read[0].value == value || json && !s.Init) {
+	if len(read) == 1 && (read[0].Value == value || json && !s.Init) {
 		return ""
 	}
 	return "systemd takes quotes and backslashes away, ecs-init keeps them, so the two would read different values"

@@ -1,8 +1,10 @@
 package ecsagent
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
+	"strings"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
@@ -26,11 +28,11 @@ func ReadConfig(r host.Reader) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	json, err := readOptional(r, JSONConfigPath)
+	object, err := readOptional(r, JSONConfigPath)
 	if err != nil {
 		return Config{}, err
 	}
-	return Config{Instance: Parse(instance), User: Parse(user), JSON: json}, nil
+	return Config{Instance: Parse(instance), User: Parse(user), JSON: object}, nil
 }
 
 func readOptional(r host.Reader, path string) ([]byte, error) {
@@ -54,14 +56,31 @@ func (c Config) Agent(key string) string {
 	return value
 }
 
+// Cluster is the cluster that the agent is configured for, a name or an ARN, wherever that stands: what reaches its
+// environment beats JSONConfigPath, whose keys are fields of agent/config/types.go (1.105.1; ClusterArn is the older
+// name). Empty when nothing says so; the agent takes "default" then.
+func (c Config) Cluster() string {
+	if cluster := strings.TrimSpace(c.Agent(KeyCluster)); cluster != "" {
+		return cluster
+	}
+	var fields struct{ Cluster, ClusterArn string }
+	if json.Unmarshal(c.JSON, &fields) != nil { // Problems tells of a file that is none
+		return ""
+	}
+	if fields.Cluster == "" {
+		return fields.ClusterArn
+	}
+	return fields.Cluster
+}
+
 // Init is the value in the environment of ecs-init's own process: both files as systemd reads them. ecs-init takes
 // DOCKER_HOST, its log driver and its switches from there (ecs-init/config/common.go of 1.105.1).
 func (c Config) Init(key string) string {
 	var value string
 	for _, file := range []*File{c.Instance, c.User} {
-		for _, a := range parseEnvironment(string(file.Bytes())) {
-			if a.key == key {
-				value = a.value
+		for _, a := range host.ParseEnvironmentFile(string(file.Bytes())) {
+			if a.Key == key {
+				value = a.Value
 			}
 		}
 	}

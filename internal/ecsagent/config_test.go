@@ -153,3 +153,23 @@ func TestProblemsNameTheFile(t *testing.T) {
 		t.Errorf("an empty JSON file is a problem: %+v", got)
 	}
 }
+
+func TestCluster(t *testing.T) {
+	for _, test := range []struct {
+		name, user, instance, json, want string
+	}{
+		{"nowhere", "", "", "", ""},
+		{"in the operator's file", "ECS_CLUSTER=shop\n", "ECS_CLUSTER=web\n", `{"Cluster":"old"}`, "shop"},
+		{"in the instance's file", "", "ECS_CLUSTER=web\n", `{"Cluster":"old"}`, "web"},
+		{"in the JSON file", "ECS_LOGLEVEL=debug\n", "", `{"Cluster":"old","Checkpoint":true}`, "old"},
+		{"in the JSON file by its older name", "", "", `{"ClusterArn":"older"}`, "older"},
+		{"empty above the JSON file", "ECS_CLUSTER=\n", "", `{"Cluster":"old"}`, "old"},
+		{"in a JSON file that is none", "", "", `{"Cluster":`, ""},
+	} {
+		files := map[string]string{ConfigPath: test.user, InstanceConfigPath: test.instance, JSONConfigPath: test.json}
+		config, err := ReadConfig(machine(t, files))
+		if got := config.Cluster(); err != nil || got != test.want {
+			t.Errorf("%s: %q, %v; want %q", test.name, got, err, test.want)
+		}
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
 // What each of the two readers makes of the same text.
@@ -56,8 +58,8 @@ func TestTwoReaders(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			systemd := vars{}
-			for _, a := range parseEnvironment(tt.text) {
-				systemd[a.key] = a.value
+			for _, a := range host.ParseEnvironmentFile(tt.text) {
+				systemd[a.Key] = a.Value
 			}
 			if diff := cmp.Diff(tt.systemd, systemd); diff != "" {
 				t.Errorf("systemd (-want +got):\n%s", diff)
@@ -74,9 +76,11 @@ func TestTwoReaders(t *testing.T) {
 }
 
 func TestParseEnvironmentTellsLines(t *testing.T) {
-	got := parseEnvironment("# c\nA=1\n\nB=\"x\ny\"\nC=3\n")
-	want := []assignment{{"A", "1", 2}, {"B", "x\ny", 4}, {"C", "3", 6}}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(assignment{})); diff != "" {
+	got := host.ParseEnvironmentFile("# c\nA=1\n\nB=\"x\ny\"\nC=3\n")
+	want := []host.Assignment{
+		{Key: "A", Value: "1", Line: 2}, {Key: "B", Value: "x\ny", Line: 4}, {Key: "C", Value: "3", Line: 6},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -165,7 +165,7 @@ func unpackExec(ctx context.Context, tx *engine.Tx, pkg artifact.Package, files 
 		if path.Dir(file.Name) != "usr/bin" || !slices.Contains(missing, name) {
 			return nil
 		}
-		if err := writeProgram(ctx, tx, path.Join(folder, name), file.Body); err != nil {
+		if err := writeProgram(ctx, tx, path.Join(folder, name), sized{file.Body, int(file.Size)}); err != nil {
 			return err
 		}
 		missing = slices.DeleteFunc(missing, func(m string) bool { return m == name })
@@ -183,6 +183,14 @@ func unpackExec(ctx context.Context, tx *engine.Tx, pkg artifact.Package, files 
 	}
 	return nil
 }
+
+// sized is a reader that tells engine.Tx how much it has.
+type sized struct {
+	io.Reader
+	size int
+}
+
+func (s sized) Len() int { return s.size }
 
 // writeProgram writes an executable file; one that is there and is not executable goes first, for a file keeps its mode.
 func writeProgram(ctx context.Context, tx *engine.Tx, target string, body io.Reader) error {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
 // File is one ecs.config, kept line by line so that an edit changes only what it must.
@@ -103,6 +104,6 @@ func oneLine(key, value string) bool {
 	if !variableName.MatchString(key) || strings.ContainsAny(value, "\n\r\x00") || value != strings.TrimSpace(value) {
 		return false
 	}
-	read := parseEnvironment(key + "=" + value + "\nNEXT=1\n")
-	return len(read) == 2 && read[0].key == key && read[1] == assignment{"NEXT", "1", 2}
+	read := host.ParseEnvironmentFile(key + "=" + value + "\nNEXT=1\n")
+	return len(read) == 2 && read[0].Key == key && read[1] == host.Assignment{Key: "NEXT", Value: "1", Line: 2}
 }

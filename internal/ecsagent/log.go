@@ -33,6 +33,7 @@ type Finding struct {
 	Cause    string
 	Remedy   string
 	Terminal bool // waiting longer cannot help
+	Symptom  bool // it says that something failed, not why
 }
 
 // Error is the finding as a command's failure; doing says what was tried ("could not register with ECS").
@@ -44,16 +45,30 @@ func (f Finding) Error(doing string) *failure.Error {
 // second, as the logs have it) that no later line shows to be over. Each failure is there once, with its last line:
 // terminal ones first, reasons before symptoms, then the newest. A log that is missing has no findings.
 func ReadLog(r host.Reader, since time.Time) ([]Finding, error) {
+	entries, err := entriesSince(r.Files, since)
+	if err != nil {
+		return nil, err
+	}
+	return knownIn(entries, r.Now()), nil
+}
+
+// entriesSince reads the ends of both logs in the order of their times.
+func entriesSince(files host.Files, since time.Time) ([]entry, error) {
 	since = since.Truncate(time.Second)
 	var entries []entry
 	for _, file := range []string{LogPath, InitLogPath} {
-		more, err := readEntries(r.Files, file, since)
+		more, err := readEntries(files, file, since)
 		if err != nil {
 			return nil, err
 		}
 		entries = append(entries, more...)
 	}
 	slices.SortStableFunc(entries, func(a, b entry) int { return a.time.Compare(b.time) })
+	return entries, nil
+}
+
+// knownIn finds the failures that stand at the end of the entries.
+func knownIn(entries []entry, now time.Time) []Finding {
 	seen := map[int]*sighting{}
 	for _, e := range entries {
 		clearOver(seen, e)
@@ -61,7 +76,7 @@ func ReadLog(r host.Reader, since time.Time) ([]Finding, error) {
 			seen[i] = seen[i].add(e)
 		}
 	}
-	return findings(seen, r.Now()), nil
+	return findings(seen, now)
 }
 
 // sighting is a failure's lines.
@@ -124,7 +139,7 @@ func findings(seen map[int]*sighting, now time.Time) []Finding {
 			remedy = failure.Catalogue[f.Code].Remedy
 		}
 		out = append(out, Finding{Code: f.Code, Time: s.last.time, File: s.last.file,
-			Line: evidence(redactor.Clean(s.last.line)), Cause: f.Cause, Remedy: remedy, Terminal: terminal(i)})
+			Line: evidence(redactor.Clean(s.last.line)), Cause: f.Cause, Remedy: remedy, Terminal: terminal(i), Symptom: f.Symptom})
 	}
 	return out
 }
@@ -200,8 +215,13 @@ func newestRolled(files host.Files, file string) string {
 	return newest
 }
 
-// readTail reads the last logTail bytes, from the beginning of a line; whole reports whether that is all.
+// readTail reads the last logTail bytes.
 func readTail(files host.Files, file string) (data []byte, whole bool, err error) {
+	return readEnd(files, file, logTail)
+}
+
+// readEnd reads the last bytes of a log, from the beginning of a line; whole reports whether that is all.
+func readEnd(files host.Files, file string, most int64) (data []byte, whole bool, err error) {
 	f, err := files.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, true, nil
@@ -214,14 +234,14 @@ func readTail(files host.Files, file string) (data []byte, whole bool, err error
 	if err != nil {
 		return nil, false, failure.Wrap(failure.Internal, err, "could not read the log %s", file)
 	}
-	skip := max(0, info.Size()-logTail)
+	skip := max(0, info.Size()-most)
 	if seeker, ok := f.(io.Seeker); ok {
 		_, err = seeker.Seek(skip, io.SeekStart)
 	} else {
 		_, err = io.CopyN(io.Discard, f, skip)
 	}
 	if err == nil {
-		data, err = io.ReadAll(io.LimitReader(f, logTail))
+		data, err = io.ReadAll(io.LimitReader(f, most))
 	}
 	if err != nil {
 		return nil, false, failure.Wrap(failure.Internal, err, "could not read the log %s", file)

@@ -5,6 +5,9 @@ package ecsagent
 const (
 	// Package is the Debian and the generic RPM package (packaging/generic-deb-integrated/debian/control).
 	Package = "amazon-ecs-init"
+	// AmazonLinuxPackage is Amazon Linux's own package: the same files, and a unit that reads ConfigPath alone
+	// (packaging/amazon-linux-ami-integrated/ecs-agent.spec).
+	AmazonLinuxPackage = "ecs-init"
 	// Unit is the service on every system but SUSE, where the platform's row says amazon-ecs.service
 	// (packaging/generic-deb-integrated/debian/ecs.service).
 	Unit = "ecs.service"

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
 // Problems are the lines that do not do what their author had in mind, in file order: those of Instance, User, JSON.
@@ -29,9 +31,9 @@ func (c Config) Problems() []Problem {
 func (f *File) problems(path string) []Problem {
 	var all []Problem
 	content := string(f.Bytes())
-	starts := map[int]assignment{} // what systemd reads, by line
-	for _, a := range parseEnvironment(content) {
-		starts[a.line] = a
+	starts := map[int]host.Assignment{} // what systemd reads, by line
+	for _, a := range host.ParseEnvironmentFile(content) {
+		starts[a.Line] = a
 	}
 	if content != "" && strings.ToValidUTF8(content, "") != content {
 		all = append(all, Problem{File: path, Wrong: "is not UTF-8, so systemd gives ecs-init nothing of it",
@@ -48,7 +50,7 @@ func (f *File) problems(path string) []Problem {
 }
 
 // lineProblem looks at one line; systemd is what systemd reads on it, if anything.
-func lineProblem(line string, systemd assignment) (Problem, bool) {
+func lineProblem(line string, systemd host.Assignment) (Problem, bool) {
 	trimmed := strings.TrimSpace(line)
 	key, value, assigns := initAssignment(line)
 	switch {
@@ -97,7 +99,7 @@ func shapeProblem(key, name string) (Problem, bool) {
 }
 
 // valueProblem is a line with a proper name.
-func valueProblem(key, value string, systemd assignment) (Problem, bool) {
+func valueProblem(key, value string, systemd host.Assignment) (Problem, bool) {
 	s, isKnown := known(key)
 	p := Problem{Key: key, Fatal: s.Fatal || key == KeyCluster || key == KeyEndpoint}
 	at := func(wrong, remedy string) (Problem, bool) {
@@ -107,7 +109,7 @@ func valueProblem(key, value string, systemd assignment) (Problem, bool) {
 	switch {
 	case !variableName.MatchString(key):
 		return at("has no proper name, so systemd drops it", "write KEY=VALUE")
-	case systemd.key != key:
+	case systemd.Key != key:
 		return at("is not seen by systemd: a quote or backslash further up swallows it",
 			"close the quote, or remove the backslash, above this line")
 	case strings.HasPrefix(value, " ") || strings.HasPrefix(value, "\t"):
@@ -121,7 +123,7 @@ func valueProblem(key, value string, systemd assignment) (Problem, bool) {
 	case s.Refused != "" && s.wrong(value) != "" && s.Kind == choice, s.Secret && s.Refused != "":
 		p.Fatal = true
 		return at(s.Refused, "remove the line")
-	case systemd.value != value && (s.Init || !isKnown || s.Kind == text):
+	case systemd.Value != value && (s.Init || !isKnown || s.Kind == text):
 		return at("has a backslash that systemd takes away and ecs-init keeps", "write the value without backslashes")
 	case isKnown && value != "":
 		if wrong := s.wrong(value); wrong != "" {

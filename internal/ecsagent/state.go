@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"regexp"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -54,6 +57,48 @@ func Bound(r host.Reader) bool {
 		}
 	}
 	return false
+}
+
+// Binding is what the state binds the host to, as far as it can be read without opening the database: BoltDB keeps a value
+// in one piece behind its key, and so a look at the bytes finds it. What BoltDB freed may still be there, so that more
+// instances than one are possible.
+type Binding struct {
+	Instances []InstanceARN
+	// Cluster is ECS_CLUSTER as the agent saved it, a name or an ARN: it compares the raw string. Empty when the state has
+	// none, or more than one.
+	Cluster string
+}
+
+// savedPattern finds the two values, as BoltDB has them (key, then the value as JSON), and as JSON files have them.
+var savedPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?:cluster-name|"Cluster")"?:? ?"([A-Za-z0-9_:/-]+)"|` +
+		`(arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]+:container-instance/(?:[A-Za-z0-9_-]+/)?[0-9a-f-]+)`)
+})
+
+// ReadBinding looks through StateDB, or through LegacyState where the first binds to nothing, as the agent does.
+func ReadBinding(r host.Reader) (Binding, error) {
+	for _, name := range []string{StateDB, LegacyState} {
+		data, err := readOptional(r, name)
+		if err != nil {
+			return Binding{}, err
+		}
+		var b Binding
+		clusters := map[string]bool{}
+		for _, found := range savedPattern().FindAllSubmatch(data, -1) {
+			if cluster := string(found[1]); cluster != "" {
+				clusters[cluster], b.Cluster = true, cluster
+			} else if arn, err := ParseInstanceARN(string(found[2])); err == nil && !slices.Contains(b.Instances, arn) {
+				b.Instances = append(b.Instances, arn)
+			}
+		}
+		if len(clusters) > 1 {
+			b.Cluster = ""
+		}
+		if len(b.Instances) > 0 {
+			return b, nil
+		}
+	}
+	return Binding{}, nil
 }
 
 // statOptional is nil for a path that does not exist.

@@ -19,6 +19,7 @@ const (
 	FaultServerError          = "server-error"
 	FaultNoAttributeEcho      = "no-attribute-echo"
 	FaultRoleTokenDenied      = "role-token-denied"
+	FaultNodeOffline          = "node-offline"
 	FaultArtifactTruncated    = "artifact-truncated"
 	FaultArtifactCorrupt      = "artifact-corrupt"
 	FaultArtifactUnsigned     = "artifact-unsigned"
@@ -44,6 +45,7 @@ func Faults() []FaultInfo {
 		{FaultServerError, "every API call is answered with an HTTP 500"},
 		{FaultNoAttributeEcho, "ECS registers the instance and does not confirm its attributes"},
 		{FaultRoleTokenDenied, "Systems Manager gives the node no credentials: its role cannot be assumed"},
+		{FaultNodeOffline, "Systems Manager shows every node as ConnectionLost"},
 		{FaultArtifactTruncated, "downloads of packages break off in the middle"},
 		{FaultArtifactCorrupt, "downloads of packages have a wrong byte"},
 		{FaultArtifactUnsigned, "signatures of packages are missing from the buckets"},

@@ -57,6 +57,7 @@ var ssmOperations = map[string]operation{
 	"DescribeActivations":             (*Emulator).describeActivations,
 	"DeleteActivation":                (*Emulator).deleteActivation,
 	"DeregisterManagedInstance":       (*Emulator).deregisterManagedInstance,
+	"UpdateManagedInstanceRole":       (*Emulator).updateManagedInstanceRole,
 	"DescribeInstanceInformation":     (*Emulator).describeInstanceInformation,
 }
 
@@ -69,6 +70,7 @@ var ecsOperations = map[string]operation{
 	"DescribeContainerInstances":    (*Emulator).describeContainerInstances,
 	"DeregisterContainerInstance":   (*Emulator).deregisterContainerInstance,
 	"UpdateContainerInstancesState": (*Emulator).updateContainerInstancesState,
+	"PutAttributes":                 (*Emulator).putAttributes,
 }
 
 // services are the prefixes of X-Amz-Target.

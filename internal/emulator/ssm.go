@@ -229,6 +229,7 @@ func (e *Emulator) describeInstanceInformation(c *call) (any, *apiError) {
 		return nil, failed
 	}
 	filters := append(in.Filters, in.InstanceInformationFilterList...)
+	offline := e.faulty(FaultNodeOffline)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, f := range filters {
@@ -248,6 +249,9 @@ func (e *Emulator) describeInstanceInformation(c *call) (any, *apiError) {
 			continue
 		}
 		row := e.describeNode(n)
+		if offline {
+			row["PingStatus"] = "ConnectionLost"
+		}
 		match := true
 		for _, f := range filters {
 			switch field := map[string]string{

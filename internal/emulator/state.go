@@ -149,6 +149,15 @@ func (e *Emulator) Nodes() []Node {
 	return out
 }
 
+// DeregisterNode makes Systems Manager know a managed node no more. Its credentials live on until they expire.
+func (e *Emulator) DeregisterNode(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := e.nodes[id]; n != nil {
+		n.gone = true
+	}
+}
+
 // Instances returns the container instances of all clusters, INACTIVE ones too, by cluster and age.
 func (e *Emulator) Instances() []Instance {
 	e.mu.Lock()
@@ -174,6 +183,61 @@ func (e *Emulator) SetTasks(arn string, n int) {
 	if i := e.instance(arn); i != nil {
 		i.Tasks = n
 	}
+}
+
+// SetInstanceStatus makes a container instance DRAINING, INACTIVE and so on while its agent notices nothing. An unknown
+// ARN is passed over.
+func (e *Emulator) SetInstanceStatus(arn, status string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if i := e.instance(arn); i != nil {
+		i.Status = status
+	}
+}
+
+// RemoveCluster makes ECS forget a cluster. An unknown one is passed over.
+func (e *Emulator) RemoveCluster(name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.clusters, name)
+}
+
+// SetUsed sets how many registrations of an activation are used. An unknown id is passed over.
+func (e *Emulator) SetUsed(id string, n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if a := e.activations[id]; a != nil {
+		a.used = n
+	}
+}
+
+// Deregister makes Systems Manager forget a managed node. An unknown id is passed over.
+func (e *Emulator) Deregister(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := e.nodes[id]; n != nil {
+		n.gone = true
+	}
+}
+
+// Activation is an activation, with the code that AWS tells only once.
+type Activation struct {
+	ID, Code, Role, Name, Description string
+
+	Limit, Used      int
+	Created, Expires time.Time
+}
+
+// Activations returns the activations, oldest first.
+func (e *Emulator) Activations() []Activation {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := []Activation{}
+	for _, a := range e.activations {
+		out = append(out, Activation{a.id, a.code, a.role, a.name, a.description, a.limit, a.used, a.created, a.expires})
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Created.Before(out[j].Created) })
+	return out
 }
 
 // ActivationsLeft returns how many registrations an activation has left, and false if there is none with this id.

@@ -14,11 +14,11 @@ import (
 )
 
 // WriteFile makes or replaces the file at path. mode is for a new file; an existing one keeps its mode and owner.
-// Missing parents are made with mode 0755. Writing what is already there does nothing. data is held in memory: its
-// hash is in the journal before the file changes. Undo restores the former content, or removes the file, where the
-// file is still what was written or is missing; else it is kept.
+// Missing parents are made with mode 0755. Writing what is already there does nothing. data is held in memory, for its
+// hash is in the journal before the file changes; a reader of much should have a method Len. Undo restores the former
+// content, or removes the file, where the file is still what was written or is missing; else it is kept.
 func (tx *Tx) WriteFile(ctx context.Context, path string, data io.Reader, mode fs.FileMode) error {
-	content, err := io.ReadAll(data)
+	content, err := readAll(data)
 	if err != nil {
 		return failure.Wrap(failure.Internal, err, "cannot read what is to be written to %s", path)
 	}
@@ -61,6 +61,17 @@ func (tx *Tx) WriteFile(ctx context.Context, path string, data io.Reader, mode f
 		return unwritten(err, "cannot write %s", path)
 	}
 	return tx.done(r)
+}
+
+// readAll is io.ReadAll, without growing step by step where the size is known: programs have tens of megabytes.
+func readAll(data io.Reader) ([]byte, error) {
+	sized, ok := data.(interface{ Len() int })
+	if !ok {
+		return io.ReadAll(data)
+	}
+	content := bytes.NewBuffer(make([]byte, 0, sized.Len()+bytes.MinRead)) // the last read, of nothing, needs room too
+	_, err := content.ReadFrom(data)
+	return content.Bytes(), err
 }
 
 // fileChange is a file that was written.

@@ -21,6 +21,12 @@ const (
 	DiskFull        Code = "disk_full"
 	ReadOnly        Code = "read_only"
 	ForeignProfile  Code = "foreign_credentials"
+	GPUUnusable     Code = "gpu_unusable"
+
+	NameUnresolved      Code = "name_unresolved"
+	EndpointUnreachable Code = "endpoint_unreachable"
+	PortTaken           Code = "port_taken"
+	ToolMissing         Code = "tool_missing"
 
 	ActivationInvalid  Code = "activation_invalid"
 	ActivationExpired  Code = "activation_expired"
@@ -40,6 +46,7 @@ const (
 	Throttled        Code = "throttled"
 	AWSUnavailable   Code = "aws_unavailable"
 	ConnectTimeout   Code = "connect_timeout"
+	NotConfirmed     Code = "not_confirmed"
 	ArtifactMissing  Code = "artifact_missing"
 	ArtifactDownload Code = "artifact_download"
 
@@ -51,6 +58,7 @@ const (
 	UnsupportedArch Code = "unsupported_arch"
 	NotBuilt        Code = "not_built"
 
+	SnapAgent          Code = "snap_agent"
 	InstanceInactive   Code = "instance_inactive"
 	TasksRunning       Code = "tasks_running"
 	RegisteredElsewere Code = "registered_elsewhere"
@@ -63,6 +71,8 @@ const (
 	JournalUnreadable  Code = "journal_unreadable"
 	NewerRecord        Code = "newer_record"
 	RecordUnreadable   Code = "record_unreadable"
+
+	NotRegistered Code = "not_registered"
 
 	Locked Code = "locked"
 
@@ -106,7 +116,13 @@ var Catalogue = map[Code]Entry{
 	PackageHeld:     {ExitPreflight, "a package that must change is held", "apt-mark unhold PACKAGE, or name its version", false},
 	DiskFull:        {ExitPreflight, "there is not enough room on the disk", "free space on the file system that is named, then run the command again", false},
 	ReadOnly:        {ExitPreflight, "a file or folder cannot be written", "make the path that is named writable (mount, attribute, mode), then run the command again", false},
-	ForeignProfile:  {ExitPreflight, "/root/.aws/credentials holds a default profile that the SSM agent would overwrite", "move that profile under another name, then run the command again", false},
+	ForeignProfile:  {ExitPreflight, "/root/.aws/credentials holds a default profile that the SSM agent would overwrite", "let SSM Agent write a profile of its own: --ssm-profile NAME; or move that profile under another name, then run the command again", false},
+	GPUUnusable:     {ExitPreflight, "GPUs are asked for, and the host lacks the driver or what gives them to containers", "install what the message names, or leave --enable-gpu out", false},
+
+	NameUnresolved:      {ExitPreflight, "the name of an endpoint that is needed does not resolve", "correct the name servers: resolvectl status, or /etc/resolv.conf", true},
+	EndpointUnreachable: {ExitPreflight, "an endpoint that is needed cannot be used from this host", "open what the message names; anywhere preflight --list-endpoints prints the whole list", true},
+	PortTaken:           {ExitPreflight, "another program listens on a port of the ECS agent's", "stop the program that is named, or give it another port", false},
+	ToolMissing:         {ExitPreflight, "a program is missing without which the ECS agent's service does not start", "install the package that is named, then run the command again", false},
 
 	ActivationInvalid:  {ExitRefusedByAWS, "Systems Manager does not know this activation: wrong id, code or Region, deleted, or its slots are used up", "make a new activation in the right Region: anywhere activation create --cluster CLUSTER --token", false},
 	ActivationExpired:  {ExitRefusedByAWS, "the activation has expired", "make a new activation: anywhere activation create --cluster CLUSTER --token", false},
@@ -126,6 +142,7 @@ var Catalogue = map[Code]Entry{
 	Throttled:        {ExitNetwork, "AWS asked to slow down", "wait a minute, then run the command again", true},
 	AWSUnavailable:   {ExitNetwork, "AWS answered with a server error", "run the command again", true},
 	ConnectTimeout:   {ExitNetwork, "the ECS agent did not register in time", "run the same command again; it goes on where it was", true},
+	NotConfirmed:     {ExitNetwork, "the ECS agent has registered, and ECS or Systems Manager did not show it connected in time", "run the same command again; nothing was undone", true},
 	ArtifactMissing:  {ExitNetwork, "an artifact is not where it should be", "check the version and the Region, or the --artifacts location", false},
 	ArtifactDownload: {ExitNetwork, "an artifact could not be downloaded whole", "run the command again; what was downloaded is kept", true},
 
@@ -137,6 +154,7 @@ var Catalogue = map[Code]Entry{
 	UnsupportedArch: {ExitUnsupported, "ECS Anywhere exists for x86_64 and arm64 only", "use a 64-bit machine with a 64-bit system", false},
 	NotBuilt:        {ExitUnsupported, "anywhere does not do this on this platform yet", "anywhere platforms says what works", false},
 
+	SnapAgent:          {ExitRefused, "the SSM agent is a snap, which anywhere does not manage yet", "snap remove amazon-ssm-agent, then run the command again", false},
 	InstanceInactive:   {ExitRefused, "ECS has deregistered this instance and its state is still on the host", "stop ecs, move /var/lib/ecs/data/agent.db away, then run the command again", false},
 	TasksRunning:       {ExitRefused, "tasks run on this host that the command would orphan", "drain the instance first, or accept it: --accept-risk running-tasks", false},
 	RegisteredElsewere: {ExitRefused, "this host is registered to another cluster, account or Region", "anywhere move --cluster NEW", false},
@@ -149,6 +167,8 @@ var Catalogue = map[Code]Entry{
 	JournalUnreadable:  {ExitRefused, "the journal of an operation cannot be read", "anywhere operation abandon moves it aside without touching the host", false},
 	NewerRecord:        {ExitRefused, "this host's record was written by a newer anywhere", "use that version or a newer one", false},
 	RecordUnreadable:   {ExitRefused, "this host's record of what is anywhere's own cannot be read", "mv /var/lib/anywhere/record.json /root/, then run the same command again; what was installed before counts as somebody else's then", false},
+
+	NotRegistered: {ExitUnhealthy, "this host is not an external instance", "make it one: anywhere register --token -", false},
 
 	Locked: {ExitLocked, "another anywhere is at work on this host", "wait for it, or use --lock-timeout", true},
 

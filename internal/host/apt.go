@@ -137,12 +137,16 @@ func (d *Dpkg) Purge(ctx context.Context, names []string, between func() error) 
 	if len(there) > 0 {
 		// What was killed in the middle of unpacking wants to be installed anew before it is removed; not by us.
 		args := append([]string{"--force-remove-reinstreq", "--remove"}, there...)
-		result, err := d.dpkg(ctx, args...)
+		// Asked before: dpkg would remove all but the one that is needed.
+		result, err := d.dpkg(ctx, append([]string{"--no-act"}, args...)...)
 		if err != nil {
 			return err
 		}
 		if strings.Contains(result.Output, "dependency problems prevent removal") {
 			return errors.Join(ErrNeeded, complaint(result, failure.PackageInstall, "remove "+strings.Join(there, ", ")))
+		}
+		if result, err = d.dpkg(ctx, args...); err != nil {
+			return err
 		}
 		if result.ExitCode != 0 {
 			return complaint(result, failure.PackageInstall, "remove "+strings.Join(there, ", "))

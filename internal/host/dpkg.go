@@ -41,7 +41,8 @@ func (d *Dpkg) Install(ctx context.Context, file string) error {
 	return complaint(result, failure.PackageInstall, doing)
 }
 
-// Repair implements Packager: it configures what was unpacked and runs the triggers that wait.
+// Repair implements Packager: it configures what was unpacked and runs the triggers that wait. What only its package file
+// can repair stays as it is.
 func (d *Dpkg) Repair(ctx context.Context) error {
 	result, err := d.dpkg(ctx, append(append([]string{}, keepOld...), "--configure", "--pending")...)
 	if err != nil {
@@ -54,10 +55,12 @@ func (d *Dpkg) Repair(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(unfinished) > 0 { // half-installed ones, which only their package file can repair
-		return failure.New(failure.PackagesBroken, "dpkg cannot finish by itself: %s", strings.Join(unfinished, ", ")).
-			WithEvidence("%s", lastLines(result.Output)).
-			WithRemedy("apt-get -f install, or install the packages that are named anew")
+	for _, p := range unfinished {
+		if !p.Reinstall {
+			return failure.New(failure.PackagesBroken, "dpkg cannot finish by itself: %s is %s", p.Name, p.State).
+				WithEvidence("%s", lastLines(result.Output)).
+				WithRemedy("dpkg --configure -a; apt-get -f install")
+		}
 	}
 	return nil
 }

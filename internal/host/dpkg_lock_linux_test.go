@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -56,20 +57,24 @@ func lockedByCopy(t *testing.T, name string) string {
 }
 
 func TestStateNamesTheLocksHolder(t *testing.T) {
-	for _, name := range []string{"lock-frontend", "lock"} {
+	for name, ofLists := range map[string]bool{dpkgDir + "/lock-frontend": false, dpkgDir + "/lock": false, aptLists + "/lock": true} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
 			files := NewDir(root, "/proc")
 			d := NewDpkg(files, files, &fakeRunner{})
 			put(t, filepath.Join(root, dpkgStatus), "")
-			lock := filepath.Join(root, dpkgDir, name)
+			lock := filepath.Join(root, name)
 			put(t, lock, "")
-			if state, err := d.State(); err != nil || state.LockedBy != "" {
+			if state, err := d.State(); err != nil || state.LockedBy != "" || state.ListsBy != "" {
 				t.Fatalf("free: %+v, %v", state, err)
 			}
 			holder := lockedByCopy(t, lock)
-			if state, err := d.State(); err != nil || state.LockedBy != holder {
-				t.Errorf("got %+v, %v, want %q", state, err, holder)
+			want := ManagerState{Family: "deb", LockedBy: holder}
+			if ofLists {
+				want = ManagerState{Family: "deb", ListsBy: holder}
+			}
+			if state, err := d.State(); err != nil || !reflect.DeepEqual(state, want) {
+				t.Errorf("got %+v, %v, want %+v", state, err, want)
 			}
 		})
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 )
 
@@ -136,6 +138,33 @@ func TestInstallShowsWhatAScriptSaid(t *testing.T) {
 		t.Error(err)
 	}
 	mustPackage(t, d, Package{Name: "agent", Version: "1", Installed: true})
+}
+
+// A package that was half unpacked is configured by nobody: its file repairs it, and repairing says no more than that.
+func TestRepairLeavesWhatOnlyItsFileRepairs(t *testing.T) {
+	d, root := newRealDpkg(t)
+	for range 2 {
+		file := deb(t, root, "agent", "1", "", map[string]string{"/usr/bin/agent": "x"}, nil)
+		if err := d.Install(t.Context(), file); err != nil {
+			t.Fatal(err)
+		}
+		mustPackage(t, d, Package{Name: "agent", Version: "1", Installed: true})
+		status := filepath.Join(root, dpkgStatus)
+		broken := strings.Replace(content(t, status), "install ok installed", "install reinstreq half-installed", 1)
+		put(t, status, broken) // as dpkg 1.21 leaves it when it is killed in the middle
+		want := ManagerState{
+			Family: "deb", Interrupted: true, Unfinished: []UnfinishedPackage{{"agent", "half-installed", true}},
+		}
+		if state, err := d.State(); err != nil || !cmp.Equal(state, want) {
+			t.Errorf("%+v, %v", state, err)
+		}
+		if err := d.Repair(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if state, err := d.State(); err != nil || !state.Interrupted {
+		t.Errorf("repairing has installed it anew: %+v, %v", state, err)
+	}
 }
 
 func TestPurgeKeepsWhatIsNotThePackages(t *testing.T) {

@@ -19,6 +19,8 @@ const (
 	dpkgStatus = dpkgDir + "/status"
 	// dpkgUpdates holds what an interrupted dpkg did not merge into the status file yet: numbered files of the same form.
 	dpkgUpdates = dpkgDir + "/updates"
+	// aptLists are what apt knows of the packages that it could install; locked while it asks for news.
+	aptLists = "/var/lib/apt/lists"
 )
 
 // record is one package in dpkg's status file. Format: deb-control(5), and for Status dpkg-query(1).
@@ -218,30 +220,36 @@ func (d *Dpkg) State() (ManagerState, error) {
 	if err != nil {
 		return state, err
 	}
+	state.Unfinished = unfinished
 	state.Interrupted = len(names) > 0 || len(unfinished) > 0
-	state.LockedBy, err = d.lockedBy()
+	// The front end's lock, which apt holds for its whole run, and the database's own.
+	if state.LockedBy, err = d.lockedBy(dpkgDir+"/lock-frontend", dpkgDir+"/lock"); err != nil {
+		return state, err
+	}
+	state.ListsBy, err = d.lockedBy(aptLists + "/lock")
 	return state, err
 }
 
-// unfinished names the packages that an interrupted run left half-way, each with its state.
-func (d *Dpkg) unfinished() ([]string, error) {
+// unfinished are the packages that an interrupted run left half-way, by name.
+func (d *Dpkg) unfinished() ([]UnfinishedPackage, error) {
 	latest := map[string]record{}
 	if err := d.each("", func(r record) { latest[r.Name+":"+r.Arch] = r }); err != nil {
 		return nil, err
 	}
-	var names []string
+	var left []UnfinishedPackage
 	for _, key := range slices.Sorted(maps.Keys(latest)) {
 		if r := latest[key]; r.unfinished() {
-			names = append(names, fmt.Sprintf("%s (%s)", r.Name, r.State))
+			left = append(left, UnfinishedPackage{
+				Name: r.Name, State: r.State, Reinstall: r.State == "half-installed" || r.Error == "reinstreq",
+			})
 		}
 	}
-	return names, nil
+	return left, nil
 }
 
-// lockedBy names the process that holds one of dpkg's locks: the front end's, which apt holds for its whole run, or the
-// database's own.
-func (d *Dpkg) lockedBy() (string, error) {
-	for _, name := range []string{dpkgDir + "/lock-frontend", dpkgDir + "/lock"} {
+// lockedBy names the process that holds one of the locks.
+func (d *Dpkg) lockedBy(locks ...string) (string, error) {
+	for _, name := range locks {
 		pid, locked, err := lockHolder(d.disk.Local(name))
 		switch {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):

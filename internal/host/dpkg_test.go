@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 )
 
@@ -100,17 +102,23 @@ func TestUpdatesOfAnInterruptedRunCount(t *testing.T) {
 
 func TestStateTellsAnInterruptedRun(t *testing.T) {
 	healthy := strings.Replace(statusFile, "half-configured", "installed", 1)
+	interrupted := func(left ...UnfinishedPackage) ManagerState {
+		return ManagerState{Family: "deb", Interrupted: true, Unfinished: left}
+	}
+	held := func(status string) string { return strings.Replace(healthy, "hold ok installed", status, 1) }
 	for _, test := range []struct {
 		name, status, update string
 		want                 ManagerState
 	}{
 		{"healthy", healthy, "", ManagerState{Family: "deb"}},
-		{"a package half-way", statusFile, "", ManagerState{Family: "deb", Interrupted: true}},
-		{"triggers wait", strings.Replace(healthy, "hold ok installed", "install ok triggers-pending", 1), "",
-			ManagerState{Family: "deb", Interrupted: true}},
-		{"to be installed anew", strings.Replace(healthy, "hold ok installed", "install reinstreq installed", 1), "",
-			ManagerState{Family: "deb", Interrupted: true}},
-		{"database not merged", healthy, "0003", ManagerState{Family: "deb", Interrupted: true}},
+		{"a package half-way", statusFile, "", interrupted(UnfinishedPackage{"half", "half-configured", false})},
+		{"triggers wait", held("install ok triggers-pending"), "",
+			interrupted(UnfinishedPackage{"amazon-ecs-init", "triggers-pending", false})},
+		{"to be installed anew", held("install reinstreq installed"), "",
+			interrupted(UnfinishedPackage{"amazon-ecs-init", "installed", true})},
+		{"unpacked in part", held("install reinstreq half-installed"), "",
+			interrupted(UnfinishedPackage{"amazon-ecs-init", "half-installed", true})},
+		{"database not merged", healthy, "0003", interrupted()},
 		{"a file that dpkg passes over", healthy, "tmp.i", ManagerState{Family: "deb"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -118,14 +126,15 @@ func TestStateTellsAnInterruptedRun(t *testing.T) {
 			if test.update != "" {
 				put(t, filepath.Join(root, dpkgUpdates, test.update), "")
 			}
-			if got, err := d.State(); err != nil || got != test.want {
-				t.Errorf("got %+v, %v", got, err)
+			got, err := d.State()
+			if diff := cmp.Diff(test.want, got); err != nil || diff != "" {
+				t.Errorf("%v (-want +got):\n%s", err, diff)
 			}
 		})
 	}
 	files, _ := newDir(t)
 	none := NewDpkg(files, files, &fakeRunner{})
-	if got, err := none.State(); err != nil || got != (ManagerState{}) {
+	if got, err := none.State(); err != nil || !cmp.Equal(got, ManagerState{}) {
 		t.Errorf("without dpkg: %+v, %v", got, err)
 	}
 	if got, err := none.Package("x"); err != nil || got.Installed {

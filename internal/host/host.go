@@ -164,7 +164,15 @@ type Package struct {
 type ManagerState struct {
 	Family      string // deb, rpm; empty when there is none that is known
 	LockedBy    string // "pid 123 (apt-get)" or "another process"; empty when free
+	ListsBy     string // who brings the lists of packages up to date, in the same words: only what needs them waits
 	Interrupted bool   // must be repaired before it does anything else
+	Unfinished  []UnfinishedPackage
+}
+
+// UnfinishedPackage is one in which the package manager was interrupted.
+type UnfinishedPackage struct {
+	Name, State string // the state in the package manager's own word
+	Reinstall   bool   // only its package file can repair it; others can be configured
 }
 
 // PackageReader asks the package manager's database; it starts no process.

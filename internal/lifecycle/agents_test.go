@@ -34,8 +34,10 @@ func TestStarted(t *testing.T) {
 			want: engine.Pending, says: "before /etc/ecs/ecs.config changed"},
 		{name: "by another of its files", change: func(m *machine) {
 			m.writeAt(ecsagent.ConfigPath, "A=1", before)
-			m.writeAt(ecsagent.DropInPath, "[Service]", after)
-		}, want: engine.Pending, says: ecsagent.DropInPath},
+			m.writeAt(ecsagent.InstanceConfigPath, "B=1", after)
+		}, want: engine.Pending, says: ecsagent.InstanceConfigPath},
+		{name: "by systemd's file, newer", change: func(m *machine) { m.writeAt(ecsagent.DropInPath, "[Service]", after) },
+			want: engine.OK},
 		{name: "as recorded", record: current, change: func(m *machine) { m.writeAt(ecsagent.ConfigPath, "A=1", after) },
 			want: engine.OK},
 		{name: "not as recorded", record: "0123", change: func(m *machine) { m.writeAt(ecsagent.ConfigPath, "A=1", before) },
@@ -113,6 +115,34 @@ func TestInputs(t *testing.T) {
 		m.write(ecsagent.ExecDir+"/bin/3.3.4108.0/"+name, "program")
 	}
 	look("exec")
+}
+
+// A drop-in that systemd has not read is not there yet: a run may have been killed in between.
+func TestDropInCountsOnceSystemdHasReadIt(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		file   string
+		loaded []string
+		want   engine.State
+	}{
+		{"missing", "", nil, engine.Pending},
+		{"another", "[Service]\n", []string{ecsagent.DropInPath}, engine.Pending},
+		{"written", string(ecsagent.DropIn()), nil, engine.Pending},
+		{"read", string(ecsagent.DropIn()), []string{"/x.conf", ecsagent.DropInPath}, engine.OK},
+	} {
+		m := newMachine(t)
+		m.runs(ecsagent.Unit, noon)
+		unit := m.units[ecsagent.Unit]
+		unit.DropIns = test.loaded
+		m.units[ecsagent.Unit] = unit
+		if test.file != "" {
+			m.write(ecsagent.DropInPath, test.file)
+		}
+		r := m.registration(RegisterRequest{})
+		if got, err := r.ecsDropIn().Observe(t.Context(), r.deps.Host.Reader); err != nil || got.State != test.want {
+			t.Errorf("%s: %+v, %v", test.name, got, err)
+		}
+	}
 }
 
 func TestVerified(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,6 +81,14 @@ func (m *machine) host() host.Host {
 		Reader: host.Reader{
 			Files: dir, Packages: packages{m}, Units: units{m}, Kernel: host.NewKernel(dir), Dial: m.dial,
 			Now: func() time.Time { return m.now() }, Self: host.Self{GOOS: "linux", GOARCH: "amd64"},
+			Network: host.Network{ // nobody is there
+				Lookup: func(_ context.Context, name string) ([]netip.Addr, error) {
+					return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
+				},
+				Dial: func(_ context.Context, network, _ string) (net.Conn, error) {
+					return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+				},
+			},
 		},
 		Disk: dir,
 	}

@@ -27,9 +27,14 @@ type Deps struct {
 	Redactor *secret.Redactor
 	Listen   func(engine.Event)
 	RunID    string
-	Version  string // of the program
+	Version  string                   // of the program
+	Getenv   func(name string) string // the caller's environment: proxies
 	// Operator connects with an operator's credentials to a Region, or, when that is empty, to the one that was configured.
 	Operator func(ctx context.Context, region string) (*control.Operator, error)
+	// HostOperator is Operator for a verb that works on a host. It makes no call where there are no credentials of an
+	// operator: nodeKey, the access key id that SSM Agent keeps here, and the machine's own role are none. Then the error's
+	// chain has control.ErrNoOperator. Nil is a host without any.
+	HostOperator func(ctx context.Context, region, nodeKey string) (*control.Operator, error)
 }
 
 // engine returns the engine with every kind of effect that a journal of ours can hold.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
 // What ECS takes. A request beyond it would fail behind the point of no return, when ECS refuses the registration.
@@ -116,6 +117,11 @@ func (req RegisterRequest) check() error {
 		if explicit(v.version) != "" && !versionForm.MatchString(v.version) {
 			return failure.New(failure.Usage, "%s: %q is not a version", v.flag, v.version).
 				WithRemedy("give it like 1.105.1 or 3.3.4108.0, or latest, or leave it out")
+		}
+	}
+	if req.SSMProfile != "" {
+		if err := ssmagent.CheckProfile(req.SSMProfile); err != nil {
+			return failure.Wrap(failure.Usage, err, "--ssm-profile")
 		}
 	}
 	isName := len(req.Cluster) <= maxClusterName && clusterForm.MatchString(req.Cluster)

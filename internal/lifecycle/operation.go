@@ -21,6 +21,12 @@ type OperationResult struct {
 	Journal    string `json:"journal"` // where it is
 }
 
+// RollbackResult is the "result" of rollback's document.
+type RollbackResult struct {
+	OperationResult
+	Owed []string `json:"owed"` // AWS calls still to be made, as command lines of the aws tool
+}
+
 func operationResult(op *engine.Operation) OperationResult {
 	if op == nil {
 		return OperationResult{}
@@ -31,9 +37,10 @@ func operationResult(op *engine.Operation) OperationResult {
 	}
 }
 
-// Rollback undoes the unfinished operation from its journal.
+// Rollback undoes the unfinished operation from its journal. It needs no AWS; an activation that the operation made for
+// itself is deleted if there are an operator's credentials, and told as owed if not.
 func Rollback(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, error) {
-	report := Report{Result: OperationResult{}}
+	report := Report{Result: RollbackResult{Owed: []string{}}}
 	release, err := engine.Lock(ctx, d.Host, LockPath, d.RunID, lockTimeout)
 	if err != nil {
 		return report, err
@@ -44,10 +51,11 @@ func Rollback(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, e
 	if err != nil {
 		return report, err
 	}
-	report.Result = operationResult(op)
+	report.Result = RollbackResult{operationResult(op), []string{}}
 	if op == nil {
 		return report, failure.New(failure.NothingToRollBack, "there is no unfinished operation on this host")
 	}
+	strays := strayRuns(op, d.Host.Reader)
 	outcome, err := e.Rollback(ctx)
 	report.Steps, report.Changed, report.RolledBack, report.Kept = outcome.Steps, outcome.Changed, outcome.RolledBack, outcome.Kept
 	if failure.Is(err, failure.NothingToRollBack) { // a refusal: this command has left nothing half-way
@@ -58,8 +66,11 @@ func Rollback(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, e
 		return report, err
 	}
 	report.Changed = op.Changes > 0 // against what this command found; that is what its caller asks
-	result := operationResult(op)
+	result := RollbackResult{operationResult(op), []string{}}
 	result.Unfinished, result.Undoable = false, false
+	aws := &remote{deps: d, region: op.Pins[pinRegion], account: op.Pins[pinAccount]}
+	_, owed, warnings := aws.sweep(ctx, strays, op.Pins[pinRegion])
+	result.Owed, report.Warnings = append(result.Owed, owed...), warnings
 	report.Result = result
 	when := op.Started.UTC().Format(time.RFC3339)
 	if !outcome.RolledBack {
@@ -113,7 +124,7 @@ func AbandonOperation(ctx context.Context, d Deps, lockTimeout time.Duration) (R
 	if err != nil {
 		return report, err
 	}
-	result.Unfinished = false
+	result.Unfinished, result.Undoable = false, false // a journal that was moved aside is nobody's any more
 	report.Result = result
 	report.Message = "moved the journal to " + result.Journal + "; the host is as it was"
 	return report, nil

@@ -65,12 +65,12 @@ func TestShowAndRollback(t *testing.T) {
 		t.Errorf("show says %q, and not how to undo it", show.Message)
 	}
 	report, err := Rollback(t.Context(), d, 0)
-	result, _ = report.Result.(OperationResult)
+	undone := report.Result.(RollbackResult)
 	if err != nil || !report.Changed || report.RolledBack || len(report.Kept) > 0 || m.exists("/etc/made") {
 		t.Errorf("rollback: %+v, %v", report, err)
 	}
-	if result.Unfinished || result.Undoable {
-		t.Errorf("still unfinished: %+v", result)
+	if undone.Unfinished || undone.Undoable || undone.Owed == nil {
+		t.Errorf("still unfinished: %+v", undone)
 	}
 	if _, err := Rollback(t.Context(), d, 0); !failure.Is(err, failure.NothingToRollBack) {
 		t.Errorf("rollback again: %v", err)

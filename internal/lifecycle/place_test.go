@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +23,18 @@ func token() *control.Token {
 	}
 }
 
-const boundState = `{"container-instance-arn":"arn:aws:ecs:eu-central-1:111122223333:container-instance/shop/0123"}`
+// boundState is the ECS agent's state as cluster shop has it; stateIn is that of another place.
+var boundState = stateIn("shop", region, account)
+
+func stateIn(cluster, region, account string) string {
+	return fmt.Sprintf(`{"cluster-name":%q,"container-instance-arn":%q}`, cluster, instanceARN(account, region, cluster))
+}
+
+func tokenIn(region string) *control.Token {
+	t := token()
+	t.Region = region
+	return t
+}
 
 // settled puts the registration's place through settlePlace as settle does.
 func settled(m *machine, r *registration) error {
@@ -34,7 +46,7 @@ func settled(m *machine, r *registration) error {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	return r.settlePlace(identity, config)
+	return r.settlePlace(m.t.Context(), identity, config)
 }
 
 func TestSettlePlace(t *testing.T) {
@@ -50,6 +62,8 @@ func TestSettlePlace(t *testing.T) {
 		want    [3]string         // Region, account, cluster
 		code    failure.Code
 		says    string
+		try     string // in the remedy
+		json    string // JSONConfigPath
 	}{
 		{name: "flags", req: RegisterRequest{Region: "us-east-1", Cluster: "web"}, want: [3]string{"us-east-1", "", "web"}},
 		{name: "the default cluster", req: RegisterRequest{Region: "us-east-1"}, want: [3]string{"us-east-1", "", "default"}},
@@ -97,12 +111,39 @@ func TestSettlePlace(t *testing.T) {
 		{name: "the same cluster, configured by its ARN", node: true, state: boundState,
 			config: "ECS_CLUSTER=arn:aws:ecs:eu-central-1:111122223333:cluster/shop\n",
 			req:    RegisterRequest{Activation: token()}, want: [3]string{region, account, "shop"}},
-		{name: "another cluster", node: true, config: "ECS_CLUSTER=web\n", state: boundState,
+		{name: "another cluster", node: true, config: "ECS_CLUSTER=web\n", state: stateIn("web", region, account),
 			req:  RegisterRequest{Activation: token()},
+			code: failure.RegisteredElsewere, says: "belongs to cluster web, not to shop",
+			try: "anywhere move --cluster shop; or, to stay where it is: anywhere register --cluster web"},
+		{name: "another cluster and the right configuration", node: true, config: "ECS_CLUSTER=shop\n",
+			state: stateIn("web", region, account), req: RegisterRequest{Activation: token()},
+			code: failure.RegisteredElsewere, says: "belongs to cluster web, not to shop", try: "anywhere move --cluster shop"},
+		{name: "the default cluster and no configuration", node: true, state: stateIn("default", region, account),
+			req: RegisterRequest{Cluster: "shop"}, code: failure.RegisteredElsewere, says: "belongs to cluster default"},
+		{name: "the right cluster and another configuration", node: true, config: "ECS_CLUSTER=tpyo\n", state: boundState,
+			req: RegisterRequest{Activation: token()}, want: [3]string{region, account, "shop"}},
+		{name: "a cluster from the JSON file", node: true, json: `{"Cluster":"shop"}`, state: boundState,
+			want: [3]string{region, "", "shop"}},
+		{name: "a state that names the cluster alone", node: true, config: "ECS_CLUSTER=web\n",
+			state: `{"container-instance-arn":"arn:aws:ecs:x:container-instance/"}`, req: RegisterRequest{Activation: token()},
 			code: failure.RegisteredElsewere, says: "belongs to cluster web, not to shop"},
-		{name: "the same name in another account", node: true, state: boundState,
-			config: "ECS_CLUSTER=arn:aws:ecs:eu-central-1:444455556666:cluster/shop\n",
-			req:    RegisterRequest{Activation: token()}, code: failure.RegisteredElsewere, says: "belongs to"},
+		{name: "another account", node: true, state: stateIn("shop", region, "444455556666"),
+			req:  RegisterRequest{Activation: token()},
+			code: failure.RegisteredElsewere, says: "belongs to account 444455556666 in eu-central-1, not to 111122223333",
+			try: "--accept-risk replace-identity"},
+		{name: "another account, given up", node: true, state: stateIn("shop", region, "444455556666"),
+			req:  RegisterRequest{Activation: token(), AcceptRisk: []string{"replace-identity"}},
+			want: [3]string{region, account, "shop"}},
+		{name: "another account, given up without anything new", node: true, state: stateIn("shop", region, "444455556666"),
+			req:  RegisterRequest{Cluster: "arn:aws:ecs:eu-central-1:111122223333:cluster/shop", AcceptRisk: []string{"replace-identity"}},
+			code: failure.RegisteredElsewere, says: "belongs to account 444455556666", try: "anywhere activation create"},
+		{name: "given up before the run was killed", node: true, state: stateIn("shop", region, "444455556666"),
+			resumed: map[string]string{pinStale: "yes"},
+			req:     RegisterRequest{Cluster: "arn:aws:ecs:eu-central-1:111122223333:cluster/shop"}, want: [3]string{region, account, "shop"}},
+		{name: "a managed node of another Region, given up", node: true,
+			req: RegisterRequest{
+				Activation: tokenIn("us-east-1"), AcceptRisk: []string{"replace-identity"},
+			}, want: [3]string{"us-east-1", account, "shop"}},
 		{name: "another cluster, in which it never was", node: true,
 			config: "ECS_CLUSTER=tpyo\n", state: `{"agent-version":"1.105.1"}`,
 			req: RegisterRequest{Activation: token()}, want: [3]string{region, account, "shop"}},
@@ -120,6 +161,9 @@ func TestSettlePlace(t *testing.T) {
 			if test.state != "" {
 				m.write(ecsagent.StateDB, test.state)
 			}
+			if test.json != "" {
+				m.write(ecsagent.JSONConfigPath, test.json)
+			}
 			r := m.registration(test.req)
 			if test.resumed != nil {
 				r.resumed = &engine.Operation{Verb: verbRegister, Pins: test.resumed}
@@ -128,6 +172,9 @@ func TestSettlePlace(t *testing.T) {
 			if test.code != "" {
 				if !failure.Is(err, test.code) || !strings.Contains(err.Error(), test.says) {
 					t.Errorf("%v; want %s: %s", err, test.code, test.says)
+				}
+				if advice := failure.Of(err).Advice(); !strings.Contains(advice, test.try) {
+					t.Errorf("the remedy %q lacks %q", advice, test.try)
 				}
 				return
 			}
@@ -143,7 +190,7 @@ func TestLegacyStateBinds(t *testing.T) {
 	m := newMachine(t)
 	m.registered()
 	m.write(ecsagent.ConfigPath, "ECS_CLUSTER=web\n")
-	m.write(ecsagent.LegacyState, boundState)
+	m.write(ecsagent.LegacyState, stateIn("web", region, account))
 	if err := settled(m, m.registration(RegisterRequest{Activation: token()})); !failure.Is(err, failure.RegisteredElsewere) {
 		t.Errorf("%v", err)
 	}
@@ -289,6 +336,8 @@ func TestKey(t *testing.T) {
 		"an attribute":        {Activation: token(), Attributes: []Pair{{"a", "b"}}},
 		"a setting":           {Activation: token(), Settings: []Pair{{"a", "b"}}},
 		"without ECS Exec":    {Activation: token(), NoExec: true},
+		"another profile":     {Activation: token(), SSMProfile: "ecs"},
+		"with GPUs":           {Activation: token(), EnableGPU: true},
 		"another endpoint":    {Activation: token(), AgentEndpoint: "http://lab"},
 		"a tag, other value":  {Activation: token(), Tags: []Pair{{"a", "c"}}},
 		"a tag, shifted form": {Activation: token(), Tags: []Pair{{"ab", ""}}},

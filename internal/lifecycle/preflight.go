@@ -5,18 +5,29 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/anywhere-ecs/anywhere/internal/control"
+	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/preflight"
+	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
 // PreflightRequest is what "anywhere preflight" was asked for.
 type PreflightRequest struct {
 	Only, Ignore []string
-	Strict       bool // warnings fail
+	Strict       bool   // warnings fail
+	SSMProfile   string // as a registration would be given it
+	EnableGPU    bool
+
+	Region, Cluster, ActivationID string // where the host is to be registered, and with what; empty: as it is
+	Offline                       bool   // no check may use the network
+	ListEndpoints                 bool   // nothing is checked: the result is the list that a firewall needs
 }
 
 // PreflightResult is the "result" of preflight's document.
 type PreflightResult struct {
-	Checks []PreflightCheck `json:"checks"`
+	Checks    []PreflightCheck    `json:"checks"`
+	Endpoints []PreflightEndpoint `json:"endpoints"` // with --list-endpoints
 }
 
 // PreflightCheck is one finding of it.
@@ -34,16 +45,28 @@ type PreflightCheck struct {
 
 // Preflight runs the checks and changes nothing.
 func Preflight(ctx context.Context, d Deps, req PreflightRequest) (Report, error) {
+	if req.ListEndpoints {
+		return listEndpoints(d, req)
+	}
 	options := preflight.Options{Only: req.Only, Ignore: req.Ignore, Timeout: checkTime}
-	report := Report{Result: PreflightResult{Checks: []PreflightCheck{}}}
+	result := PreflightResult{Checks: []PreflightCheck{}, Endpoints: []PreflightEndpoint{}}
+	report := Report{Result: result}
 	if err := options.Validate(); err != nil {
 		return report, err
 	}
-	report.Checks = preflight.Run(ctx, preflight.All(), preflight.Subject{Host: d.Host.Reader}, options)
+	if req.SSMProfile != "" {
+		if err := ssmagent.CheckProfile(req.SSMProfile); err != nil {
+			return report, failure.Wrap(failure.Usage, err, "--ssm-profile")
+		}
+	}
+	subject, err := req.subject(d)
+	if err != nil {
+		return report, err
+	}
+	report.Checks = preflight.Run(ctx, preflight.All(), subject, options)
 	if ctx.Err() != nil {
 		return report, context.Cause(ctx)
 	}
-	result := PreflightResult{Checks: []PreflightCheck{}}
 	count := map[preflight.Status]int{}
 	for _, c := range report.Checks {
 		if c.Ignored {
@@ -59,5 +82,40 @@ func Preflight(ctx context.Context, d Deps, req PreflightRequest) (Report, error
 	report.Warnings = preflight.Warnings(report.Checks)
 	report.Message = fmt.Sprintf("%d passed, %d warnings, %d failed, %d skipped",
 		count[preflight.Pass], count[preflight.Warn], count[preflight.Fail], count[preflight.Skip])
-	return report, preflight.Verdict(report.Checks, req.Strict)
+	err = preflight.Verdict(report.Checks, req.Strict)
+	if f := failure.Of(err); f != nil && f.Entry().Exit == failure.ExitRefusedByAWS {
+		f.Code = failure.PreflightFailed // this command does not need what AWS refuses; a check failed
+	}
+	return report, err
+}
+
+// subject is this host, with its own registration where the request names no other.
+func (req PreflightRequest) subject(d Deps) (preflight.Subject, error) {
+	s := preflight.Subject{
+		Host: d.Host.Reader, Region: req.Region, Cluster: req.Cluster, ActivationID: req.ActivationID,
+		Profile: req.SSMProfile, GPU: req.EnableGPU, Offline: req.Offline, Getenv: d.Getenv,
+		Endpoints: hostEndpoints(d.Host.Reader), Cached: installed(d.Host.Reader),
+	}
+	var there place
+	if req.Cluster != "" {
+		ref, err := control.ParseCluster(req.Cluster)
+		if err != nil {
+			return s, err
+		}
+		there = place{ref.Region, ref.Account, ref.Name}
+	}
+	if req.Region != "" && there.region != "" && req.Region != there.region {
+		return s, failure.New(failure.Usage, "--region is %s and --cluster is in %s", req.Region, there.region)
+	}
+	// What cannot be read is told by the checks that read it.
+	identity, _ := ssmagent.ReadIdentity(d.Host.Reader)
+	if config, err := ecsagent.ReadConfig(d.Host.Reader); err == nil {
+		there.region = first(there.region, req.Region, identity.Region, config.Agent(ecsagent.KeyRegion))
+		if configured := config.Agent(ecsagent.KeyCluster); there.cluster == "" && configured != "" {
+			there.cluster = ecsagent.ClusterName(configured)
+		}
+	}
+	s.Region, s.Cluster = there.region, there.cluster
+	s.Remote = &remote{deps: d, region: there.region, account: there.account}
+	return s, nil
 }

@@ -47,6 +47,7 @@ type OwnedRegistration struct {
 	Region            string `json:"region"`
 	Account           string `json:"account"`
 	Cluster           string `json:"cluster"`
+	Deleted           string `json:"activationDeletedBy,omitempty"` // the run that made the activation and deleted it
 }
 
 // readRecord returns an empty record when there is none.

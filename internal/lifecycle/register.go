@@ -20,6 +20,8 @@ type RegisterRequest struct {
 	// Activation, with its account, Region and cluster when it came as a join token. Nil when none was given: then the
 	// host's own registration must be sound.
 	Activation *control.Token
+	Name       string // --name of the managed node, and Role, when an activation is made; not with one that is given
+	Role       string // --iam-role; "" is DefaultRole
 	Region     string // --region; must agree with the token's
 	Cluster    string // --cluster, a name or an ARN; must agree with the token's
 
@@ -29,6 +31,8 @@ type RegisterRequest struct {
 	Tags            []Pair // ECS_CONTAINER_INSTANCE_TAGS
 	Attributes      []Pair // ECS_INSTANCE_ATTRIBUTES, of the first registration only
 	Settings        []Pair // --ecs-config KEY=VALUE
+	SSMProfile      string // the credentials profile that SSM Agent keeps; "" is the one that it is told to keep
+	EnableGPU       bool   // tasks may use the host's GPUs
 
 	Artifacts     string // --artifacts: URL or absolute folder
 	Keyring       string // --keyring: file with further public keys
@@ -46,6 +50,9 @@ type RegisterRequest struct {
 	NoRollback       bool
 	LockTimeout      time.Duration
 }
+
+// DefaultRole is the hosts' IAM role, as AWS's documentation names it.
+const DefaultRole = "ecsAnywhereRole"
 
 // Pair is one KEY=VALUE, in the order it was given.
 type Pair struct{ Key, Value string }
@@ -94,19 +101,30 @@ func Register(ctx context.Context, d Deps, req RegisterRequest) (Report, error) 
 		}
 		defer release()
 	}
+	if err := r.refuseSnap(ctx); err != nil {
+		return r.report(ctx, engine.Outcome{}), err
+	}
 	if err := r.settle(ctx); err != nil {
+		return r.report(ctx, engine.Outcome{}), err
+	}
+	if err := r.settleActivation(ctx); err != nil {
 		return r.report(ctx, engine.Outcome{}), err
 	}
 	if req.DryRun {
 		return r.dryRun(ctx)
 	}
+	r.sweep(ctx)
 	outcome, err := r.engine.Apply(ctx, r.plan(), engine.Options{NoRollback: req.NoRollback})
+	r.dropActivation(ctx)
 	report := r.report(ctx, outcome)
 	if err != nil {
 		return report, r.explain(err, outcome)
 	}
 	// What Docker was installed from is of no use any more. That it stays is no failure.
 	_ = d.Host.Disk.RemoveAll(AptDir)
+	if err := r.confirm(ctx, &report); err != nil {
+		return report, err
+	}
 	report.Message = r.success(report)
 	return report, nil
 }
@@ -125,6 +143,9 @@ func (r *registration) dryRun(ctx context.Context) (Report, error) {
 		}
 	}
 	if pending == 0 {
+		if err := r.confirm(ctx, &report); err != nil {
+			return report, err
+		}
 		report.Message = "nothing to do: " + r.success(report)
 		return report, nil
 	}
@@ -132,6 +153,9 @@ func (r *registration) dryRun(ctx context.Context) (Report, error) {
 	report.Checks, report.Warnings = r.checks, append(slices.Clone(r.warnings), r.flaws()...)
 	if err != nil {
 		return report, err
+	}
+	if r.remote.connected() != nil && !r.req.NoStart {
+		report.Steps = append(report.Steps, engine.StepReport{ID: confirmStep, Title: confirmTitle, Status: "planned"})
 	}
 	report.Message = fmt.Sprintf("%d of %d steps would be done; nothing was changed", pending, len(steps))
 	if r.req.DetailedExitcode {
@@ -146,9 +170,9 @@ func (r *registration) report(ctx context.Context, o engine.Outcome) Report {
 		ctx = context.WithoutCancel(ctx)
 	}
 	reader := r.deps.Host.Reader
-	result := RegisterResult{Cluster: r.cluster, Region: r.region, Account: r.account, Verified: VerifiedNone, Owed: []string{}}
+	result := RegisterResult{Cluster: r.cluster, Region: r.region, Account: r.account, Verified: VerifiedNone}
 	if identity, err := ssmagent.ReadIdentity(reader); err == nil && identity.Registered() {
-		result.ManagedInstanceID = identity.InstanceID
+		result.ManagedInstanceID, r.node = identity.InstanceID, identity.InstanceID
 	}
 	if p, err := reader.Packages.Package(ecsagent.Package); err == nil && p.Installed {
 		result.ECSAgentVersion = p.Version
@@ -159,11 +183,12 @@ func (r *registration) report(ctx context.Context, o engine.Outcome) Report {
 	if info, err := docker.Inspect(ctx, reader); err == nil {
 		result.DockerVersion = info.Version
 	}
-	if r.settled {
+	if r.settled && result.ManagedInstanceID != "" { // without its managed node the instance lives as long as its credentials
 		if seen, err := r.verified(ctx, reader); err == nil && seen.State == engine.OK {
 			result.Verified, result.ContainerInstanceARN, result.Account = VerifiedLocal, r.arnText, r.arn.Account
 		}
 	}
+	result.Owed = append(r.owedInstance(), r.owed...)
 	report := Report{
 		Changed: o.Changed, Steps: o.Steps, Warnings: append(slices.Clone(r.warnings), r.flaws()...), Checks: r.checks, Result: result,
 		RolledBack: o.RolledBack, Kept: o.Kept,

@@ -29,27 +29,36 @@ func (r *registration) ssmIdentity() engine.Step {
 			switch {
 			case err != nil:
 				return engine.Obs{}, err
+			case r.mends && identity.Hidden != "":
+				return engine.Obs{State: engine.Unknown, Detail: identity.Hidden + ", once the identity store is mended"}, nil
 			case !identity.Registered():
 				return engine.Obs{State: engine.Pending, Detail: "register with Systems Manager in " + r.region}, nil
+			case r.replaces(ctx, identity):
+				return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("replace %s: %s", identity.InstanceID, why)}, nil
 			case verdict == ssmagent.Sound, verdict == ssmagent.Unknown:
 				return engine.Obs{State: engine.OK, Detail: identity.InstanceID}, nil
-			case r.replaces(identity):
-				return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("replace %s: %s", identity.InstanceID, why)}, nil
 			}
 			return engine.Obs{}, refuseIdentity(identity, verdict, why)
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
-			token := r.req.Activation
+			token := r.given()
 			if err := r.saveCredentials(ctx, tx); err != nil {
 				return err
 			}
+			if err := r.saveIdentity(ctx, tx); err != nil {
+				return err
+			}
 			id, err := ssmagent.Register(ctx, tx, ssmagent.Registration{ActivationID: token.ActivationID, Code: token.Code, Region: r.region})
+			r.dropActivation(ctx) // used up or not, nobody else shall have it
 			if err != nil {
 				return err
 			}
 			return r.own(ctx, tx, func(record *Record) {
 				record.Registration = &OwnedRegistration{
 					ManagedInstanceID: id, ActivationID: token.ActivationID, Region: r.region, Account: r.account, Cluster: r.cluster,
+				}
+				if r.deleted {
+					record.Registration.Deleted = r.deps.RunID
 				}
 			})
 		},
@@ -58,36 +67,37 @@ func (r *registration) ssmIdentity() engine.Step {
 
 // assess reads the identity and judges it.
 func assess(ctx context.Context, reader host.Reader) (ssmagent.Identity, ssmagent.Verdict, string, error) {
-	identity, err := ssmagent.ReadIdentity(reader)
-	if err != nil {
-		return identity, "", "", err
-	}
-	machine, err := reader.Files.ReadFile(ssmagent.MachineIDPath)
-	if err != nil && !missing(err) {
-		return identity, "", "", err
-	}
-	unit, err := reader.Units.Unit(ctx, ssmagent.UnitName)
-	if err != nil {
-		return identity, "", "", err
-	}
-	recent, err := ssmagent.ReadRecent(reader, identity.InstanceID)
-	if err != nil {
-		return identity, "", "", err
-	}
-	verdict, why := ssmagent.Assess(identity, string(machine), unit, recent, reader.Now())
-	return identity, verdict, why, nil
+	return ssmagent.Judge(ctx, reader)
 }
 
-// replaces reports whether this run may give up an identity that does not work any more: the operator said so, there is
-// an activation for a new one, and the new one is not made yet.
-func (r *registration) replaces(identity ssmagent.Identity) bool {
-	if !r.accepts("replace-identity") || r.req.Activation == nil {
+// replaces reports whether this run gives up the identity that is there: the operator said so, there is an activation for
+// a new one or one can be made, and the new one is not made yet. With an activation that was given it also gives up one
+// that works as far as can be seen here, for a copy of a machine with the same machine-id cannot be told from the
+// original. Without one only an identity that does not work is given up: the same command again must change nothing.
+func (r *registration) replaces(ctx context.Context, identity ssmagent.Identity) bool {
+	if !r.accepts("replace-identity") {
 		return false
+	}
+	token := r.given()
+	if token == nil {
+		return identity.Hidden == "" && r.replacesBroken(ctx)
 	}
 	record, err := readRecord(r.deps.Host.Reader)
 	made := err == nil && record.Registration != nil && record.Registration.ManagedInstanceID == identity.InstanceID &&
-		record.Registration.ActivationID == r.req.Activation.ActivationID
+		record.Registration.ActivationID == token.ActivationID
+	// Killed between the registration and its line in the record: the key tells.
+	made = made || r.resumed != nil && identity.Registered() && identity.KeyCreated.After(r.resumed.Started)
 	return !made
+}
+
+// replacesBroken is for a run that makes its own activation.
+func (r *registration) replacesBroken(ctx context.Context) bool {
+	_, verdict, _, err := assess(ctx, r.deps.Host.Reader)
+	if err != nil || verdict == ssmagent.Sound || verdict == ssmagent.Unknown {
+		return false
+	}
+	_, err = r.remote.connect(ctx)
+	return err == nil
 }
 
 func refuseIdentity(identity ssmagent.Identity, verdict ssmagent.Verdict, why string) error {
@@ -97,24 +107,28 @@ func refuseIdentity(identity ssmagent.Identity, verdict ssmagent.Verdict, why st
 	if code == "" {
 		code = failure.IdentityUnknown
 	}
-	return failure.New(code, "this host's registration as %s does not work any more: %s", identity.InstanceID, why).
-		WithRemedy("give it up and register anew: the same command with a new activation and --accept-risk replace-identity")
+	cause, line, logged := strings.Cut(why, ": ")
+	f := failure.New(code, "this host's registration as %s does not work any more: %s", identity.InstanceID, cause).
+		WithRemedy("to give it up and register anew: anywhere register --token - --accept-risk replace-identity, " +
+			"with a token made by anywhere activation create")
+	if logged {
+		return f.WithEvidence("%s: %s", ssmagent.LogPath, line)
+	}
+	return f.WithEvidence("%s and %s", ssmagent.FingerprintPath, ssmagent.MachineIDPath)
 }
 
-// needActivation refuses to begin what could not be ended: a host without an identity needs an activation that is good.
-func (r *registration) needActivation(ctx context.Context) error {
-	identity, verdict, _, err := assess(ctx, r.deps.Host.Reader)
-	if err != nil {
+// needActivation refuses to begin what could not be ended: a host without an identity needs an activation that is good,
+// or an operator who can make one.
+func (r *registration) needActivation(ctx context.Context, pins map[string]string) error {
+	pins[pinActivation] = strings.Join(r.strays, ",")
+	_, why, wanted, err := r.wantsIdentity(ctx, r.deps.Host.Reader)
+	if err != nil || !wanted {
 		return err
 	}
-	whole := identity.Registered() && (verdict == ssmagent.Sound || verdict == ssmagent.Unknown)
 	token := r.req.Activation
 	switch {
-	case whole:
-		return nil
 	case token == nil:
-		return failure.New(failure.Usage, "this host is not registered with Systems Manager, and no activation was given").
-			WithRemedy("give one: --token -, or --activation-id ID with --activation-code-file FILE")
+		return r.needOperator(ctx, why, pins)
 	case !token.Expires.IsZero() && r.deps.Host.Now().After(token.Expires):
 		return failure.New(failure.ActivationExpired, "the token's activation expired at %s", token.Expires.Format(time.RFC3339)).
 			WithEvidence("this machine's clock says %s", r.deps.Host.Now().UTC().Format(time.RFC3339))
@@ -131,7 +145,24 @@ func (r *registration) saveCredentials(ctx context.Context, tx *engine.Tx) error
 	if err != nil {
 		return err
 	}
-	return tx.WriteFile(ctx, BackupDir+"/root-aws-credentials-"+r.deps.RunID, bytes.NewReader(text), 0o600)
+	return tx.WriteFile(ctx, r.credentialsCopy(), bytes.NewReader(text), 0o600)
+}
+
+// saveOthersCredentials does so where the SSM agent is about to write a profile that it has not kept so far: on a host that
+// was registered before, nobody has made a copy.
+func (r *registration) saveOthersCredentials(ctx context.Context, tx *engine.Tx) error {
+	credentials, err := ssmagent.ReadCredentials(tx.Reader(), r.profile)
+	if err != nil || credentials.Ours {
+		return err
+	}
+	if _, err := tx.Reader().Files.Lstat(r.credentialsCopy()); !missing(err) {
+		return err // this run has registered the host, and made one then
+	}
+	return r.saveCredentials(ctx, tx)
+}
+
+func (r *registration) credentialsCopy() string {
+	return BackupDir + "/root-aws-credentials-" + r.deps.RunID
 }
 
 // ssmStart starts the SSM agent as the managed node and waits until it has written credentials: the ECS agent lives on
@@ -155,6 +186,9 @@ func (r *registration) ssmStart() engine.Step {
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
 			begun := tx.Reader().Now()
+			if err := r.saveOthersCredentials(ctx, tx); err != nil {
+				return err
+			}
 			if err := r.start(ctx, tx, ssmagent.UnitName, r.ssmInputs); err != nil {
 				return err
 			}
@@ -282,9 +316,7 @@ func (r *registration) verified(ctx context.Context, reader host.Reader) (engine
 	}
 	if !ecsagent.SameCluster(meta.Cluster, first(r.account, arn.Account), r.region, r.cluster) || arn.Region != r.region ||
 		r.account != "" && arn.Account != r.account || arn.Cluster != "" && arn.Cluster != r.cluster {
-		return engine.Obs{}, failure.New(failure.RegisteredElsewere, "the ECS agent is registered as %s, not in cluster %s of %s %s",
-			meta.ContainerInstanceARN, r.cluster, first(r.account, "this account"), r.region).
-			WithRemedy("anywhere move --cluster %s", r.cluster)
+		return engine.Obs{}, r.contradicted(meta.ContainerInstanceARN, arn)
 	}
 	gone, err := r.deregistered(ctx, reader)
 	if err != nil {
@@ -295,6 +327,16 @@ func (r *registration) verified(ctx context.Context, reader host.Reader) (engine
 	}
 	r.arn, r.arnText = arn, meta.ContainerInstanceARN
 	return engine.Obs{State: engine.OK, Detail: meta.ContainerInstanceARN}, nil
+}
+
+// contradicted is the refusal of a host whose ECS agent is registered somewhere else.
+func (r *registration) contradicted(text string, arn ecsagent.InstanceARN) error {
+	f := failure.New(failure.RegisteredElsewere, "the ECS agent is registered as %s, not in cluster %s of %s %s",
+		text, r.cluster, first(r.account, "this account"), r.region)
+	if arn.Region != r.region || r.account != "" && arn.Account != r.account {
+		return f.WithRemedy("%s", r.giveUp())
+	}
+	return f.WithRemedy("anywhere move --cluster %s", r.cluster)
 }
 
 // starting stands in the record for a unit whose start was begun; no digest is like it.
@@ -352,12 +394,12 @@ func (r *registration) started(ctx context.Context, reader host.Reader, name str
 	return engine.Obs{State: engine.OK, Detail: name + " runs"}, nil
 }
 
-// inputFiles are what a unit reads at its start.
+// inputFiles are what a unit's program reads at its start. The drop-in is systemd's, which reads it when it is told to.
 func inputFiles(unit string) []string {
 	if unit == ssmagent.UnitName {
-		return []string{ssmagent.ConfigPath, ssmagent.KeyPath}
+		return []string{ssmagent.ConfigPath, ssmagent.KeyPath, ssmagent.ManifestPath}
 	}
-	return []string{ecsagent.ConfigPath, ecsagent.InstanceConfigPath, ecsagent.JSONConfigPath, ecsagent.DropInPath}
+	return []string{ecsagent.ConfigPath, ecsagent.InstanceConfigPath, ecsagent.JSONConfigPath}
 }
 
 func newestOf(reader host.Reader, paths []string) (newest time.Time, which string) {

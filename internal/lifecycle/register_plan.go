@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/anywhere-ecs/anywhere/internal/artifact"
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
@@ -28,13 +30,26 @@ func (r *registration) plan() engine.Plan {
 		r.ecsConfig(),
 		r.ecsDropIn(),
 	}
-	if r.resumed != nil {
-		steps = append([]engine.Step{r.repairPackages()}, steps...)
+	if r.req.EnableGPU {
+		steps = append(steps, r.ecsGPU())
 	}
-	// In front of the repair: what was half installed for Docker only Docker's other packages can mend.
 	gate := "ssm.config"
 	if len(r.docker.sources) > 0 {
 		steps, gate = append([]engine.Step{r.dockerPackage()}, steps...), dockerStepID
+	}
+	if r.creates {
+		steps, gate = append([]engine.Step{r.activation()}, steps...), "activation"
+	}
+	if r.resumed != nil {
+		at := 0
+		if r.docker.due { // what was half installed for Docker only Docker's other packages can mend
+			at = 1 + slices.IndexFunc(steps, func(s engine.Step) bool { return s.ID == dockerStepID })
+		}
+		steps = slices.Insert(steps, at, r.repairPackages())
+	}
+	if r.mends {
+		at := slices.IndexFunc(steps, func(s engine.Step) bool { return s.ID == "ssm.identity" })
+		steps = slices.Insert(steps, at, r.ssmVault())
 	}
 	if r.req.NoExec {
 		steps = without(steps, "ecs.exec")
@@ -42,6 +57,8 @@ func (r *registration) plan() engine.Plan {
 	if !r.req.NoStart {
 		steps = append(steps, r.ssmStart(), r.ecsStart(), r.verify())
 	}
+	steps = append(steps, r.ecsAttributes()...)
+	steps = append(steps, r.recordStep())
 	return engine.Plan{
 		Verb: verbRegister, Key: r.key(), Pins: r.pins, Resolve: r.resolve, Steps: steps,
 		Gate: gate, Commit: "ssm.identity",
@@ -67,7 +84,7 @@ func (r *registration) resolve(ctx context.Context, pins map[string]string) erro
 	if err := r.check(ctx); err != nil {
 		return err
 	}
-	if err := r.needActivation(ctx); err != nil {
+	if err := r.needActivation(ctx, pins); err != nil {
 		return err
 	}
 	if err := r.resolveState(ctx, pins); err != nil {
@@ -76,24 +93,37 @@ func (r *registration) resolve(ctx context.Context, pins map[string]string) erro
 	if err := r.resolveDocker(ctx, pins); err != nil {
 		return err
 	}
-	for _, p := range []struct {
+	if err := r.resolveVersions(ctx, pins); err != nil {
+		return err
+	}
+	pins[pinExec] = first(pins[pinExec], strings.TrimSuffix(pins[pinSSM], "-1"))
+	return nil
+}
+
+// resolveVersions pins the versions that are not yet: both together, for each may be a question to AWS.
+func (r *registration) resolveVersions(ctx context.Context, pins map[string]string) error {
+	products := []struct {
 		pin, name, asked string
 		product          artifact.Product
 		bad, refused     func(string) (string, bool)
 	}{
 		{pinSSM, ssmagent.Package, r.req.SSMAgentVersion, artifact.SSMAgent, ssmagent.KnownBad, ssmagent.KnownBad},
 		{pinECS, ecsagent.Package, r.req.ECSAgentVersion, artifact.ECSInit, ecsagent.KnownBad, ecsagent.NotToInstall},
-	} {
-		if pins[p.pin] != "" {
-			continue
-		}
-		version, err := r.version(ctx, p.product, p.name, p.asked, p.bad, p.refused)
-		if err != nil {
-			return err
-		}
-		pins[p.pin] = version
 	}
-	pins[pinExec] = first(pins[pinExec], strings.TrimSuffix(pins[pinSSM], "-1"))
+	versions, errs := make([]string, len(products)), make([]error, len(products))
+	var asking sync.WaitGroup
+	for i, p := range products {
+		if versions[i] = pins[p.pin]; versions[i] == "" {
+			asking.Go(func() { versions[i], errs[i] = r.version(ctx, p.product, p.name, p.asked, p.bad, p.refused) })
+		}
+	}
+	asking.Wait()
+	for i, p := range products {
+		if errs[i] != nil {
+			return errs[i]
+		}
+		pins[p.pin] = versions[i]
+	}
 	return nil
 }
 
@@ -169,15 +199,17 @@ func (r *registration) fetchOnce(ctx context.Context, ref artifact.Ref) (artifac
 }
 
 // ssmConfig keeps the SSM agent from taking the host for an EC2 instance, from its very first start on: its package
-// starts it at once, unregistered. A registered host's file is left alone unless endpoints are asked for.
+// starts it at once, unregistered. A registered host's file is left alone unless endpoints or a profile are asked for.
 func (r *registration) ssmConfig() engine.Step {
-	settings := ssmagent.Settings{SSMEndpoint: r.endpoint.SSM, MDSEndpoint: r.endpoint.EC2Messages, MGSEndpoint: r.endpoint.SSMMessages}
+	settings := ssmagent.Settings{
+		SSMEndpoint: r.endpoint.SSM, MDSEndpoint: r.endpoint.EC2Messages, MGSEndpoint: r.endpoint.SSMMessages, ShareProfile: r.profile,
+	}
 	return r.fileStep(fileStep{
 		id: "ssm.config", title: "Configure the SSM agent", path: ssmagent.ConfigPath, mode: 0o600,
 		claims: []string{"/etc/amazon", "/etc/amazon/ssm"},
 		wanted: func(reader host.Reader, old []byte) ([]byte, error) {
 			identity, err := ssmagent.ReadIdentity(reader)
-			if err != nil || identity.Registered() && settings == (ssmagent.Settings{}) {
+			if err != nil || identity.Registered() && settings == (ssmagent.Settings{ShareProfile: r.profile}) && r.req.SSMProfile == "" {
 				return old, err
 			}
 			return ssmagent.SetConfig(old, settings)
@@ -192,6 +224,8 @@ type fileStep struct {
 	claims          []string
 	wanted          func(reader host.Reader, old []byte) ([]byte, error)
 	after           func(ctx context.Context, tx *engine.Tx) error // optional
+	// due, optional, reports whether after is still to be done although the file is as it should be.
+	due func(ctx context.Context, reader host.Reader) (bool, error)
 }
 
 func (r *registration) fileStep(f fileStep) engine.Step {
@@ -205,15 +239,20 @@ func (r *registration) fileStep(f fileStep) engine.Step {
 	}
 	return engine.Step{
 		ID: f.id, Title: f.title,
-		Observe: func(_ context.Context, reader host.Reader) (engine.Obs, error) {
+		Observe: func(ctx context.Context, reader host.Reader) (engine.Obs, error) {
 			old, text, err := look(reader)
 			switch {
 			case err != nil:
 				return engine.Obs{}, err
-			case bytes.Equal(old, text):
+			case !bytes.Equal(old, text):
+				return engine.Obs{State: engine.Pending, Detail: "write " + f.path}, nil
+			case f.due == nil:
 				return engine.Obs{State: engine.OK, Detail: f.path}, nil
 			}
-			return engine.Obs{State: engine.Pending, Detail: "write " + f.path}, nil
+			if due, err := f.due(ctx, reader); err != nil || due {
+				return engine.Obs{State: engine.Pending, Detail: "make " + f.path + " count"}, err
+			}
+			return engine.Obs{State: engine.OK, Detail: f.path}, nil
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
 			_, text, err := look(tx.Reader())
@@ -378,6 +417,9 @@ func (r *registration) ecsConfig() engine.Step {
 			if err != nil {
 				return nil, err
 			}
+			if value, ok := config.User.Get(ecsagent.KeyGPU); ok && r.req.EnableGPU && value != "true" {
+				config.User.Unset(ecsagent.KeyGPU) // it would win over the line that waits for the devices: ecsGPU
+			}
 			for _, s := range r.settings(config) {
 				if config.Agent(s.Key) == s.Value && config.Init(s.Key) == s.Value {
 					continue // it is so already, in whichever file
@@ -394,8 +436,10 @@ func (r *registration) ecsConfig() engine.Step {
 // settings are the agent's settings that this registration wants, in the order they are written.
 func (r *registration) settings(config ecsagent.Config) []Pair {
 	cluster := r.cluster
-	if configured := config.Agent(ecsagent.KeyCluster); configured != "" && ecsagent.SameCluster(configured, r.account, r.region, r.cluster) {
-		cluster = configured // the agent compares it as a raw string with its state: the same cluster is never rewritten
+	for _, known := range []string{config.Cluster(), r.binding.Cluster} {
+		if known != "" && ecsagent.SameCluster(known, r.account, r.region, r.cluster) {
+			cluster = known // the agent compares it as a raw string with its state: the same cluster is never rewritten
+		}
 	}
 	settings := []Pair{
 		{ecsagent.KeyCluster, cluster},
@@ -404,11 +448,14 @@ func (r *registration) settings(config ecsagent.Config) []Pair {
 		// An EC2 role must never win over the credentials that SSM Agent maintains, whatever answers as metadata service.
 		{ecsagent.KeyNoMetadata, "true"},
 	}
+	if r.profile != "" {
+		settings = append(settings, Pair{ecsagent.KeyProfile, r.profile})
+	}
 	if r.endpoint.ECS != "" {
 		settings = append(settings, Pair{ecsagent.KeyEndpoint, r.endpoint.ECS})
 	}
-	if len(r.req.Attributes) > 0 {
-		settings = append(settings, Pair{ecsagent.KeyAttributes, jsonObject(r.req.Attributes)})
+	if len(r.req.Attributes) > 0 && r.attributes == nil {
+		settings = append(settings, Pair{ecsagent.KeyAttributes, withPairs(config.Agent(ecsagent.KeyAttributes), r.req.Attributes)})
 	}
 	if len(r.req.Tags) > 0 {
 		settings = append(settings, Pair{ecsagent.KeyTags, jsonObject(r.req.Tags)})
@@ -416,13 +463,36 @@ func (r *registration) settings(config ecsagent.Config) []Pair {
 	return append(settings, r.req.Settings...)
 }
 
+// ecsGPU turns the agent's GPU support on in the file of which ecs-init waits for the devices, up to 30 seconds, and without
+// them starts the agent without GPUs; from the operator's file it would take the setting as it is (facts: ecs-agent section
+// 6.1). A line in that one that says true already is its author's choice.
+func (r *registration) ecsGPU() engine.Step {
+	return r.fileStep(fileStep{
+		id: "ecs.gpu", title: "Turn on GPUs for tasks", path: ecsagent.InstanceConfigPath, mode: 0o600,
+		wanted: func(reader host.Reader, old []byte) ([]byte, error) {
+			config, err := ecsagent.ReadConfig(reader)
+			if err != nil || config.Agent(ecsagent.KeyGPU) == "true" {
+				return old, err
+			}
+			if err := config.Instance.Set(ecsagent.KeyGPU, "true"); err != nil {
+				return nil, err
+			}
+			return config.Instance.Bytes(), nil
+		},
+	})
+}
+
 // ecsDropIn keeps systemd from restarting an agent that ended for good: the deb's unit would, every ten seconds.
 func (r *registration) ecsDropIn() engine.Step {
+	dropIn := strings.Replace(ecsagent.DropInPath, ecsagent.Unit, r.ecsUnit(), 1)
 	return r.fileStep(fileStep{
-		id: "ecs.dropin", title: "Keep a refused ECS agent from restarting", mode: 0o644,
-		path:   strings.Replace(ecsagent.DropInPath, ecsagent.Unit, r.ecsUnit(), 1),
+		id: "ecs.dropin", title: "Keep a refused ECS agent from restarting", mode: 0o644, path: dropIn,
 		wanted: func(host.Reader, []byte) ([]byte, error) { return ecsagent.DropIn(), nil },
 		after:  func(ctx context.Context, tx *engine.Tx) error { return tx.ReloadUnits(ctx) },
+		due: func(ctx context.Context, reader host.Reader) (bool, error) { // written, and the run killed before systemd read it
+			unit, err := reader.Units.Unit(ctx, r.ecsUnit())
+			return unit.Loaded && !slices.Contains(unit.DropIns, dropIn), err
+		},
 	})
 }
 
@@ -443,7 +513,7 @@ func (r *registration) repairPackages() engine.Step {
 			switch {
 			case err != nil:
 				return engine.Obs{}, err
-			case !state.Interrupted:
+			case !configurable(state): // what must be installed anew is the package steps' to do
 				return engine.Obs{State: engine.OK, Detail: "nothing interrupted"}, nil
 			}
 			return engine.Obs{State: engine.Pending, Detail: "the package manager was interrupted"}, nil
@@ -457,6 +527,12 @@ func (r *registration) repairPackages() engine.Step {
 			})
 		},
 	}
+}
+
+// configurable reports whether an interrupted package manager has more to finish than packages to install anew.
+func configurable(state host.ManagerState) bool {
+	left := slices.ContainsFunc(state.Unfinished, func(p host.UnfinishedPackage) bool { return !p.Reinstall })
+	return state.Interrupted && (left || len(state.Unfinished) == 0)
 }
 
 // own updates the record before a change is made.

@@ -109,18 +109,24 @@ func (r *registration) deregistered(ctx context.Context, reader host.Reader) (*e
 // their containers go on, and no agent looks after them any more.
 func (r *registration) resolveState(ctx context.Context, pins map[string]string) error {
 	reader := r.deps.Host.Reader
-	state, err := ecsagent.ReadState(reader)
-	if err != nil || !state.Any() {
-		return err
-	}
 	identity, verdict, _, err := assess(ctx, reader)
 	if err != nil {
 		return err
 	}
-	if !identity.Registered() || verdict != ssmagent.Sound && verdict != ssmagent.Unknown {
-		pins[pinStale] = "yes"
+	works := identity.Registered() && (verdict == ssmagent.Sound || verdict == ssmagent.Unknown)
+	replaced := r.replaces(ctx, identity) || !works && !r.mends
+	if replaced {
+		if err := r.warnOfLeftovers(ctx, identity, verdict, pins); err != nil {
+			return err
+		}
 	}
-	if why, err := r.staleState(ctx, reader); err != nil || why == "" {
+	state, err := ecsagent.ReadState(reader)
+	if err != nil || !state.Any() {
+		return err
+	}
+	if replaced { // the state goes with the identity, and is stale once the new one is there
+		pins[pinStale] = "yes"
+	} else if why, err := r.staleState(ctx, reader); err != nil || why == "" {
 		return err
 	}
 	containers, err := docker.Containers(ctx, reader, ecsagent.TaskLabel)

@@ -11,6 +11,8 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
 // The remedy of a failure that keeps something says how to go on, and never that no token is needed where one is.
@@ -52,6 +54,59 @@ func TestExplain(t *testing.T) {
 				t.Errorf("the cause was changed: %+v", f)
 			}
 		})
+	}
+}
+
+// A snap of the SSM agent is refused before the request is settled, and by no check that could be ignored.
+func TestSnapIsRefused(t *testing.T) {
+	for name, change := range map[string]func(*machine){
+		"its unit": func(m *machine) { m.units[ssmagent.SnapUnit] = host.Unit{Name: ssmagent.SnapUnit, Loaded: true} },
+		"its program": func(m *machine) {
+			m.write("/var/lib/snapd/snap/amazon-ssm-agent/current/amazon-ssm-agent", "")
+		},
+	} {
+		m := newMachine(t)
+		if err := m.registration(RegisterRequest{}).refuseSnap(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		change(m)
+		err := m.registration(RegisterRequest{Ignore: []string{"existing.ssm"}}).refuseSnap(t.Context())
+		if f := failure.Of(err); f == nil || f.Code != failure.SnapAgent || f.Entry().Exit != failure.ExitRefused ||
+			!strings.Contains(f.Advice(), "snap remove amazon-ssm-agent") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A host is told to keep its credentials in one profile; without the flag it is the one that is configured.
+func TestProfileThatIsKept(t *testing.T) {
+	ssm, ecs := `{"Profile":{"ShareProfile":"ssm"}}`, ecsagent.KeyProfile+"=ecs\n"
+	for _, test := range []struct {
+		name, asked, ssm, ecs string
+		registered            bool
+		want                  string
+	}{
+		{name: "nothing"},
+		{name: "asked", asked: "mine", ssm: ssm, ecs: ecs, want: "mine"},
+		{name: "as SSM Agent has it", ssm: ssm, ecs: ecs, want: "ssm"},
+		{name: "as the ECS agent has it", ecs: ecs, want: "ecs"},
+		{name: "as the ECS agent has it, on a host that is registered without", ecs: ecs, registered: true},
+	} {
+		m := newMachine(t)
+		if test.ssm != "" {
+			m.write(ssmagent.ConfigPath, test.ssm)
+		}
+		m.write(ecsagent.ConfigPath, test.ecs)
+		if test.registered {
+			m.registered()
+		}
+		r := m.registration(RegisterRequest{SSMProfile: test.asked, Region: region})
+		if err := r.settle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if r.profile != test.want {
+			t.Errorf("%s: %q; want %q", test.name, r.profile, test.want)
+		}
 	}
 }
 

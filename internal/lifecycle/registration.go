@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/artifact"
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -47,17 +48,32 @@ type registration struct {
 	region   string
 	account  string // empty when nothing says which
 	cluster  string // name
+	profile  string // in which SSM Agent keeps its credentials; empty is default, with nothing to configure
 	row      platform.Row
 	endpoint preflight.Endpoints
 	source   *artifact.Source
 	pins     map[string]string
 	resumed  *engine.Operation // the unfinished registration that this run goes on with
 	docker   installing
+	remote   *remote
+
+	made    *control.Token // the activation that this run made for itself
+	dropped bool           // and tried to delete
+	deleted bool           // and did
+	strays  []string       // earlier runs of the operation whose activations may be left
+	owed    []string
+	creates bool // the plan has the step that makes an activation
+
+	binding    ecsagent.Binding     // of the ECS agent's state
+	bound      ecsagent.InstanceARN // the container instance in it that is in the wanted place; empty when there is none
+	attributes *attributeChange     // of an instance that is registered; nil when there is none to change
+	mends      bool                 // the SSM agent's identity store is mended, not replaced
 
 	warnings []string
 	checks   []preflight.Result
 	arn      ecsagent.InstanceARN // of the last verification that held
 	arnText  string
+	node     string    // the managed node of the last report
 	ecsSince time.Time // when this run started the ECS agent
 	deadline time.Time // for the agents to connect; set by the first wait
 
@@ -80,14 +96,23 @@ func (r *registration) gates(ctx context.Context) error {
 	return preflight.Verdict(r.checks, false)
 }
 
-// checkTime bounds the local checks together. They answer in a fraction of it; what hangs is named then. It is longer
-// than what a daemon that hangs is given (docker.Inspect: 5 s), so that this is told as what it is.
+// checkTime bounds the checks together. They answer in a fraction of it; what hangs is named then. It is longer than what
+// a daemon that hangs is given (docker.Inspect: 5 s), and what goes out to the network (5 s), so that these are told as
+// what they are.
 const checkTime = 8 * time.Second
 
 func (r *registration) subject() preflight.Subject {
 	s := preflight.Subject{
 		Host: r.deps.Host.Reader, Mutating: true, Resuming: r.resumed != nil,
-		Region: r.region, Cluster: r.cluster, Endpoints: r.endpoint, Artifacts: r.req.Artifacts,
+		Region: r.region, Cluster: r.cluster, Endpoints: r.endpoint, Artifacts: r.req.Artifacts, Getenv: r.deps.Getenv,
+		Profile: r.profile, GPU: r.req.EnableGPU, Settings: map[string]string{},
+		ECSAgent: explicit(r.req.ECSAgentVersion), SSMAgent: explicit(r.req.SSMAgentVersion),
+	}
+	if s.Endpoints == (preflight.Endpoints{}) { // what is configured stays
+		s.Endpoints = hostEndpoints(s.Host)
+	}
+	for _, p := range r.req.Settings {
+		s.Settings[p.Key] = p.Value
 	}
 	if s.DockerFrom = r.dockerFrom(); s.DockerFrom != "" {
 		s.Docker = true
@@ -95,13 +120,18 @@ func (r *registration) subject() preflight.Subject {
 	if r.req.Activation != nil {
 		s.ActivationID = r.req.Activation.ActivationID
 	}
+	if r.remote != nil {
+		s.Remote = r.remote
+	}
+	s.Replacing = r.accepts("replace-identity")
 	return s
 }
 
 // check runs the checks that can stop a registration. It is called only when something is pending.
 func (r *registration) check(ctx context.Context) error {
-	r.checks = preflight.Run(ctx, preflight.All(), r.subject(),
-		preflight.Options{Ignore: r.req.Ignore, Timeout: checkTime})
+	subject := r.subject()
+	subject.Cached = r.cached(ctx)
+	r.checks = preflight.Run(ctx, preflight.All(), subject, preflight.Options{Ignore: r.req.Ignore, Timeout: checkTime})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -135,13 +165,18 @@ func (r *registration) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.settlePlace(identity, config); err != nil {
+	if err := r.settlePlace(ctx, identity, config); err != nil {
 		return err
 	}
+	ssm, err := ssmagent.ReadConfig(reader)
+	if err != nil {
+		return err
+	}
+	r.profile = preflight.AgentProfile(r.req.SSMProfile, ssm, config, identity.Registered())
 	if r.endpoint, err = parseEndpoints(r.req.AgentEndpoint, r.req.EndpointURL); err != nil {
 		return err
 	}
-	if err := r.settleAttributes(config); err != nil {
+	if err := r.settleAttributes(ctx, identity, config); err != nil {
 		return err
 	}
 	if err := r.settleVersions(identity); err != nil {
@@ -150,10 +185,23 @@ func (r *registration) settle(ctx context.Context) error {
 	if err := r.settleDocker(ctx, release); err != nil {
 		return err
 	}
+	r.mends = identity.Hidden != "" && !r.replaces(ctx, identity)
 	r.pins = map[string]string{pinRegion: r.region, pinCluster: r.cluster, pinAccount: r.account}
 	r.fetched = map[artifact.Ref]*fetch{}
 	r.settled = true
 	return nil
+}
+
+// refuseSnap refuses a host whose SSM agent is a snap. That is no matter of a check that could be ignored: the deb's own
+// script refuses to be installed beside it (facts: ssm-agent section 5.2).
+func (r *registration) refuseSnap(ctx context.Context) error {
+	snap, err := ssmagent.SnapInstalled(ctx, r.deps.Host.Reader)
+	if err != nil || !snap {
+		return err
+	}
+	return failure.New(failure.SnapAgent, "the SSM agent is installed as a snap, which anywhere does not manage yet: its deb cannot be installed beside it").
+		WithEvidence("%s, or its program below /snap/amazon-ssm-agent", ssmagent.SnapUnit).
+		WithRemedy("snap remove amazon-ssm-agent, then run the command again")
 }
 
 // place is where a host is to be registered. Empty fields are not said.
@@ -195,7 +243,7 @@ func (req RegisterRequest) place() (place, error) {
 
 // settlePlace decides on Region, account and cluster: what was said, else an unfinished registration's, then the host's
 // own, then the default.
-func (r *registration) settlePlace(identity ssmagent.Identity, config ecsagent.Config) error {
+func (r *registration) settlePlace(ctx context.Context, identity ssmagent.Identity, config ecsagent.Config) error {
 	said, err := r.req.place()
 	if err != nil {
 		return err
@@ -213,35 +261,12 @@ func (r *registration) settlePlace(identity ssmagent.Identity, config ecsagent.C
 		return err
 	}
 	r.account = first(said.account, before[pinAccount])
-	r.cluster = first(said.cluster, before[pinCluster], ecsagent.ClusterName(config.Agent("ECS_CLUSTER")), "default")
-	if identity.Registered() && identity.Region != r.region {
-		return failure.New(failure.RegisteredElsewere, "this host is managed node %s in %s, not in %s", identity.InstanceID, identity.Region, r.region).
-			WithRemedy("to change the Region, deregister it first: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere-deregistration.html")
+	r.cluster = first(said.cluster, before[pinCluster], ecsagent.ClusterName(config.Cluster()))
+	r.remote = &remote{deps: r.deps, region: r.region, account: r.account}
+	if err := r.settleIdentity(ctx, identity); err != nil {
+		return err
 	}
-	return r.settleCluster(config)
-}
-
-// settleCluster refuses another cluster than the one that the ECS agent's state is bound to.
-func (r *registration) settleCluster(config ecsagent.Config) error {
-	configured := config.Agent("ECS_CLUSTER")
-	same := ecsagent.SameCluster(configured, r.account, r.region, r.cluster)
-	if same || configured == "" || !ecsagent.Bound(r.deps.Host.Reader) {
-		return nil
-	}
-	return failure.New(failure.RegisteredElsewere, "this host belongs to cluster %s, not to %s", ecsagent.ClusterName(configured), r.cluster).
-		WithEvidence("ECS_CLUSTER=%s in the agent's configuration, state in %s", configured, ecsagent.StateDB).
-		WithRemedy("anywhere move --cluster %s", r.cluster)
-}
-
-// settleAttributes refuses what the ECS agent would read and not send: attributes go with the first registration only
-// (facts: ecs-agent section 4.2).
-func (r *registration) settleAttributes(config ecsagent.Config) error {
-	given := len(r.req.Attributes) > 0 && config.Agent(ecsagent.KeyAttributes) != jsonObject(r.req.Attributes)
-	if !given || !ecsagent.Bound(r.deps.Host.Reader) {
-		return nil
-	}
-	return failure.New(failure.NotBuilt, "--attribute: this host is registered, and ECS takes attributes from the agent at its first registration only").
-		WithRemedy("aws ecs put-attributes --region %s --cluster %s --attributes name=NAME,value=VALUE,targetId=ARN", r.region, r.cluster)
+	return r.settleBinding(ctx, identity, config)
 }
 
 // settleVersions refuses versions that are known to be bad, and another version than the installed one on a host that is
@@ -297,12 +322,17 @@ func (r *registration) settleSource() error {
 // key is the digest that makes "the same command": what decides the outcome, without secrets, waiting times and output.
 func (r *registration) key() string {
 	text, err := json.Marshal(struct {
-		Region, Cluster, ECS, SSM, Docker, Endpoint string
-		Tags, Attributes, Settings                  []Pair
-		NoExec                                      bool
+		Region, Cluster, ECS, SSM, Endpoint string
+		Tags, Attributes, Settings          []Pair
+		NoExec                              bool
+		Profile                             string `json:",omitempty"` // a journal of before it was there keeps its key
+		GPU                                 bool   `json:",omitempty"`
+		Name, Role                          string `json:",omitempty"`
+		Docker                              string `json:",omitempty"`
 	}{
-		r.region, r.cluster, r.req.ECSAgentVersion, r.req.SSMAgentVersion, first(r.req.DockerSource, DockerAuto), r.req.AgentEndpoint,
-		r.req.Tags, r.req.Attributes, r.req.Settings, r.req.NoExec,
+		r.region, r.cluster, r.req.ECSAgentVersion, r.req.SSMAgentVersion, r.req.AgentEndpoint,
+		r.req.Tags, r.req.Attributes, r.req.Settings, r.req.NoExec, r.req.SSMProfile, r.req.EnableGPU, r.req.Name, r.req.Role,
+		strings.TrimPrefix(r.req.DockerSource, DockerAuto),
 	})
 	if err != nil { // strings always marshal
 		panic(err)
@@ -368,14 +398,15 @@ func explicit(version string) string {
 // accepts reports whether the operator accepted a named risk.
 func (r *registration) accepts(risk string) bool { return slices.Contains(r.req.AcceptRisk, risk) }
 
-// first is the first of values that is not empty.
-func first(values ...string) string {
+// first is the first of values that is not empty or zero.
+func first[T comparable](values ...T) T {
+	var zero T
 	for _, v := range values {
-		if v != "" {
+		if v != zero {
 			return v
 		}
 	}
-	return ""
+	return zero
 }
 
 // sameVersion compares a version with what was asked for: 1.105.1 names 1.105.1-1.

@@ -11,8 +11,16 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
-// pollEvery is how often an agent is asked while waiting for it: a registration takes a second or two.
-const pollEvery = 200 * time.Millisecond
+// pause is how long to wait before an agent is asked again: an eighth of what it was waited for so far, so that no answer
+// is noticed later than that, and never so short or long that it would be felt.
+func pause(waited time.Duration) time.Duration {
+	return min(max(waited/8, shortestPause), longestPause)
+}
+
+const (
+	shortestPause = 25 * time.Millisecond
+	longestPause  = 200 * time.Millisecond // a log's end is read each time
+)
 
 // defaultWait is --wait-timeout's default.
 const defaultWait = 5 * time.Minute
@@ -38,8 +46,6 @@ func (r *registration) wait(ctx context.Context, tx *engine.Tx, w waiting) error
 		r.deadline = begun.Add(limit)
 	}
 	tx.Note("waiting for %s", w.what)
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
 	for {
 		done, seen, err := w.done(ctx)
 		if done || err != nil {
@@ -51,10 +57,12 @@ func (r *registration) wait(ctx context.Context, tx *engine.Tx, w waiting) error
 		if time.Now().After(r.deadline) {
 			return r.timedOut(tx, w, seen, time.Since(begun))
 		}
+		again := time.NewTimer(pause(time.Since(begun)))
 		select {
 		case <-ctx.Done():
+			again.Stop()
 			return context.Cause(ctx)
-		case <-tick.C:
+		case <-again.C:
 		}
 	}
 }

@@ -53,8 +53,19 @@ func ssmLogged(at time.Time, message string) string {
 
 func TestWaitEndsWhenItIsDone(t *testing.T) {
 	took, err := waits(t, newMachine(t), func(polls int) (bool, string, error) { return polls == 4, "", nil })
-	if err != nil || took != 3*pollEvery {
-		t.Errorf("%v after %s; want none after %s", err, took, 3*pollEvery)
+	if err != nil || took != 3*shortestPause {
+		t.Errorf("%v after %s; want none after %s", err, took, 3*shortestPause)
+	}
+}
+
+func TestPausesGrow(t *testing.T) {
+	for waited, want := range map[time.Duration]time.Duration{
+		0: shortestPause, 200 * time.Millisecond: shortestPause, 800 * time.Millisecond: 100 * time.Millisecond,
+		time.Minute: longestPause,
+	} {
+		if got := pause(waited); got != want {
+			t.Errorf("after %s: %s, want %s", waited, got, want)
+		}
 	}
 }
 
@@ -141,7 +152,7 @@ func TestWaitTimesOut(t *testing.T) {
 			if !strings.Contains(f.Message, "gave up waiting after 1m0s for the agent to come up: it sleeps") {
 				t.Errorf("the message is %q", f.Message)
 			}
-			if took < time.Minute || took > time.Minute+2*pollEvery {
+			if took < time.Minute || took > time.Minute+2*longestPause {
 				t.Errorf("took %s", took)
 			}
 		})
@@ -171,7 +182,7 @@ func TestWaitsShareTheirTime(t *testing.T) {
 		if !failure.Is(err, failure.ConnectTimeout) || !strings.Contains(err.Error(), "20s for two") {
 			t.Errorf("%v", err)
 		}
-		if took := time.Since(begun); took > time.Minute+2*pollEvery {
+		if took := time.Since(begun); took > time.Minute+2*longestPause {
 			t.Errorf("took %s", took)
 		}
 	})

@@ -6,6 +6,18 @@ const ecsAnywhereDocs = "https://docs.aws.amazon.com/AmazonECS/latest/developerg
 
 // All are the checks, in the order in which they are shown.
 func All() []Check {
-	return slices.Concat(machineChecks(), diskChecks(), kernelChecks(), dockerChecks(), packageChecks(),
-		credentialChecks(), existingChecks())
+	return slices.Concat(
+		machineChecks(),
+		metadataChecks(),
+		kernelChecks(),
+		credentialChecks(),
+		dockerChecks(),
+		packageChecks(),
+		diskChecks(),
+		memoryChecks(),
+		networkChecks(),
+		existingChecks(),
+		operatorChecks(),
+		gpuChecks(),
+	)
 }

@@ -16,7 +16,7 @@ func dockerChecks() []Check {
 		{ID: "docker.presence", Title: "Docker", Run: withDocker(dockerPresence)},
 		{ID: "docker.flavour", Title: "Kind of Docker", Run: withDocker(dockerFlavour)},
 		{ID: "docker.daemon", Title: "Docker's daemon", Root: true, Run: withDocker(dockerDaemon)},
-		{ID: "docker.version", Title: "Docker's API", Root: true, Run: withDocker(dockerVersion)},
+		{ID: "docker.version", Title: "Docker's API", Root: true, Run: dockerVersion},
 	}
 }
 
@@ -115,6 +115,8 @@ func dockerDaemon(s Subject, info docker.Info) Result {
 		return skip("Docker is not installed")
 	case !info.Running && s.Docker:
 		return skip("Docker is half installed, and will be whole")
+	case !info.Running && info.Flavour != docker.Engine:
+		return skip("not Docker Engine: see docker.flavour")
 	case !info.Running:
 		return fail(failure.DockerDown, "Docker is installed and does not answer: "+info.Why,
 			"systemctl start docker; journalctl -u docker -n 50 says why it stopped").
@@ -124,14 +126,28 @@ func dockerDaemon(s Subject, info docker.Info) Result {
 		with("version", info.Version).with("root", info.Root).with("driver", info.Driver)
 }
 
-func dockerVersion(_ Subject, info docker.Info) Result {
+// dockerVersion compares what the daemon speaks with what the ECS agent in question does.
+func dockerVersion(_ context.Context, s Subject) Result {
+	info, err := s.docker()
+	if err != nil {
+		return broken(err)
+	}
 	if !info.Running {
 		return skip("Docker does not run")
 	}
-	r := pass("API %s to %s", info.MinAPIVersion, info.APIVersion)
-	if ok, move := docker.Fits(info); !ok {
-		r = fail(failure.DockerVersion, move, "https://docs.docker.com/engine/install/ has each version's packages")
+	agent, err := s.ecsAgent()
+	if err != nil {
+		return broken(err)
+	}
+	speaks := docker.AgentRange(agent.Version)
+	r := pass("API %s to %s; %s speaks %s to %s", info.MinAPIVersion, info.APIVersion, agent.name(), speaks.Min, speaks.Max)
+	if ok, move := docker.Fits(info, agent.Version); !ok {
+		remedy := "https://docs.docker.com/engine/install/ has each version's packages"
+		if floor := docker.FirstAgentFor(info.MinAPIVersion); floor != "" && agent.before(floor) {
+			remedy = newerAgent(floor)
+		}
+		r = fail(failure.DockerVersion, move, remedy)
 	}
 	return r.with("version", info.Version).with("api", info.APIVersion).with("minApi", info.MinAPIVersion).
-		with("agentMinApi", docker.AgentRange.Min).with("agentMaxApi", docker.AgentRange.Max)
+		with("agentVersion", agent.Version).with("agentMinApi", speaks.Min).with("agentMaxApi", speaks.Max)
 }

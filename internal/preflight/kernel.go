@@ -27,9 +27,18 @@ const (
 )
 
 func cgroupVersion(_ context.Context, s Subject) Result {
+	agent, err := s.ecsAgent()
+	if err != nil {
+		return broken(err)
+	}
 	switch mode := s.Host.Kernel.Cgroup(); mode {
 	case host.CgroupV2:
-		return pass("v2 (needs ECS agent %s or newer)", agentForCgroup2).with("mode", mode)
+		r := pass("v2 (needs ECS agent %s or newer)", agentForCgroup2)
+		if agent.before(agentForCgroup2) {
+			r = warn(fmt.Sprintf("v2, which %s does not know: tasks do not start (it needs %s)", agent.name(), agentForCgroup2),
+				newerAgent(agentForCgroup2))
+		}
+		return r.with("mode", mode).with("agentVersion", agent.Version).with("agentFloor", agentForCgroup2)
 	case host.CgroupV1, host.CgroupHybrid:
 		return pass("%s", mode).with("mode", mode)
 	}
@@ -105,8 +114,17 @@ func apparmor(_ context.Context, s Subject) Result {
 	if !s.Host.Kernel.AppArmor() {
 		return pass("off")
 	}
-	if s.Host.Kernel.Cgroup() == host.CgroupV2 {
-		return pass("on (with control groups v2 it needs ECS agent %s or newer)", agentForAppArmor)
+	if s.Host.Kernel.Cgroup() != host.CgroupV2 {
+		return pass("on")
 	}
-	return pass("on")
+	agent, err := s.ecsAgent()
+	if err != nil {
+		return broken(err)
+	}
+	r := pass("on (with control groups v2 it needs ECS agent %s or newer)", agentForAppArmor)
+	if agent.before(agentForAppArmor) {
+		r = warn(fmt.Sprintf("on, with control groups v2: tasks of %s fail "+
+			"(cgroupv2 create: unable to create v2 manager; it needs %s)", agent.name(), agentForAppArmor), newerAgent(agentForAppArmor))
+	}
+	return r.with("agentVersion", agent.Version).with("agentFloor", agentForAppArmor)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -19,6 +20,7 @@ func machineChecks() []Check {
 		{ID: "os.arch", Title: "Architecture", Docs: ecsAnywhereDocs, Run: osArch},
 		{ID: "os.systemd", Title: "systemd", Run: osSystemd},
 		{ID: "os.machine-id", Title: "Machine id", Run: machineID},
+		{ID: "os.pending-reboot", Title: "Pending reboot", Run: pendingReboot},
 		{ID: "os.container", Title: "Container", Run: container},
 	}
 }
@@ -99,6 +101,78 @@ func machineID(_ context.Context, s Subject) Result {
 		return fail("", "/etc/machine-id is empty: the managed node's fingerprint would not last", remedy)
 	}
 	return pass("set")
+}
+
+// What Debian's and Ubuntu's packages leave when only a reboot puts their new version to use (update-notifier-common,
+// unattended-upgrades; the second file names the packages, one a line), and where kernels keep their modules.
+const (
+	rebootRequired     = "/run/reboot-required"
+	rebootRequiredPkgs = "/run/reboot-required.pkgs"
+	modulesDir         = "/lib/modules"
+)
+
+// pendingReboot looks for what waits for a reboot. A kernel whose modules are gone from the disk is the worse case: what
+// Docker and ecs-init need of iptables can no longer be loaded.
+func pendingReboot(_ context.Context, s Subject) Result {
+	waiting, err := packagesToReboot(s.Host.Files)
+	if err != nil {
+		return broken(err)
+	}
+	installed, gone, err := modulesGone(s)
+	if err != nil {
+		return broken(err)
+	}
+	const remedy = "systemctl reboot, then run the command again"
+	_, err = s.Host.Files.Stat(rebootRequired)
+	var r Result
+	switch {
+	case gone:
+		r = warn(fmt.Sprintf("the modules of the running kernel %s are gone (%s has those of %s): "+
+			"what Docker's network needs cannot be loaded before a reboot",
+			s.Host.Kernel.Release(), modulesDir, strings.Join(installed, ", ")), remedy)
+	case err == nil && len(waiting) > 0:
+		r = warn("a reboot is pending, for "+strings.Join(waiting, ", "), remedy)
+	case err == nil:
+		r = warn("a reboot is pending ("+rebootRequired+")", remedy)
+	case !errors.Is(err, fs.ErrNotExist):
+		return broken(err)
+	default:
+		r = pass("none")
+	}
+	return r.with("packages", waiting).with("kernel", s.Host.Kernel.Release()).with("modules", installed)
+}
+
+// packagesToReboot are the packages that wait, each once.
+func packagesToReboot(files host.Files) ([]string, error) {
+	names := []string{}
+	text, err := files.ReadFile(rebootRequiredPkgs)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for name := range strings.FieldsSeq(string(text)) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// modulesGone lists the kernels whose modules are installed, and reports whether the running one is not among them.
+// Nothing is said of a machine that has none, whose kernel needs none, and of a container, whose kernel is the host's.
+func modulesGone(s Subject) (installed []string, gone bool, err error) {
+	installed = []string{}
+	entries, err := s.Host.Files.ReadDir(modulesDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, err
+	}
+	for _, entry := range entries {
+		if entry.IsDir() {
+			installed = append(installed, entry.Name())
+		}
+	}
+	running := s.Host.Kernel.Release()
+	gone = running != "" && len(installed) > 0 && !slices.Contains(installed, running) && s.Host.Kernel.Container() == ""
+	return installed, gone, nil
 }
 
 // container tells a container that is a whole machine, with systemd of its own, from one that only holds a program.

@@ -39,6 +39,10 @@ type Result struct {
 	Evidence map[string]any
 	Duration time.Duration
 	Code     failure.Code // of a failure: what a verb that is stopped by it reports
+	Refused  bool         // the failure is AWS's own answer, and a verb that it stops ends with its exit status
+
+	gist    string // of the evidence, where that is too much for an error's one line
+	follows string // the check whose failure brings this one about: where both fail, that one is told
 }
 
 // Subject is what the checks look at, and what is wanted of it. Empty fields mean "as the host has it, else unknown": a
@@ -47,7 +51,11 @@ type Subject struct {
 	Host     host.Reader
 	Mutating bool   // a verb that will change the host asks, not "anywhere preflight"
 	Resuming bool   // the verb goes on with its own unfinished operation
-	Profile  string // the credentials profile that SSM Agent is to write; empty is default
+	Profile  string // the credentials profile that SSM Agent is to write; empty is the one that it is told to write
+
+	ECSAgent string            // the agents' versions that are asked for; empty keeps those that are installed, else
+	SSMAgent string            // takes the latest
+	Settings map[string]string // of the ECS agent, that will stand above those that it has
 
 	Region       string    // where the host is, or is to be, registered
 	Cluster      string    // its name
@@ -56,23 +64,33 @@ type Subject struct {
 	Artifacts    string    // URL or folder of the packages, where it is not AWS's
 	Cached       bool      // the packages that are needed are there already, verified
 	Offline      bool      // no check may use the network
+	Replacing    bool      // the managed node's identity is to be given up
 	GPU          bool      // the host's GPUs are to be used by tasks
 	Docker       bool      // a missing Docker will be installed
 	DockerFrom   string    // and from where, for people
 	Remote       Remote    // AWS as an operator sees it; nil without an operator's credentials
 
-	docker func() (docker.Info, error) // the daemon is asked once for all checks; set by Run
+	Getenv func(name string) string // this process's environment, for proxies; nil is an empty one
+
+	docker      func() (docker.Info, error) // the daemon is asked once for all checks; set by Run
+	network     func() probe                // the endpoints are tried once for all checks; set by Run
+	networkTime time.Duration
 }
 
 // Endpoints are where the agents find AWS, as URLs; empty means AWS's own names.
 type Endpoints struct{ ECS, SSM, SSMMessages, EC2Messages string }
 
-// Remote is what checks ask AWS with an operator's credentials.
+// Remote is what checks ask AWS with an operator's credentials. Where there are none the errors' chains have
+// control.ErrNoOperator.
 type Remote interface {
 	// ProveCluster fails with failure.ClusterNotFound where the cluster is not there and ACTIVE.
 	ProveCluster(ctx context.Context, c control.ClusterRef) error
 	// Activation finds one by its id.
 	Activation(ctx context.Context, id string) (a control.Activation, found bool, err error)
+	// InstancesOf are the container instances of a managed node in a cluster.
+	InstancesOf(ctx context.Context, cluster, node string) ([]control.Instance, error)
+	// Node finds a managed node by its id.
+	Node(ctx context.Context, id string) (n control.Node, found bool, err error)
 }
 
 // Check is one thing to look at. Checks are values; All lists them.
@@ -89,6 +107,7 @@ type Options struct {
 	Only    []string
 	Ignore  []string
 	Timeout time.Duration // bound on all checks together
+	Network time.Duration // bound on all that goes out to the network; zero is five seconds
 }
 
 // never are the checks that --ignore cannot overrule: nothing that follows could work.
@@ -134,6 +153,11 @@ func Run(ctx context.Context, checks []Check, s Subject, o Options) []Result {
 		selected = slices.DeleteFunc(selected, func(c Check) bool { return !slices.Contains(o.Only, c.ID) })
 	}
 	s.docker = inspectOnce(ctx, s.Host)
+	s.networkTime = o.Network
+	if s.networkTime == 0 {
+		s.networkTime = networkTime
+	}
+	s.network = probeOnce(ctx, s)
 	results := make([]Result, len(selected))
 	var wait sync.WaitGroup
 	for i, check := range selected {
@@ -179,6 +203,9 @@ func Verdict(results []Result, strict bool) error {
 			bad = append(bad, r)
 		}
 	}
+	bad = slices.DeleteFunc(slices.Clone(bad), func(r Result) bool {
+		return r.follows != "" && slices.ContainsFunc(bad, func(cause Result) bool { return cause.ID == r.follows })
+	})
 	switch len(bad) {
 	case 0:
 		return nil
@@ -212,20 +239,23 @@ func Warnings(results []Result) []string {
 	return lines
 }
 
-// failure is the result as what a verb that it stops reports. Only two exit statuses are a check's to give: 3, and 9
-// for a machine that cannot be helped. A check that stumbled over something else, like a file that it cannot read, has
+// failure is the result as what a verb that it stops reports. Two exit statuses are a check's to give: 3, and 9 for a
+// machine that cannot be helped. What AWS refuses keeps AWS's own, 4: the check only asked before the verb would. A check that stumbled over something else, like a file that it cannot read, has
 // failed all the same.
 func (r Result) failure() *failure.Error {
 	f := failure.New(r.Code, "%s: %s", r.ID, r.Detail)
 	f.Remedy, f.Evidence = r.Remedy, r.facts()
-	if exit := f.Entry().Exit; exit != failure.ExitPreflight && exit != failure.ExitUnsupported {
+	if exit := f.Entry().Exit; !r.Refused && exit != failure.ExitPreflight && exit != failure.ExitUnsupported {
 		f.Code = failure.PreflightFailed
 	}
 	return f
 }
 
-// facts are the check's evidence on one line, as JSON; "" when it has none.
+// facts are the check's evidence on one line: its gist, else all of it as JSON; "" when it has none.
 func (r Result) facts() string {
+	if r.gist != "" {
+		return r.gist
+	}
 	if len(r.Evidence) == 0 {
 		return ""
 	}

@@ -60,8 +60,8 @@ func TestChecksChangeNothing(t *testing.T) {
 		}
 		before := tree(t, m.root)
 		subject := test.subject
-		subject.Host = m.reader()
-		Run(t.Context(), All(), subject, Options{})
+		subject.Host, subject.Getenv = m.reader(), m.getenv
+		Run(t.Context(), All(), subject, Options{Network: m.bound})
 		if diff := cmp.Diff(before, tree(t, m.root)); diff != "" {
 			t.Errorf("%s/%s changed the host:\n%s", test.id, test.name, diff)
 		}

@@ -173,3 +173,14 @@ func grown(at string, size int) ([]byte, error) {
 	}
 	return deb(name, version, goarch(), contents)
 }
+
+// BenchmarkStatus is the status of a registered host, from the command line to its last word.
+func BenchmarkStatus(b *testing.B) {
+	s := benchStage(b)
+	defer s.close()
+	s.command(b, joining)
+	s.command(b, line{args: []string{"status"}}) // which waits for the connection that is being made
+	for b.Loop() {
+		s.command(b, line{args: []string{"status"}})
+	}
+}

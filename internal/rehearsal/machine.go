@@ -28,6 +28,7 @@ type machine struct {
 	sockets string // a short path: sockets have at most 108 bytes
 	disk    *host.Dir
 	units   *units
+	network host.Network
 	socket  string // Docker's
 	stop    context.CancelFunc
 	borrows string // the real system that its os-release is from; empty when it plays Debian 12
@@ -128,7 +129,7 @@ func (m *machine) host() host.Host {
 	return host.Host{
 		Reader: host.Reader{
 			Files: files{m.disk}, Packages: dpkg, Units: m.units, Kernel: kernel{host.NewKernel(m.disk)},
-			Dial: m.dial, Now: time.Now,
+			Dial: m.dial, Network: m.network, Now: time.Now,
 			Self: host.Self{EUID: 0, GOOS: "linux", GOARCH: goarch()},
 		},
 		Disk: m.disk, Packager: &packager{m}, Manager: m.units, Runner: &runner{m},

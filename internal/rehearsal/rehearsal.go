@@ -41,9 +41,15 @@ const (
 var scenarios = map[string][]line{
 	"register": {
 		{args: []string{"activation", "create", "--cluster", cluster, "--token"}, makes: true},
-		{args: []string{"preflight"}},
+		{args: []string{"preflight", "--region", region}},
 		{args: []string{"register", "--token", "-"}, token: true, extra: true, faults: true},
 		{args: []string{"register"}, extra: true, unchanged: true},
+		{args: []string{"status"}, unchanged: true},
+	},
+	"operator": {
+		{args: []string{"preflight", "--region", region, "--cluster", cluster}, operator: true},
+		{args: []string{"register", "--region", region, "--cluster", cluster, "--name", "rehearsal"}, operator: true, extra: true, faults: true},
+		{args: []string{"register"}, operator: true, extra: true, unchanged: true},
 	},
 }
 
@@ -53,11 +59,15 @@ const DefaultScenario = "register"
 // errFaultBit ends a story whose fault had its effect: that is what was asked for.
 var errFaultBit = errors.New("the fault had its effect")
 
+// witness, when it is set, gets every document that a command of a story prints. The tests hold them to docs/schema.
+var witness func(document []byte)
+
 // line is one command line of a story.
 type line struct {
 	args      []string
 	makes     bool // it prints the join token
 	token     bool // that token comes on stdin
+	operator  bool // there are an operator's credentials where it runs; a host has none by itself
 	extra     bool // the caller's own flags are added
 	faults    bool // the caller's faults are armed before it
 	unchanged bool // it must change nothing
@@ -152,6 +162,7 @@ type stage struct {
 	json    bool
 	machine *machine
 	aws     *emulator.Emulator
+	net     *internet
 	keyring string
 
 	operator emulator.Key
@@ -186,6 +197,10 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 	if err := s.aws.Start("127.0.0.1:0"); err != nil {
 		return nil, err
 	}
+	if s.net, err = newInternet(s.aws); err != nil {
+		return nil, err
+	}
+	m.network = s.net.network()
 	s.aws.AddCluster(cluster)
 	s.operator = emulator.Key{ID: "AKIA" + rand.Text()[:16], Secret: secret.NewText(rand.Text())}
 	s.aws.AddOperator(s.operator)
@@ -194,18 +209,24 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 
 func (s *stage) close() {
 	s.machine.close()
+	s.net.close()
 	_ = s.aws.Close()
+}
+
+// Faults are the names of all faults, sorted.
+func Faults() (names []string) {
+	for _, f := range emulator.Faults() {
+		names = append(names, f.Name)
+	}
+	return names
 }
 
 // knows refuses faults that there are not, before anything is played.
 func (s *stage) knows(faults []string) error {
+	known := Faults()
 	for _, name := range faults {
-		if !slices.ContainsFunc(emulator.Faults(), func(f emulator.FaultInfo) bool { return f.Name == name }) {
-			var names []string
-			for _, f := range emulator.Faults() {
-				names = append(names, f.Name)
-			}
-			return failure.New(failure.Usage, "--fault: there is no fault %q; there is: %s", name, strings.Join(names, ", "))
+		if !slices.Contains(known, name) {
+			return failure.New(failure.Usage, "--fault: there is no fault %q; there is: %s", name, strings.Join(known, ", "))
 		}
 	}
 	return nil
@@ -215,7 +236,7 @@ func (s *stage) knows(faults []string) error {
 func (s *stage) args(l line) []string {
 	args := slices.Clone(l.args)
 	switch l.args[0] {
-	case "activation":
+	case "activation", "preflight", "status":
 		args = append(args, "--endpoint-url", s.aws.URL())
 	case "register":
 		args = append(args, "--endpoint-url", s.aws.URL(), "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
@@ -232,7 +253,10 @@ func (s *stage) env(l line) cli.Env {
 	env.Host = func() (host.Host, error) { return s.machine.host(), nil }
 	env.HTTP = func() *http.Client { return &http.Client{} }
 	env.AWS = func(context.Context, control.Access) (aws.Config, error) {
-		key := credentials.NewStaticCredentialsProvider(s.operator.ID, s.operator.Secret.Reveal(), "")
+		if l.args[0] != "activation" && !l.operator {
+			return aws.Config{Region: region}, nil
+		}
+		key := credentials.NewStaticCredentialsProvider(s.operator.ID, s.operator.Secret.Reveal(), s.operator.Token.Reveal())
 		return aws.Config{Region: region, Credentials: key}, nil
 	}
 	env.LookupEnv = func(name string) (string, bool) { // the caller's AWS settings are another world's
@@ -294,6 +318,9 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 		_, _ = s.base.Streams.Out.Write(output)
 	case json.Valid(output):
 		command.Document = bytes.TrimSpace(output)
+		if witness != nil {
+			witness(command.Document)
+		}
 	}
 	after, err := s.tree()
 	if err != nil {

@@ -32,6 +32,7 @@ func world() (env cli.Env, out, err *bytes.Buffer) {
 type register struct {
 	Changed, Failed bool
 	RC              int
+	Warnings        []string
 	Result          lifecycle.RegisterResult
 	Error           struct {
 		Code, Message, Evidence, Remedy string

@@ -70,12 +70,7 @@ func Registration(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.Regist
 	if r.RebootNeeded {
 		fmt.Fprintln(w, s.warn.Render("a reboot is needed; then run the same command again"))
 	}
-	if len(r.Owed) > 0 {
-		fmt.Fprintln(w, "\nAWS calls still to be made:")
-		for _, call := range r.Owed {
-			fmt.Fprintln(w, "  "+call)
-		}
-	}
+	Owed(w, r.Owed)
 	if r.ContainerInstanceARN == "" || r.RebootNeeded {
 		return
 	}
@@ -84,6 +79,17 @@ func Registration(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.Regist
 		r.Region, r.Cluster)
 	fmt.Fprintf(w, "  aws ecs describe-container-instances --region %s --cluster %s --container-instances %s\n",
 		r.Region, r.Cluster, r.ContainerInstanceARN)
+}
+
+// Owed writes AWS calls that are still to be made.
+func Owed(w io.Writer, calls []string) {
+	if len(calls) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nAWS calls still to be made:")
+	for _, call := range calls {
+		fmt.Fprintln(w, "  "+call)
+	}
 }
 
 // proof says who vouches for a registration, in words.

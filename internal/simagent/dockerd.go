@@ -55,6 +55,7 @@ type running struct {
 	code      int
 	started   bool
 	createdAt time.Time
+	startedAt time.Time
 }
 
 // Serve answers on l until ctx ends, then stops every container and waits for it.
@@ -322,7 +323,7 @@ func (d *Dockerd) serveStart(ctx context.Context, w http.ResponseWriter, r *http
 	}
 	var life context.Context
 	life, c.cancel = context.WithCancel(ctx)
-	c.started = true
+	c.started, c.startedAt = true, time.Now()
 	d.live.Go(func() {
 		code := d.Run(life, c.Container)
 		d.mu.Lock()
@@ -398,7 +399,7 @@ func (d *Dockerd) serveInspect(w http.ResponseWriter, r *http.Request) {
 	}
 	writeJSON(w, http.StatusOK, map[string]any{
 		"Id": c.ID, "Name": "/" + c.Name, "Image": "sha256:" + c.Image, "Created": c.createdAt.UTC().Format(time.RFC3339Nano),
-		"State":      map[string]any{"Status": c.state(), "Running": c.state() == "running", "ExitCode": c.code},
+		"State":      map[string]any{"Status": c.state(), "Running": c.state() == "running", "ExitCode": c.code, "StartedAt": c.startedAt.UTC().Format(time.RFC3339Nano)},
 		"Config":     map[string]any{"Image": c.Image, "Labels": c.Labels},
 		"HostConfig": map[string]any{"NetworkMode": "host", "Binds": c.binds},
 	})

@@ -3,7 +3,9 @@ package simagent
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"strings"
@@ -87,7 +89,8 @@ func similar(saved, now map[string]string, threshold int) bool {
 // and the old one is lost, before anybody has asked the service what it thinks of it.
 func (s *SSM) fingerprint(ctx context.Context, log seelog) (string, error) {
 	var saved fingerprint
-	if err := s.retrieve(vaultFingerprint, &saved); err != nil {
+	// A file that is gone although the manifest has it counts as none (agent/managedInstances/fingerprint/fingerprint.go).
+	if err := s.retrieve(vaultFingerprint, &saved); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
 	now := s.hardware()

@@ -37,12 +37,13 @@ func (l seelog) line(level, format string, args ...any) {
 	}
 }
 
-// appendLog adds text to a log file and makes the folder where it is missing.
+// appendLog adds text to a log file and makes the folder where it is missing. Who may enter the folder may read the log:
+// the ECS agent's are open to all (aws/amazon-ecs-agent issue 3028), the SSM agent's are root's.
 func (p *Place) appendLog(dir, name, text string, mode os.FileMode) {
 	if os.MkdirAll(p.path(dir), mode) != nil {
 		return
 	}
-	f, err := os.OpenFile(p.path(dir+"/"+name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(p.path(dir+"/"+name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, mode&^0o111)
 	if err != nil {
 		return
 	}

@@ -1,10 +1,14 @@
 package ssmagent
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
+	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
@@ -24,6 +28,28 @@ const (
 // tokenLifetime is how long a role token lives; the agent fetches a new one at half of it. Source: agent 3.3.987.0 run
 // against a server, 2026-11-22; AWS documents one hour.
 const tokenLifetime = time.Hour
+
+// Judge reads the host's identity, and what else Assess looks at, and judges it.
+func Judge(ctx context.Context, r host.Reader) (Identity, Verdict, string, error) {
+	identity, err := ReadIdentity(r)
+	if err != nil {
+		return identity, "", "", err
+	}
+	machine, err := r.Files.ReadFile(MachineIDPath)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return identity, "", "", err
+	}
+	unit, err := r.Units.Unit(ctx, UnitName)
+	if err != nil && !failure.Is(err, failure.NoSystemd) { // nothing runs the agent then
+		return identity, "", "", err
+	}
+	recent, err := ReadRecent(r, identity.InstanceID)
+	if err != nil {
+		return identity, "", "", err
+	}
+	verdict, why := Assess(identity, string(machine), unit, recent, r.Now())
+	return identity, verdict, why, nil
+}
 
 // Assess judges an identity. machineID is the content of MachineIDPath, unit the agent's unit, log what ReadRecent
 // found. The string says why, with the evidence.

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"gopkg.in/ini.v1"
 
+	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
@@ -61,6 +63,27 @@ func ReadCredentials(r host.Reader, profile string) (Credentials, error) {
 	return c, nil
 }
 
+// NodeKey is the access key id in CredentialsPath that the agent maintains, which is no secret; empty when there is none.
+func NodeKey(r host.Reader) (string, error) {
+	run, err := loadRuntime(r.Files)
+	if err != nil {
+		return "", nil //nolint:nilerr // nobody says that a key is the agent's, so none is
+	}
+	c, err := ReadCredentials(r, run.ShareProfile)
+	if err != nil || !c.Ours {
+		return "", err
+	}
+	text, err := r.Files.ReadFile(CredentialsPath)
+	if err != nil {
+		return "", unreadable(err, "reading the shared credentials in %s", CredentialsPath)
+	}
+	file, err := ini.Load(text)
+	if err != nil {
+		return "", nil //nolint:nilerr // see parseCredentials: the parser's error may quote a secret
+	}
+	return file.Section(profileName(run.ShareProfile)).Key("aws_access_key_id").String(), nil
+}
+
 // parseCredentials drops the parser's error: it quotes the line, which may hold a secret.
 func parseCredentials(text []byte, profile string) Credentials {
 	c := Credentials{Exists: true}
@@ -83,7 +106,7 @@ func parseCredentials(text []byte, profile string) Credentials {
 		switch name, value := key.Name(), key.Value(); {
 		case value == "":
 		case name == "aws_access_key_id":
-			c.KeyID, c.Temporary = maskID(value), strings.HasPrefix(value, "ASIA")
+			c.KeyID, c.Temporary = MaskKeyID(value), strings.HasPrefix(value, "ASIA")
 		case name == "aws_session_token":
 			c.HasSession = true
 		case slices.Contains(sources, name):
@@ -100,8 +123,8 @@ func profileName(profile string) string {
 	return profile
 }
 
-// maskID shows the last four characters of an access key's id, which is no secret but identifies its owner.
-func maskID(id string) string {
+// MaskKeyID shows the last four characters of an access key's id, which is no secret but identifies its owner.
+func MaskKeyID(id string) string {
 	if len(id) < 16 { // not an id at all: perhaps a secret in the wrong place
 		return "****"
 	}
@@ -136,9 +159,14 @@ func Foreign(c Credentials, i Identity, profile string) (why string, foreign boo
 }
 
 // CredentialsReady reports whether the agent, registered as i, has written credentials that are good now and were
-// fetched at or after notBefore. The string says what was seen or what is missing.
+// fetched at or after notBefore, into the profile that its configuration names. The string says what was seen or what is
+// missing.
 func CredentialsReady(r host.Reader, i Identity, notBefore time.Time) (bool, string) {
 	run, err := loadRuntime(r.Files)
+	if err != nil {
+		return false, err.Error()
+	}
+	config, err := ReadConfig(r)
 	if err != nil {
 		return false, err.Error()
 	}
@@ -149,6 +177,9 @@ func CredentialsReady(r host.Reader, i Identity, notBefore time.Time) (bool, str
 		return false, fmt.Sprintf("the last credentials were those of %s", run.InstanceID)
 	case run.ShareFile == "":
 		return false, fmt.Sprintf("the agent does not share its credentials: Profile.ShareCreds is off in %s", ConfigPath)
+	case profileName(run.ShareProfile) != profileName(config.ShareProfile):
+		return false, fmt.Sprintf("the agent still maintains profile [%s], and is told to maintain [%s]",
+			profileName(run.ShareProfile), profileName(config.ShareProfile))
 	case path.Clean(run.ShareFile) != CredentialsPath:
 		return false, fmt.Sprintf("the agent writes its credentials to %s, where the ECS agent does not look", run.ShareFile)
 	case !run.CredentialsExpiresAt.After(r.Now()):
@@ -165,4 +196,38 @@ func CredentialsReady(r host.Reader, i Identity, notBefore time.Time) (bool, str
 			CredentialsPath, profileName(run.ShareProfile))
 	}
 	return true, fmt.Sprintf("credentials of %s until %s", i.InstanceID, stamp(run.CredentialsExpiresAt))
+}
+
+// profileForm keeps to what the agent's parser, the SDK of the ECS agent and people's tools read alike: a dot would make
+// the section a child of another one for the first, a blank or a bracket would end its name for the second.
+var profileForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// CheckProfile refuses, with failure.Usage, a name that cannot be a profile of CredentialsPath for all who read it.
+func CheckProfile(name string) error {
+	if profileForm.MatchString(name) && name != ini.DefaultSection {
+		return nil
+	}
+	return failure.New(failure.Usage, "%q cannot be the name of a credentials profile", name).
+		WithRemedy("use 1 to 64 letters, digits, - and _, like ecs-anywhere")
+}
+
+// SharedFile is where the agent's service writes its credentials, and the file that makes it so; "" when nothing does and
+// it is CredentialsPath. Source: agent/managedInstances/sharedCredentials of 3.3.987.0: AWS_SHARED_CREDENTIALS_FILE, else
+// $HOME/.aws/credentials, else root's home, for systemd gives its services no HOME.
+func SharedFile(variables []host.UnitVariable) (file, because string) {
+	file = CredentialsPath
+	for _, v := range variables {
+		if v.Name == "HOME" && v.Value != "" {
+			file, because = path.Join(v.Value, ".aws/credentials"), v.At
+		}
+	}
+	for _, v := range variables {
+		if v.Name == "AWS_SHARED_CREDENTIALS_FILE" && v.Value != "" {
+			file, because = path.Clean(v.Value), v.At
+		}
+	}
+	if file == CredentialsPath {
+		because = ""
+	}
+	return file, because
 }

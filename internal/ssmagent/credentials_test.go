@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
 const foreignDefault = `# put here by hand
@@ -139,8 +140,12 @@ func TestCredentialsReady(t *testing.T) {
 			run := runtimeFile(ourID, now, now.Add(time.Hour))
 			run["ShareProfile"] = "ssm"
 			m.json(RuntimePath, run)
+			m.write(ConfigPath, `{"Profile":{"ShareProfile":"ssm"}}`)
 			m.write(CredentialsPath, foreignDefault+strings.Replace(asTheAgentWrites, "default", "ssm", 1))
 		}, true, ourID},
+		{"told to maintain another profile since", func(m machine) {
+			m.write(ConfigPath, `{"Profile":{"ShareProfile":"ssm"}}`)
+		}, false, "still maintains profile [default], and is told to maintain [ssm]"},
 		{"runtime cut", func(m machine) { m.write(RuntimePath, `{"InstanceId":`) }, false, "cannot be understood"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -153,6 +158,40 @@ func TestCredentialsReady(t *testing.T) {
 				t.Errorf("CredentialsReady = %v, %q; want %v, %q", ready, says, c.ready, c.says)
 			}
 		})
+	}
+}
+
+func TestCheckProfile(t *testing.T) {
+	for name, good := range map[string]bool{
+		"ecs-anywhere": true, "default": true, "A_1": true, "DEFAULT": false, "": false, "a.b": false, "a b": false,
+		"a]": false, "a\nb": false, "é": false, strings.Repeat("a", 65): false,
+	} {
+		err := CheckProfile(name)
+		if (err == nil) != good || err != nil && !failure.Is(err, failure.Usage) {
+			t.Errorf("CheckProfile(%q) = %v", name, err)
+		}
+	}
+}
+
+func TestSharedFile(t *testing.T) {
+	const at = "/etc/systemd/system/amazon-ssm-agent.service.d/x.conf"
+	home, file := host.UnitVariable{Name: "HOME", At: at}, host.UnitVariable{Name: "AWS_SHARED_CREDENTIALS_FILE", At: at}
+	of := func(v host.UnitVariable, value string) host.UnitVariable { v.Value = value; return v }
+	for _, c := range []struct {
+		variables []host.UnitVariable
+		file      string
+		elsewhere bool
+	}{
+		{nil, CredentialsPath, false},
+		{[]host.UnitVariable{of(home, "/root")}, CredentialsPath, false},
+		{[]host.UnitVariable{of(home, "/var/empty")}, "/var/empty/.aws/credentials", true},
+		{[]host.UnitVariable{of(file, "/etc/aws"), of(home, "/var/empty")}, "/etc/aws", true},
+		{[]host.UnitVariable{of(home, "/var/empty"), of(file, "/root/.aws/../.aws/credentials")}, CredentialsPath, false},
+	} {
+		got, because := SharedFile(c.variables)
+		if got != c.file || (because == at) != c.elsewhere {
+			t.Errorf("SharedFile(%v) = %s, %s", c.variables, got, because)
+		}
 	}
 }
 

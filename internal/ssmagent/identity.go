@@ -18,6 +18,10 @@ type Identity struct {
 	HasKey     bool      // a private key is there and can be used
 	KeyCreated time.Time // when that key was made: at the registration, or by a rotation since
 
+	// Hidden is the id of a whole identity that the agent does not see, for the vault's manifest does not lead to it; the
+	// fields above are empty then. MendManifest makes it visible.
+	Hidden string
+
 	SideID     string // from the side file (RegistrationPath)
 	SideRegion string
 
@@ -96,6 +100,9 @@ func (s *store) loadKey(i *Identity, manifest map[string]string) {
 	found := s.load(path, &key)
 	switch {
 	case found && !listed && key.InstanceID != "":
+		if key.Region != "" && usable(key.PrivateKey) {
+			i.Hidden = key.InstanceID
+		}
 		s.damage("%s holds %s, but the agent does not see it: %s does not lead there", path, key.InstanceID, ManifestPath)
 	case !found && former != "" && !s.exists(path):
 		s.damage("%s is missing; the host was registered as %s", path, former)

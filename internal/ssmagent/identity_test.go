@@ -291,3 +291,51 @@ func (m memoryFiles) Open(path string) (fs.File, error)          { return nil, m
 func (m memoryFiles) ReadDir(path string) ([]fs.DirEntry, error) { return nil, m.missing(path) }
 func (m memoryFiles) Readlink(path string) (string, error)       { return "", m.missing(path) }
 func (m memoryFiles) Space(string) (uint64, error)               { return 0, nil }
+
+// A whole identity to which the manifest does not lead is hidden, and a mended manifest shows it again. What is not whole
+// stays lost.
+func TestMendManifest(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		manifest string // empty: none
+		key      fields
+		hidden   string
+	}{
+		{"none", "", keyFile(ourID, ourRegion, privateKey()), ourID},
+		{"cut", `{"RegistrationKey":"/var`, keyFile(ourID, ourRegion, privateKey()), ourID},
+		{"null", `null`, keyFile(ourID, ourRegion, privateKey()), ourID},
+		{"with something else", `{"Other":"/x"}`, keyFile(ourID, ourRegion, privateKey()), ourID},
+		{"without a key", "", keyFile(ourID, ourRegion, ""), ""},
+		{"without a Region", "", keyFile(ourID, "", privateKey()), ""},
+		{"blanked", "", keyFile("", "", privateKey()), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMachine(t)
+			m.running(ourID, now.Add(-time.Minute))
+			m.json(KeyPath, c.key)
+			m.remove(ManifestPath)
+			if c.manifest != "" {
+				m.write(ManifestPath, c.manifest)
+			}
+			i, err := ReadIdentity(m.reader())
+			if err != nil || i.Hidden != c.hidden || i.Registered() || i.InstanceID != "" {
+				t.Fatalf("%s, %v; want %q hidden", describe(i), err, c.hidden)
+			}
+			text, err := MendManifest(m.reader())
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.write(ManifestPath, string(text))
+			i, err = ReadIdentity(m.reader())
+			if err != nil || i.Registered() != (c.hidden != "") || i.Hidden != "" {
+				t.Errorf("mended: %s, %v", describe(i), err)
+			}
+			if c.hidden != "" && (i.Fingerprint == "" || len(i.Damaged) > 0) {
+				t.Errorf("the mended store is not whole: %s", describe(i))
+			}
+			if keeps := strings.Contains(string(text), `"Other":"/x"`); keeps != (c.name == "with something else") {
+				t.Errorf("the manifest is %s", text)
+			}
+		})
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"slices"
 
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -29,6 +30,28 @@ const storeMode fs.FileMode = 0o600
 
 // storeFiles are the files that a registration writes. The key stands last: once it is back, all is back.
 var storeFiles = []string{FingerprintPath, ManifestPath, RegistrationPath, KeyPath}
+
+// StoreFiles are the files of the identity store.
+func StoreFiles() []string { return slices.Clone(storeFiles) }
+
+// MendManifest is a manifest that leads to the identity and the fingerprint that lie in their usual places. What else
+// stands in the present one stays, if it can be read. Form: agent 3.3.987.0 run, 2026-11-22.
+func MendManifest(r host.Reader) ([]byte, error) {
+	manifest := map[string]string{}
+	text, err := r.Files.ReadFile(ManifestPath)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, unreadable(err, "reading the SSM agent's %s", ManifestPath)
+	}
+	if json.Unmarshal(text, &manifest) != nil || manifest == nil {
+		manifest = map[string]string{}
+	}
+	for entry, file := range map[string]string{keyEntry: KeyPath, fingerprintEntry: FingerprintPath} {
+		if _, err := r.Files.Lstat(file); err == nil {
+			manifest[entry] = file
+		}
+	}
+	return json.Marshal(manifest)
+}
 
 // replacedBy reports whether a registration has completed since.
 func (s stored) replacedBy(now Identity) bool {

@@ -177,3 +177,90 @@ func TestInstanceThatECSHasDeregistered(t *testing.T) {
 		t.Errorf("%d copies of the agent's old state were kept", n)
 	}
 }
+
+// Identities that work no more, on a real host: the refusal names the next command, which succeeds; nothing is lost.
+func TestIdentitiesThatDoNotWork(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, packages.Options{}, packages.Options{})
+	h := s.host(lab.Host{})
+	first := s.mustRegister(h, s.register(s.token(1)))
+	node := first.Result.ManagedInstanceID
+
+	// Switched off for longer than credentials live: unknown, and kept.
+	h.MustShell("systemctl stop ecs amazon-ssm-agent")
+	expire(h)
+	if d := s.mustRegister(h, s.register(s.token(1))); !d.Changed || d.Result.ManagedInstanceID != node ||
+		d.Result.ContainerInstanceARN != first.Result.ContainerInstanceARN {
+		t.Errorf("an identity that was offline: %+v", d)
+	}
+
+	// Deregistered while it was off.
+	h.MustShell("systemctl stop ecs amazon-ssm-agent")
+	expire(h)
+	s.aws.DeregisterNode(node)
+	h.MustShell("systemctl start amazon-ssm-agent")
+	await(t, "the SSM agent is told", func() bool {
+		return strings.Contains(h.MustShell("cat /var/log/amazon/ssm/amazon-ssm-agent.log"), "InvalidInstanceId")
+	})
+	task := startTask(h)
+	before := look(h)
+	const next = "anywhere register --token - --accept-risk replace-identity"
+	for _, token := range []string{"", s.token(1)} {
+		s.fails(t, h, s.register(token), 12, failure.NodeUnknown, node, "InvalidInstanceId", next)
+	}
+	accept := []string{"--accept-risk", "replace-identity"}
+	s.fails(t, h, s.register(s.token(1), accept...), 12, failure.TasksRunning, "1 containers", "ecs-web-1-web", "--accept-risk running-tasks")
+	before.same(t, look(h))
+	vault := h.MustShell("cat /var/lib/amazon/ssm/Vault/Store/RegistrationKey")
+	second := s.mustRegister(h, s.register(s.token(1), "--accept-risk", "replace-identity,running-tasks"))
+	if second.Result.ManagedInstanceID == node || second.Result.ContainerInstanceARN == first.Result.ContainerInstanceARN {
+		t.Errorf("replaced: %+v", second)
+	}
+	if kept := h.MustShell("cat /var/lib/anywhere/backup/RegistrationKey-*"); kept != vault {
+		t.Error("no copy of the identity that was given up")
+	}
+	owed := "--container-instance " + first.Result.ContainerInstanceARN + " --force"
+	if !strings.HasSuffix(second.Result.Owed[0], owed) || second.Result.Owed[1] != "" {
+		t.Errorf("owed is %q", second.Result.Owed)
+	}
+	taskRuns(t, h, task)
+	if again := s.mustRegister(h, s.register("")); again.Changed {
+		t.Errorf("and again: %+v", again)
+	}
+	h.MustShell("docker rm -f ecs-web-1-web")
+
+	// A copy of the machine with a machine-id of its own.
+	h.MustShell("systemctl stop ecs amazon-ssm-agent; systemd-id128 new > /etc/machine-id")
+	before = look(h)
+	s.fails(t, h, s.register(s.token(1)), 12, failure.FingerprintChanged, second.Result.ManagedInstanceID, "machine-id", next)
+	before.same(t, look(h))
+	third := s.mustRegister(h, s.register(s.token(1), accept...))
+	if third.Result.ManagedInstanceID == second.Result.ManagedInstanceID || len(s.aws.Nodes()) != 2 || third.Result.Owed[0] != "" {
+		t.Errorf("a copy: %+v; Systems Manager has %+v", third.Result, s.aws.Nodes())
+	}
+	if again := s.mustRegister(h, s.register("")); again.Changed {
+		t.Errorf("and again: %+v", again)
+	}
+
+	// The vault's manifest is damaged: the identity is whole, and kept.
+	h.MustShell("systemctl stop ecs amazon-ssm-agent; : > /var/lib/amazon/ssm/Vault/Manifest")
+	if d := s.mustRegister(h, s.register("")); !d.Changed || d.Result != third.Result {
+		t.Errorf("hidden: %+v; before %+v", d.Result, third.Result)
+	}
+
+	// The fingerprint is lost: the agent makes a new one at its next start, which the service does not accept.
+	h.MustShell("systemctl stop ecs amazon-ssm-agent; rm /var/lib/amazon/ssm/Vault/Store/InstanceFingerprint")
+	expire(h)
+	lost := h.Run(s.register("", "--wait-timeout", "30s"))
+	if e := s.read(lost).Error; e == nil || e.Code != string(failure.FingerprintChanged) ||
+		!strings.Contains(e.Remedy, "replace-identity") {
+		t.Errorf("without a fingerprint: %v", lost)
+	}
+	s.mustRegister(h, s.register(s.token(1), accept...))
+}
+
+// expire makes the node's credentials as old as those of a host that was off.
+func expire(h *lab.Machine) {
+	h.MustShell(`sed -i -E 's/"(CredentialsExpiresAt|CredentialsRetrievedAt)":"20[0-9]{2}/"\1":"2020/g' \
+	/var/lib/amazon/ssm/runtimeconfig/identity_config.json; rm -f /var/log/amazon/ssm/*`)
+}

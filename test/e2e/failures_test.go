@@ -66,8 +66,8 @@ func TestFailuresThatAreUndone(t *testing.T) {
 		{name: "artifact signed with an unknown key", args: []string{"--artifacts", s.url, "--endpoint-url", s.url,
 			"--agent-endpoint", s.url},
 			exit: 6, code: failure.ArtifactKey, message: "key", found: "signature", remedy: "--keyring"},
-		{name: "no network", args: []string{}, exit: 5, code: failure.Network,
-			message: "the name s3.eu-central-1.amazonaws.com does not resolve", found: "lookup", remedy: "DNS"},
+		{name: "no network", args: []string{}, exit: 3, code: failure.NameUnresolved,
+			message: "no name resolves", found: "lookup ecs.eu-central-1.amazonaws.com", remedy: "name servers"},
 	} {
 		if c.site == nil {
 			c.site = s

@@ -47,7 +47,7 @@ func (s *site) left(token string) int {
 
 // running is an anywhere at work on a host, with the lines that its journal had before it.
 type running struct {
-	t      *testing.T
+	t      testing.TB
 	h      *lab.Machine
 	p      *lab.Process
 	pid    int

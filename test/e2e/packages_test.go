@@ -69,7 +69,7 @@ func install(h *lab.Machine, deb string) lab.Result {
 }
 
 // await asks until it is so, or the test fails.
-func await(t *testing.T, what string, so func() bool) {
+func await(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	for limit := time.Now().Add(time.Minute); !so(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(limit) {

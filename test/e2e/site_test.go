@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/anywhere-ecs/anywhere/internal/contract"
 	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/emulator"
 	"github.com/anywhere-ecs/anywhere/internal/secret"
@@ -23,7 +25,7 @@ const (
 
 // site is AWS as a host sees it: the emulator, buckets with both packages, and an activation.
 type site struct {
-	t      *testing.T
+	t      testing.TB
 	aws    *emulator.Emulator
 	mirror *packages.Mirror
 	url    string
@@ -31,7 +33,7 @@ type site struct {
 }
 
 // newSite starts one. The options change the packages in its buckets.
-func newSite(t *testing.T, ssm, ecs packages.Options) *site {
+func newSite(t testing.TB, ssm, ecs packages.Options) *site {
 	t.Helper()
 	s := &site{t: t, mirror: packages.NewMirror(t, region)}
 	for o, defaults := range map[*packages.Options]string{&ssm: ssmVersion, &ecs: ecsVersion} {
@@ -90,14 +92,19 @@ func (s *site) register(token string, more ...string) lab.Cmd {
 type document struct {
 	Changed, Failed bool
 	RC              int
+	DurationMs      int64
 	Msg             string
 	Warnings        []string
 	Steps           []struct {
 		ID, Status, Detail string
 		DurationMs         int64
 	}
-	Result struct{ ManagedInstanceID, ContainerInstanceARN, Verified, Cluster, Region, Account, ECSAgentVersion, SSMAgentVersion, DockerVersion string }
-	Error  *struct {
+	Result struct {
+		ManagedInstanceID, ContainerInstanceARN, Verified, Cluster, Region, Account string
+		ECSAgentVersion, SSMAgentVersion, DockerVersion                             string
+		Owed                                                                        [2]string // an array, so that results can be compared
+	}
+	Error *struct {
 		Code, Message, Evidence, Remedy string
 		RolledBack                      bool
 		Kept                            []string
@@ -110,6 +117,9 @@ func (s *site) read(res lab.Result) document {
 	var d document
 	if err := json.Unmarshal([]byte(res.Stdout), &d); err != nil {
 		s.t.Fatalf("stdout is not one JSON object: %v\n%v", err, res)
+	}
+	if err := contract.Check([]byte(res.Stdout)); err != nil {
+		s.t.Error(err)
 	}
 	if d.RC != res.Exit {
 		s.t.Errorf("rc is %d and the exit status %d", d.RC, res.Exit)
@@ -133,12 +143,16 @@ func (s *site) mustRegister(h *lab.Machine, cmd lab.Cmd) document {
 func (s *site) agree(d document) {
 	s.t.Helper()
 	for _, i := range s.aws.Instances() {
-		if i.ARN == d.Result.ContainerInstanceARN {
-			if i.Status != "ACTIVE" || !i.Connected || i.NodeID != d.Result.ManagedInstanceID || i.Cluster != cluster {
-				s.t.Errorf("ECS has %+v; the document says %+v", i, d.Result)
-			}
-			return
+		if i.ARN != d.Result.ContainerInstanceARN {
+			continue
 		}
+		if i.Status != "ACTIVE" || i.NodeID != d.Result.ManagedInstanceID || i.Cluster != cluster {
+			s.t.Errorf("ECS has %+v; the document says %+v", i, d.Result)
+		}
+		await(s.t, "the agent is connected", func() bool { // a moment after it has registered
+			return slices.ContainsFunc(s.aws.Instances(), func(now emulator.Instance) bool { return now.ARN == i.ARN && now.Connected })
+		})
+		return
 	}
 	s.t.Errorf("ECS has no %s: %+v", d.Result.ContainerInstanceARN, s.aws.Instances())
 }

@@ -22,6 +22,7 @@ type Host struct {
 	Docker bool     // installed and running
 	Names  []string // further names that lead to the test process, in /etc/hosts
 	Binds  []string // files or folders of the machine that the host sees read-only, as SOURCE:TARGET
+	Synced bool     // what is synced reaches the machine's disk, and takes its time
 }
 
 // Machine is a running (or killed) host of one test.
@@ -81,9 +82,11 @@ func (m *Machine) makeDisk() error {
 	if m.host.Docker {
 		lower = world.root.Docker + ":" + lower
 	}
-	// volatile: no fsync reaches the disk. Kill doesn't lose the page cache, so nothing could tell, and dpkg is faster.
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,volatile",
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s",
 		lower, filepath.Join(m.dir, "upper"), filepath.Join(m.dir, "work"))
+	if !m.host.Synced { // Kill doesn't lose the page cache, so nothing could tell, and dpkg is faster
+		options += ",volatile"
+	}
 	if err := unix.Mount("overlay", m.disk(), "overlay", 0, options); err != nil {
 		return fmt.Errorf("mount an overlay on %s: %w", m.disk(), err)
 	}

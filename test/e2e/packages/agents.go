@@ -1,6 +1,7 @@
 package packages
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,11 +20,22 @@ func SSMAgent(to string, o Options) error {
 	if err != nil {
 		return err
 	}
-	b.info.Deb.Compression = "zstd"
-	for _, name := range []string{
+	b.info.Deb.Compression = cmp.Or(o.Compression, "zstd")
+	names := []string{
 		"amazon-ssm-agent", "ssm-agent-worker", "ssm-cli", "ssm-document-worker", "ssm-session-worker", "ssm-session-logger",
-	} {
-		b.add(o.Program, "/usr/bin/"+name, 0o755)
+	}
+	for _, name := range names {
+		program := o.Program
+		if o.Ballast > 0 {
+			text, err := heavy(o.Program, o.Ballast/int64(len(names)))
+			if err != nil {
+				return err
+			}
+			if program, err = b.write(name, text); err != nil {
+				return err
+			}
+		}
+		b.add(program, "/usr/bin/"+name, 0o755)
 	}
 	for name, target := range map[string]string{
 		"ssm/amazon-ssm-agent.service":       "/lib/systemd/system/amazon-ssm-agent.service",
@@ -47,7 +59,7 @@ func ECSInit(to string, o Options) error {
 	if err != nil {
 		return err
 	}
-	b.info.Deb.Compression = "gzip"
+	b.info.Deb.Compression = cmp.Or(o.Compression, "gzip")
 	b.info.Depends = []string{
 		"systemd", "docker-ce (>= 17.12.0) | docker-engine (>= 1.6.0) | docker-ee | docker.io",
 	}
@@ -80,7 +92,7 @@ func ECSInit(to string, o Options) error {
 
 // image writes the agent's Docker image beside the package's other files.
 func (b *builder) image(o Options) (string, error) {
-	program, err := os.ReadFile(o.Program)
+	program, err := heavy(o.Program, o.Ballast)
 	if err != nil {
 		return "", err
 	}

@@ -25,6 +25,13 @@ type Options struct {
 	Program string // path of a static simagent
 	Arch    string // amd64 (when empty) or arm64
 
+	// Ballast makes the programs of SSM Agent together, and the ECS agent's image, so many bytes larger. It compresses as
+	// programs do.
+	Ballast int64
+	// Compression is how the package is compressed: gzip, xz or zstd. When empty: zstd for SSM Agent, so that this is
+	// met too, and gzip for amazon-ecs-init.
+	Compression string
+
 	// What can be wrong with it.
 	ControlVersion string // the version the package itself claims, where the names claim Version
 	PostinstFails  bool   // installing ends with an error after the files are unpacked and the real postinst has run

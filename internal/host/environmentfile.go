@@ -1,23 +1,22 @@
-package ecsagent
+package host
 
 import (
 	"strings"
 	"unicode/utf8"
 )
 
-// assignment is one variable of an EnvironmentFile and the line, from 1, on which it begins.
-type assignment struct {
-	key, value string
-	line       int
+// Assignment is one variable of an EnvironmentFile and the line, from 1, on which it begins.
+type Assignment struct {
+	Key, Value string
+	Line       int
 }
 
-// parseEnvironment reads text as systemd reads an EnvironmentFile (systemd.exec(5); parse_env_file_internal of systemd
-// 254): this is what ecs-init's own process gets, while the agent gets what ecs-init reads by itself. Quotes count only
-// where a value begins, and after a closing quote; a backslash escapes; lines that begin with # or ; are comments. A
-// name that is no variable's is dropped. Text that is not UTF-8 gives nothing.
+// ParseEnvironmentFile reads text as systemd reads an EnvironmentFile (systemd.exec(5); parse_env_file_internal of systemd
+// 254). Quotes count only where a value begins, and after a closing quote; a backslash escapes; lines that begin with # or ;
+// are comments. A name that is no variable's is dropped. Text that is not UTF-8 gives nothing.
 //
-// Before version 254 a comment that ends in a backslash swallowed the next line; Problems warns of such a comment.
-func parseEnvironment(text string) []assignment {
+// Before version 254 a comment that ends in a backslash swallowed the next line.
+func ParseEnvironmentFile(text string) []Assignment {
 	if !utf8.ValidString(text) {
 		return nil
 	}
@@ -41,7 +40,7 @@ type environmentParser struct {
 	key, value []byte
 	solid      int  // so much of value stays when blanks at its end are cut off
 	assigned   bool // an equals sign was seen
-	out        []assignment
+	out        []Assignment
 }
 
 func (p *environmentParser) beforeKey(c byte) {
@@ -142,8 +141,8 @@ func (p *environmentParser) doubleQuotedEscaped(c byte) {
 func (p *environmentParser) push() {
 	p.read = (*environmentParser).beforeKey
 	p.assigned = false
-	if key := strings.TrimRight(string(p.key), blanks); variableName.MatchString(key) {
-		p.out = append(p.out, assignment{key, string(p.value[:p.solid]), p.start})
+	if key := strings.TrimRight(string(p.key), blanks); isVariable(key) {
+		p.out = append(p.out, Assignment{key, string(p.value[:p.solid]), p.start})
 	}
 }
 
