@@ -49,7 +49,7 @@ func (d *Dpkg) Fetch(ctx context.Context, set PackageSet) ([]PlannedPackage, err
 		return nil, err
 	}
 	if set.Again {
-		if planned, err := d.Planned(ctx, set); err == nil && d.download(ctx, set, "--no-download") == nil {
+		if planned, err := d.Planned(ctx, set); err == nil && d.download(ctx, set) == nil {
 			return planned, nil
 		}
 	}
@@ -67,9 +67,10 @@ func (d *Dpkg) Fetch(ctx context.Context, set PackageSet) ([]PlannedPackage, err
 	return planned, d.download(ctx, set)
 }
 
-func (d *Dpkg) download(ctx context.Context, set PackageSet, more ...string) error {
-	args := append([]string{"-o", aptLooks, "--no-remove", "--download-only"}, more...)
-	result, err := d.apt(ctx, set, true, append(append(args, "install"), set.Names...)...)
+// download brings what is not there yet. What is there is verified, and no server is asked for it.
+func (d *Dpkg) download(ctx context.Context, set PackageSet) error {
+	args := append([]string{"-o", aptLooks, "--no-remove", "--download-only", "install"}, set.Names...)
+	result, err := d.apt(ctx, set, true, args...)
 	if err == nil && result.ExitCode != 0 {
 		err = aptComplaint(result, "download "+strings.Join(set.Names, ", "))
 	}
@@ -111,7 +112,9 @@ func (d *Dpkg) InstallSet(ctx context.Context, set PackageSet) error {
 			return err
 		}
 	}
-	args := []string{"--no-remove", "--no-download", "-o", "DPkg::Lock::Timeout=60"}
+	// Without --no-download, with which apt (2.6.1) cannot install from a file: repository. All is there, so it asks no
+	// server; and it verifies everything before dpkg begins.
+	args := []string{"--no-remove", "-o", "DPkg::Lock::Timeout=60"}
 	for _, option := range keepOld {
 		args = append(args, "-o", "DPkg::Options::="+option)
 	}
