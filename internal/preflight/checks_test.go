@@ -218,7 +218,11 @@ var localCases = []checkCase{
 
 	{id: "docker.presence", name: "there", status: Pass, detail: "docker"},
 	{id: "docker.presence", name: "absent", change: dockerGone,
+		status: Warn, detail: "not installed", remedy: "anywhere register installs it from Docker's own repository, else Debian's package docker.io"},
+	{id: "docker.presence", name: "absent, and to be there", change: dockerGone, subject: Subject{Mutating: true},
 		status: Fail, code: failure.DockerAbsent, detail: "not installed", remedy: "apt-get install docker.io"},
+	{id: "docker.presence", name: "absent, and to come", change: dockerGone,
+		subject: Subject{Mutating: true, Docker: true, DockerFrom: "somewhere"}, status: Pass, detail: "installed from somewhere"},
 	{id: "docker.flavour", name: "engine", status: Pass},
 	{id: "docker.flavour", name: "absent", change: dockerGone, status: Skip},
 	{id: "docker.flavour", name: "podman",

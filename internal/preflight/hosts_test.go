@@ -208,7 +208,7 @@ var oddHosts = []struct {
 	}},
 
 	// Docker.
-	{name: "no Docker", change: dockerGone, said: []said{{"docker.presence", Fail, "not installed", "apt-get install docker.io"}}},
+	{name: "no Docker", change: dockerGone, said: []said{{"docker.presence", Warn, "not installed", "anywhere register installs it"}}},
 	{name: "Docker is down", change: dockerDown,
 		said: []said{{"docker.daemon", Fail, "docker.service failed (exit-code)", "systemctl start docker"}}},
 	{name: "podman-docker", change: func(m *machine) {

@@ -38,7 +38,7 @@ func networkTables(ctx context.Context, s Subject) Result {
 		if found[tool.name] = at; at != "" {
 			continue
 		}
-		if tool.name == "iptables" && s.Docker { // Docker's own packages bring it
+		if tool.name == "iptables" && dockerComes(s) { // and its packages bring it
 			continue
 		}
 		missing = append(missing, tool.name)
