@@ -77,22 +77,6 @@ func (d *Dpkg) download(ctx context.Context, set PackageSet) error {
 	return err
 }
 
-// fetched reports whether nothing of the set is left to download: of what is, apt prints the addresses. Those in a folder
-// of this host stay there. (--no-download does not tell: apt 2.6.1 takes what is missing for being there.)
-func (d *Dpkg) fetched(ctx context.Context, set PackageSet) bool {
-	args := append([]string{"-o", aptLooks, "--no-remove", "--print-uris", "install"}, set.Names...)
-	result, err := d.apt(ctx, set, true, args...)
-	if err != nil || result.ExitCode != 0 {
-		return false
-	}
-	for line := range strings.Lines(result.Output) {
-		if strings.HasPrefix(line, "'") && !strings.HasPrefix(line, "'file:") {
-			return false
-		}
-	}
-	return true
-}
-
 // Planned implements [Repositories].
 func (d *Dpkg) Planned(ctx context.Context, set PackageSet) ([]PlannedPackage, error) {
 	args := append([]string{"-o", aptLooks, "--no-remove", "--simulate", "install"}, set.Names...)
