@@ -49,7 +49,7 @@ func (d *Dpkg) Fetch(ctx context.Context, set PackageSet) ([]PlannedPackage, err
 		return nil, err
 	}
 	if set.Again {
-		if planned, err := d.Planned(ctx, set); err == nil && d.download(ctx, set, "--no-download") == nil {
+		if planned, err := d.Planned(ctx, set); err == nil && d.download(ctx, set) == nil {
 			return planned, nil
 		}
 	}
@@ -67,9 +67,10 @@ func (d *Dpkg) Fetch(ctx context.Context, set PackageSet) ([]PlannedPackage, err
 	return planned, d.download(ctx, set)
 }
 
-func (d *Dpkg) download(ctx context.Context, set PackageSet, more ...string) error {
-	args := append([]string{"-o", aptLooks, "--no-remove", "--download-only"}, more...)
-	result, err := d.apt(ctx, set, true, append(append(args, "install"), set.Names...)...)
+// download brings what is not there yet. What is there is verified, and no server is asked for it.
+func (d *Dpkg) download(ctx context.Context, set PackageSet) error {
+	args := append([]string{"-o", aptLooks, "--no-remove", "--download-only", "install"}, set.Names...)
+	result, err := d.apt(ctx, set, true, args...)
 	if err == nil && result.ExitCode != 0 {
 		err = aptComplaint(result, "download "+strings.Join(set.Names, ", "))
 	}
@@ -111,7 +112,9 @@ func (d *Dpkg) InstallSet(ctx context.Context, set PackageSet) error {
 			return err
 		}
 	}
-	args := []string{"--no-remove", "--no-download", "-o", "DPkg::Lock::Timeout=60"}
+	// Without --no-download, with which apt (2.6.1) cannot install from a file: repository. All is there, so it asks no
+	// server; and it verifies everything before dpkg begins.
+	args := []string{"--no-remove", "-o", "DPkg::Lock::Timeout=60"}
 	for _, option := range keepOld {
 		args = append(args, "-o", "DPkg::Options::="+option)
 	}
@@ -137,12 +140,16 @@ func (d *Dpkg) Purge(ctx context.Context, names []string, between func() error) 
 	if len(there) > 0 {
 		// What was killed in the middle of unpacking wants to be installed anew before it is removed; not by us.
 		args := append([]string{"--force-remove-reinstreq", "--remove"}, there...)
-		result, err := d.dpkg(ctx, args...)
+		// Asked before: dpkg would remove all but the one that is needed.
+		result, err := d.dpkg(ctx, append([]string{"--no-act"}, args...)...)
 		if err != nil {
 			return err
 		}
 		if strings.Contains(result.Output, "dependency problems prevent removal") {
 			return errors.Join(ErrNeeded, complaint(result, failure.PackageInstall, "remove "+strings.Join(there, ", ")))
+		}
+		if result, err = d.dpkg(ctx, args...); err != nil {
+			return err
 		}
 		if result.ExitCode != 0 {
 			return complaint(result, failure.PackageInstall, "remove "+strings.Join(there, ", "))
@@ -252,8 +259,15 @@ func (d *Dpkg) apt(ctx context.Context, set PackageSet, disposable bool, args ..
 			return Result{}, err
 		}
 	}
-	return d.runner.Run(ctx, cmd)
+	result, err := d.runner.Run(ctx, cmd)
+	if login := aptLogin.FindStringSubmatch(set.Source); login != nil {
+		result.Output = strings.ReplaceAll(result.Output, login[1], "")
+	}
+	return result, err
 }
+
+// aptLogin is a name and password in a repository's address: nothing that is told has it.
+var aptLogin = regexp.MustCompile(`://([^/@\s]+@)`)
 
 // aptWords are apt's errors and warnings, the errors first.
 func aptWords(output string) string {

@@ -214,7 +214,7 @@ type Repositories interface {
 	Fetch(ctx context.Context, set PackageSet) ([]PlannedPackage, error)
 	// Planned tells the same anew, from what was fetched.
 	Planned(ctx context.Context, set PackageSet) ([]PlannedPackage, error)
-	// InstallSet installs what was fetched, without the network, after finishing what was interrupted.
+	// InstallSet installs what was fetched, after finishing what was interrupted. It needs no network.
 	InstallSet(ctx context.Context, set PackageSet) error
 	// Purge removes packages, calls between, and then removes their configuration. It is ErrNeeded, and nothing is
 	// removed, when a package that is not named depends on one. Those that are not there do not matter.

@@ -482,21 +482,23 @@ func (r *registration) startDocker(ctx context.Context) error {
 
 // awaitDocker waits until the daemon answers.
 func awaitDocker(ctx context.Context, tx *engine.Tx) error {
-	limit := time.After(upTime)
-	tick := time.NewTicker(longestPause)
-	defer tick.Stop()
+	begun := time.Now()
 	for {
 		info, err := docker.Inspect(ctx, tx.Reader())
 		if err != nil || info.Running {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-limit:
+		waited := time.Since(begun)
+		if waited > upTime {
 			return failure.New(failure.DockerDown, "Docker was installed and does not answer after %s: %s", upTime, info.Why).
 				WithRemedy("journalctl -u docker -n 50 says why; mend it, then run the command again")
-		case <-tick.C:
+		}
+		again := time.NewTimer(pause(waited))
+		select {
+		case <-ctx.Done():
+			again.Stop()
+			return context.Cause(ctx)
+		case <-again.C:
 		}
 	}
 }
@@ -546,15 +548,22 @@ func undoDocker(ctx context.Context, h host.Host, data []byte) (kept []string, e
 			return append(kept, fmt.Sprintf("%s: it holds %s", what, some(held))), nil
 		}
 	}
+	var stopped []string
 	for _, unit := range docker.Units {
 		if state, err := h.Units.Unit(ctx, unit); err == nil && begun && state.Active != "inactive" && state.Loaded {
 			if err := h.Manager.Stop(ctx, unit); err != nil {
 				return kept, err
 			}
+			stopped = append(stopped, unit)
 		}
 	}
 	err = h.Repositories.Purge(ctx, names, func() error { return h.Disk.Remove(docker.RemovalScript) })
 	if errors.Is(err, host.ErrNeeded) {
+		for _, unit := range slices.Backward(stopped) { // it is kept as it ran
+			if err := h.Manager.Start(ctx, unit); err != nil {
+				return kept, err
+			}
+		}
 		return append(kept, fmt.Sprintf("%s: another package depends on it by now", what)), nil
 	}
 	if err != nil {

@@ -34,15 +34,18 @@ func (r *registration) plan() engine.Plan {
 		steps = append(steps, r.ecsGPU())
 	}
 	gate := "ssm.config"
-	if r.resumed != nil {
-		steps = append([]engine.Step{r.repairPackages()}, steps...)
-	}
-	// In front of the repair: what was half installed for Docker only Docker's other packages can mend.
 	if len(r.docker.sources) > 0 {
 		steps, gate = append([]engine.Step{r.dockerPackage()}, steps...), dockerStepID
 	}
 	if r.creates {
 		steps, gate = append([]engine.Step{r.activation()}, steps...), "activation"
+	}
+	if r.resumed != nil {
+		at := 0
+		if r.docker.due { // what was half installed for Docker only Docker's other packages can mend
+			at = 1 + slices.IndexFunc(steps, func(s engine.Step) bool { return s.ID == dockerStepID })
+		}
+		steps = slices.Insert(steps, at, r.repairPackages())
 	}
 	if r.mends {
 		at := slices.IndexFunc(steps, func(s engine.Step) bool { return s.ID == "ssm.identity" })
