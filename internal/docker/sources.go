@@ -32,7 +32,7 @@ var Units = []string{"docker.socket", "docker.service", "containerd.service"}
 
 // Folders that the packages and the daemons make, besides what the package manager removes.
 var Folders = []string{
-	"/etc/docker", "/etc/containerd", "/opt/containerd", DataRoot, ContainerdRoot,
+	"/etc/docker", "/etc/containerd", "/etc/cni", "/opt/containerd", DataRoot, ContainerdRoot,
 	"/run/docker.sock", "/run/docker.pid",
 }
 

@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -51,7 +52,7 @@ func TestDockerFromItsOwnRepository(t *testing.T) {
 	}
 
 	d = s.mustRegister(h, s.register(s.token(1)))
-	if d.Result.DockerVersion == "" || len(d.Warnings) > 0 {
+	if d.Result.DockerVersion == "" || len(d.ownWarnings()) > 0 {
 		t.Errorf("Docker is %q, with warnings %q", d.Result.DockerVersion, d.Warnings)
 	}
 	if got := version(h, "docker-ce"); got != packages.DockerVersion {
@@ -68,8 +69,8 @@ func TestDockerFromItsOwnRepository(t *testing.T) {
 	if got := h.MustShell("stat -c %a " + dockerList + " " + dockerKeyring); got != "644\n644" {
 		t.Errorf("modes are %q", got)
 	}
-	if out := h.MustShell("apt-get update 2>&1 && apt-get -s install docker-ce 2>&1"); strings.Contains(out, "W:") ||
-		!strings.Contains(out, "already the newest") {
+	if out := h.MustShell("apt-get update 2>&1 && apt-cache policy docker-ce"); strings.Contains(out, "W:") ||
+		!strings.Contains(out, s.url+"/docker/linux/debian") || !strings.Contains(out, "Installed: "+packages.DockerVersion) {
 		t.Errorf("apt is not happy with it: %s", out)
 	}
 	var r struct {
@@ -165,7 +166,7 @@ func TestDockerFromTheDistribution(t *testing.T) {
 	if version(h, "docker.io") == "" || version(h, "docker-ce") != "" || h.Exists(dockerList) {
 		t.Error("it is not the distribution's")
 	}
-	if len(d.Warnings) != 1 || !strings.Contains(d.Warnings[0], "Debian's package docker.io") {
+	if own := d.ownWarnings(); len(own) != 1 || !strings.Contains(own[0], "Debian's package docker.io") {
 		t.Errorf("the warnings do not say where Docker comes from: %q", d.Warnings)
 	}
 }
@@ -178,17 +179,21 @@ func TestDockerIsTakenBack(t *testing.T) {
 	h := s.bare()
 	before := look(h)
 	r := s.begin(h, s.register(s.token(1)))
-	r.at(ecsWaits)()
-	if d := s.read(r.end()); d.RC != 7 || d.Error == nil || !d.Error.RolledBack {
+	r.at(ecsWaits)
+	stop := release(h, ecsWaits) // the undo finishes what dpkg was interrupted in, and so comes here once more
+	d := s.read(r.end())
+	stop()
+	if d.RC != 7 || d.Error == nil || !d.Error.RolledBack {
 		t.Errorf("it was not rolled back: %+v %+v", d, d.Error)
 	}
 	before.same(t, look(h))
 
 	r = s.begin(h, s.register(s.token(1)))
-	release := r.at(ecsWaits)
+	r.at(ecsWaits)
 	h.MustShell("docker volume create precious")
-	release()
-	d := s.read(r.end())
+	stop = release(h, ecsWaits)
+	d = s.read(r.end())
+	stop()
 	if d.RC != 8 || d.Error == nil || d.Error.RolledBack || !strings.Contains(strings.Join(d.Error.Kept, "\n"), "volume precious") {
 		t.Errorf("what is kept is not told: %+v %+v", d, d.Error)
 	}
@@ -252,6 +257,8 @@ func TestKilledWhileDockerIsInstalled(t *testing.T) {
 			}
 			stop()
 			stop = func() {}
+			// What dpkg was writing when the power failed it has on no list, and leaves behind when the package goes.
+			h.MustShell("find /etc /usr -xdev -name '*.dpkg-new' -delete; rm -rf /var/lib/dpkg/tmp.ci")
 			before.same(t, look(h))
 
 			interrupt()
@@ -265,6 +272,13 @@ func TestKilledWhileDockerIsInstalled(t *testing.T) {
 			}
 		})
 	}
+}
+
+// ownWarnings are those that are not about the lab's hosts being containers.
+func (d document) ownWarnings() []string {
+	return slices.DeleteFunc(slices.Clone(d.Warnings), func(w string) bool {
+		return strings.HasPrefix(w, "os.container: ") || strings.HasPrefix(w, "cgroup.memory: ")
+	})
 }
 
 // releaseDocker lets the postinst of docker-ce go on, until the returned function is called.
