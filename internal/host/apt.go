@@ -259,8 +259,15 @@ func (d *Dpkg) apt(ctx context.Context, set PackageSet, disposable bool, args ..
 			return Result{}, err
 		}
 	}
-	return d.runner.Run(ctx, cmd)
+	result, err := d.runner.Run(ctx, cmd)
+	if login := aptLogin.FindStringSubmatch(set.Source); login != nil {
+		result.Output = strings.ReplaceAll(result.Output, login[1], "")
+	}
+	return result, err
 }
+
+// aptLogin is a name and password in a repository's address: nothing that is told has it.
+var aptLogin = regexp.MustCompile(`://([^/@\s]+@)`)
 
 // aptWords are apt's errors and warnings, the errors first.
 func aptWords(output string) string {

@@ -10,6 +10,7 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/artifact"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/platform"
 	"github.com/anywhere-ecs/anywhere/internal/preflight"
 )
 
@@ -18,6 +19,7 @@ func steps(t *testing.T) map[string]bool {
 	t.Helper()
 	r := newMachine(t).registration(RegisterRequest{}).with(region, account, "shop")
 	r.resumed = &engine.Operation{Verb: verbRegister}
+	r.docker.sources = []string{platform.SourceDistro}
 	r.fetched = map[artifact.Ref]*fetch{}
 	ids := map[string]bool{}
 	for _, s := range r.plan().Steps {

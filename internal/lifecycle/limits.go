@@ -124,6 +124,11 @@ func (req RegisterRequest) check() error {
 			return failure.Wrap(failure.Usage, err, "--ssm-profile")
 		}
 	}
+	if req.Activation == nil {
+		if err := req.order().Check(); err != nil {
+			return err
+		}
+	}
 	isName := len(req.Cluster) <= maxClusterName && clusterForm.MatchString(req.Cluster)
 	if req.Cluster != "" && !strings.HasPrefix(req.Cluster, "arn:") && !isName {
 		return failure.New(failure.Usage, "--cluster: %q is not a cluster's name: it has 1 to 255 letters, digits, - and _",

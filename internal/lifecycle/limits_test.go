@@ -68,11 +68,13 @@ func TestRequestLimits(t *testing.T) {
 		"the latest versions": {RegisterRequest{ECSAgentVersion: "latest", SSMAgentVersion: "latest"}, ""},
 		"a word for a version": {RegisterRequest{ECSAgentVersion: "newest"},
 			`--ecs-agent-version: "newest" is not a version`},
-		"a path for a version":        {RegisterRequest{SSMAgentVersion: "../../3.3.1.0"}, "--ssm-agent-version"},
-		"a tag of git for a version":  {RegisterRequest{ECSAgentVersion: "v1.105.1"}, "--ecs-agent-version"},
-		"a cluster":                   {RegisterRequest{Cluster: "shop_2-a"}, ""},
-		"a cluster's name with blank": {RegisterRequest{Cluster: "my shop"}, `--cluster: "my shop"`},
-		"a cluster's name too long":   {RegisterRequest{Cluster: long("c", 256)}, "--cluster"},
+		"a path for a version":         {RegisterRequest{SSMAgentVersion: "../../3.3.1.0"}, "--ssm-agent-version"},
+		"a tag of git for a version":   {RegisterRequest{ECSAgentVersion: "v1.105.1"}, "--ecs-agent-version"},
+		"a cluster":                    {RegisterRequest{Cluster: "shop_2-a"}, ""},
+		"a cluster's name with blank":  {RegisterRequest{Cluster: "my shop"}, `--cluster: "my shop"`},
+		"a name that no node may have": {RegisterRequest{Name: "web;1"}, "--name"},
+		"a role that is none":          {RegisterRequest{Role: "a b"}, "--iam-role"},
+		"a cluster's name too long":    {RegisterRequest{Cluster: long("c", 256)}, "--cluster"},
 	} {
 		err := test.req.check()
 		if test.says == "" {

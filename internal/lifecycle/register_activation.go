@@ -45,7 +45,8 @@ func (r *registration) activation() engine.Step {
 			if err != nil {
 				return err
 			}
-			order := r.order()
+			order := r.req.order()
+			order.About = about(r.deps.RunID)
 			made, err := operator.CreateActivation(ctx, order, func(text string) { tx.Note("%s", text) })
 			if err != nil {
 				return err
@@ -65,9 +66,6 @@ func (r *registration) settleActivation(ctx context.Context) error {
 	if r.req.Activation != nil {
 		return nil
 	}
-	if err := r.order().Check(); err != nil {
-		return err
-	}
 	_, _, wanted, err := r.wantsIdentity(ctx, r.deps.Host.Reader)
 	r.creates = wanted
 	return err
@@ -80,9 +78,9 @@ func (r *registration) sweep(ctx context.Context) {
 	r.owed, r.warnings = append(r.owed, owed...), append(r.warnings, warnings...)
 }
 
-// order is the activation that this run would make.
-func (r *registration) order() control.Order {
-	return control.Order{Role: first(r.req.Role, DefaultRole), Limit: 1, Life: ownLife, Name: r.req.Name, About: about(r.deps.RunID)}
+// order is the activation that a registration would make for itself.
+func (req RegisterRequest) order() control.Order {
+	return control.Order{Role: first(req.Role, DefaultRole), Limit: 1, Life: ownLife, Name: req.Name}
 }
 
 // wantsIdentity reports whether a managed node is still to be registered, and what is known of the one that is there.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/anywhere-ecs/anywhere/internal/docker"
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -325,8 +326,24 @@ func (r *registration) verified(ctx context.Context, reader host.Reader) (engine
 	if gone != nil {
 		return engine.Obs{State: engine.Pending, Detail: "ECS has deregistered " + meta.ContainerInstanceARN}, nil
 	}
+	if stale, err := r.answersFromBefore(ctx, reader); err != nil || stale {
+		return engine.Obs{State: engine.Pending, Detail: "the ECS agent that answers is not yet the one that was started"}, err
+	}
 	r.arn, r.arnText = arn, meta.ContainerInstanceARN
 	return engine.Obs{State: engine.OK, Detail: meta.ContainerInstanceARN}, nil
+}
+
+// answersFromBefore reports whether the agent that answers is an older one than this run has started: ecs-init that is
+// stopped while it makes its container leaves one behind for a moment.
+func (r *registration) answersFromBefore(ctx context.Context, reader host.Reader) (bool, error) {
+	if r.ecsSince.IsZero() {
+		return false, nil
+	}
+	seen, err := docker.Glance(ctx, reader, ecsagent.Image, ecsagent.Container)
+	if err != nil {
+		return false, err
+	}
+	return !seen.Program.Exists || seen.Program.StartedAt.Before(r.ecsSince), nil
 }
 
 // contradicted is the refusal of a host whose ECS agent is registered somewhere else.

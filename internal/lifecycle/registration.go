@@ -327,8 +327,7 @@ func (r *registration) key() string {
 		NoExec                              bool
 		Profile                             string `json:",omitempty"` // a journal of before it was there keeps its key
 		GPU                                 bool   `json:",omitempty"`
-		Name, Role                          string `json:",omitempty"`
-		Docker                              string `json:",omitempty"`
+		Name, Role, Docker                  string `json:",omitempty"`
 	}{
 		r.region, r.cluster, r.req.ECSAgentVersion, r.req.SSMAgentVersion, r.req.AgentEndpoint,
 		r.req.Tags, r.req.Attributes, r.req.Settings, r.req.NoExec, r.req.SSMProfile, r.req.EnableGPU, r.req.Name, r.req.Role,

@@ -218,11 +218,19 @@ var localCases = []checkCase{
 
 	{id: "docker.presence", name: "there", status: Pass, detail: "docker"},
 	{id: "docker.presence", name: "absent", change: dockerGone,
-		status: Warn, detail: "not installed", remedy: "anywhere register installs it from Docker's own repository, else Debian's package docker.io"},
-	{id: "docker.presence", name: "absent, and to be there", change: dockerGone, subject: Subject{Mutating: true},
-		status: Fail, code: failure.DockerAbsent, detail: "not installed", remedy: "apt-get install docker.io"},
-	{id: "docker.presence", name: "absent, and to come", change: dockerGone,
-		subject: Subject{Mutating: true, Docker: true, DockerFrom: "somewhere"}, status: Pass, detail: "installed from somewhere"},
+		status: Warn, detail: "not installed", remedy: "anywhere register installs it from Docker's own repository"},
+	{id: "docker.presence", name: "absent, and to be there before", subject: Subject{Mutating: true}, change: dockerGone,
+		status: Fail, code: failure.DockerAbsent, detail: "not installed", remedy: "leave --docker-source none out"},
+	{id: "docker.presence", name: "absent, on a system without a source", change: func(m *machine) {
+		dockerGone(m)
+		osReleaseOf(m, "rhel", "9.4", "Red Hat Enterprise Linux")
+	}, status: Fail, code: failure.DockerAbsent, detail: "not installed", remedy: "Docker's own packages"},
+	{id: "docker.presence", name: "absent, and will be installed", subject: Subject{Docker: true, DockerFrom: "somewhere"}, change: dockerGone,
+		status: Pass, detail: "will be installed from somewhere"},
+	{id: "network.iptables", name: "absent with Docker", change: func(m *machine) { dockerGone(m); m.remove("/usr/sbin/iptables") },
+		status: Warn, detail: "iptables is not installed", remedy: "it comes with Docker"},
+	{id: "network.iptables", name: "absent, and comes with Docker", subject: Subject{Docker: true},
+		change: func(m *machine) { dockerGone(m); m.remove("/usr/sbin/iptables") }, status: Pass},
 	{id: "docker.flavour", name: "engine", status: Pass},
 	{id: "docker.flavour", name: "absent", change: dockerGone, status: Skip},
 	{id: "docker.flavour", name: "podman",

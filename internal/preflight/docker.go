@@ -69,15 +69,6 @@ func dockerPresence(s Subject, info docker.Info) Result {
 	return pass("%s", info.Flavour).with("flavour", info.Flavour).with("unit", info.Unit)
 }
 
-// dockerComes reports whether register brings a Docker that is not there.
-func dockerComes(s Subject) bool {
-	if s.Docker || s.Mutating {
-		return s.Docker
-	}
-	info, err := s.docker()
-	return err == nil && !info.Present && installable(s) != ""
-}
-
 // installable says where anywhere register would install Docker from; "" where it does not.
 func installable(s Subject) string {
 	release, err := host.ReadOSRelease(s.Host.Files)

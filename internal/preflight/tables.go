@@ -17,6 +17,15 @@ import (
 // unitsPath is the PATH that systemd gives services: systemd.exec(5). A shell's may have more.
 var unitsPath = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 
+// withoutDocker softens what is said of a missing iptables where register will install Docker, which depends on it.
+func withoutDocker(s Subject, r Result) Result {
+	info, err := s.docker()
+	if err != nil || info.Present || s.Mutating || installable(s) == "" {
+		return r
+	}
+	return warn("iptables is not installed", "nothing: it comes with Docker, which anywhere register installs")
+}
+
 // tools are what ecs-init looks for at every command and fails without; the deb depends on neither. Source:
 // amazon-ecs-agent ecs-init/exec/iptables, ecs-init/exec/sysctl and packaging/generic-deb-integrated/debian/control of
 // 1.105.1.
@@ -38,7 +47,7 @@ func networkTables(ctx context.Context, s Subject) Result {
 		if found[tool.name] = at; at != "" {
 			continue
 		}
-		if tool.name == "iptables" && dockerComes(s) { // and its packages bring it
+		if tool.name == "iptables" && s.Docker { // Docker's own packages bring it
 			continue
 		}
 		missing = append(missing, tool.name)
@@ -64,6 +73,7 @@ func networkTables(ctx context.Context, s Subject) Result {
 		r = fail(failure.ToolMissing, detail, install+strings.Join(packages, " "))
 		if len(missing) == 1 && missing[0] == "iptables" {
 			r.follows = "docker.presence" // what Docker's packages bring too
+			r = withoutDocker(s, r)
 		}
 	case len(managers) > 0:
 		detail := fmt.Sprintf("%s is active: each time it loads its rules it drops those of the ECS agent, and tasks get no "+

@@ -50,7 +50,7 @@ func BenchmarkPreflight(b *testing.B) {
 	s := benchStage(b)
 	defer s.close()
 	for b.Loop() {
-		s.command(b, line{args: []string{"preflight"}})
+		s.command(b, line{args: []string{"preflight", "--offline"}})
 	}
 }
 

@@ -15,7 +15,9 @@ var lastHost atomic.Int32
 func makeWorldNetwork() error {
 	for _, args := range [][]string{
 		{"link", "set", "lo", "up"},
-		{"link", "add", "br0", "type", "bridge"},
+		// With an address of its own: else it takes the lowest of its cables', and each time that one comes or goes the
+		// hosts talk for some seconds to an address that is nobody's.
+		{"link", "add", "br0", "address", "02:00:0a:4d:00:01", "type", "bridge"},
 		{"addr", "add", Address + "/16", "dev", "br0"},
 		{"link", "set", "br0", "up"},
 	} {
