@@ -43,8 +43,8 @@ func (m *Mirror) AddDocker(debs string, key *Key, o Options) {
 		data, err := os.ReadFile(filepath.Join(base, file))
 		m.check(err)
 		fmt.Fprintf(&list, "Package: %s\nVersion: %s\nArchitecture: amd64\nMaintainer: Test lab <lab@example.com>\n", p.name, DockerVersion)
-		if p.depends != "" {
-			fmt.Fprintf(&list, "Depends: %s\n", p.depends)
+		if p.depends != "" { // as the package itself has them: what differs, apt takes for another package
+			fmt.Fprintf(&list, "Depends: %s\nConflicts: docker.io\n", p.depends)
 		}
 		fmt.Fprintf(&list, "Filename: %s\nSize: %d\nSHA256: %x\nDescription: for tests\n\n", file, len(data), sha256.Sum256(data))
 	}
