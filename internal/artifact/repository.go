@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
@@ -26,6 +27,14 @@ const (
 
 // dockerFolder is where a mirror has what download.docker.com has.
 const dockerFolder = "docker"
+
+// DockerKey is the key that is pinned for Docker's repository. It comes from there itself, and is held to the pin then.
+func DockerKey() Key {
+	return Key{
+		Fingerprint: dockerFingerprint, Product: Docker, UserID: "Docker Release (CE deb) <docker@docker.com>",
+		Created: time.Date(2017, 2, 22, 18, 36, 26, 0, time.UTC),
+	}
+}
 
 // DockerRepository is Docker's apt repository for one system.
 type DockerRepository struct {

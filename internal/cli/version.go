@@ -55,7 +55,7 @@ func (a *app) runVersion() error {
 		if err != nil {
 			return err
 		}
-		for _, key := range keyring.List() {
+		for _, key := range append(keyring.List(), artifact.DockerKey()) {
 			expires := ""
 			if !key.Expires.IsZero() {
 				expires = report.Timestamp(key.Expires)

@@ -40,6 +40,7 @@ var Folders = []string{
 const (
 	DataRoot       = "/var/lib/docker"
 	ContainerdRoot = "/var/lib/containerd"
+	configPath     = "/etc/docker/daemon.json"
 )
 
 // RemovalScript is what docker.io leaves in the data folder when it is removed, to delete all that is in it when it is
@@ -126,8 +127,17 @@ var places = []struct {
 	{"an image's part", ContainerdRoot + "/io.containerd.content.v1.content/blobs/sha256", nil},
 }
 
-// stored looks for what a daemon that does not answer holds.
+// stored looks for what a daemon that does not answer holds. Where its configuration may put that, nobody looks.
 func stored(files host.Files) ([]string, error) {
+	config, err := files.ReadFile(configPath)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, failure.Wrap(failure.Internal, err, "could not read %s", configPath)
+	}
+	for _, key := range []string{`"data-root"`, `"graph"`} {
+		if strings.Contains(string(config), key) {
+			return nil, failure.New(failure.DockerDown, "the daemon does not answer, and %s puts its data elsewhere", configPath)
+		}
+	}
 	var held []string
 	for _, place := range places {
 		dirs := []string{place.in}

@@ -96,7 +96,7 @@ func (r *registration) settleDocker(ctx context.Context, release host.OSRelease)
 		return failure.New(failure.Usage, "--docker-source %s: %s has no Docker from there", asked, release.PrettyName).
 			WithRemedy("leave --docker-source out, or install Docker yourself and give --docker-source none")
 	}
-	if asked == DockerAuto {
+	if asked == DockerAuto && owned == nil {
 		return r.dropUnfit()
 	}
 	return nil
