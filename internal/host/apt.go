@@ -126,12 +126,18 @@ func (d *Dpkg) InstallSet(ctx context.Context, set PackageSet) error {
 }
 
 // Purge implements [Repositories].
-func (d *Dpkg) Purge(ctx context.Context, names []string, between func() error) error {
+func (d *Dpkg) Purge(ctx context.Context, set PackageSet, between func() error) error {
+	names := set.Names
 	var there []string
 	for _, name := range names {
 		r, err := d.record(name)
 		if err != nil {
 			return err
+		}
+		if r.State == "half-installed" {
+			if err := d.unpackAgain(ctx, set, name); err != nil {
+				return err
+			}
 		}
 		if r.installed() || r.partial() {
 			there = append(there, name)
@@ -162,6 +168,24 @@ func (d *Dpkg) Purge(ctx context.Context, names []string, between func() error) 
 		return err
 	}
 	return d.forgetAutomatics(names)
+}
+
+// unpackAgain unpacks a package whose unpacking was killed, if it is still in the set's folder: removing it as it is would
+// leave the files that dpkg had not yet given their names.
+func (d *Dpkg) unpackAgain(ctx context.Context, set PackageSet, name string) error {
+	archives := path.Join(set.Dir, "archives")
+	entries, err := d.files.ReadDir(archives)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return failure.Wrap(failure.PackagesBroken, err, "cannot look into %s", archives)
+	}
+	for _, entry := range entries {
+		if file := entry.Name(); strings.HasPrefix(file, name+"_") && strings.HasSuffix(file, ".deb") {
+			// What it complains of does not matter: it is going to be removed.
+			_, err := d.dpkg(ctx, append(append([]string{}, keepOld...), "--unpack", d.disk.Local(path.Join(archives, file)))...)
+			return err
+		}
+	}
+	return nil
 }
 
 // purgeRest purges what was removed, and keeps what an administrator changed, as Remove does.

@@ -276,7 +276,7 @@ func TestPurge(t *testing.T) {
 		}},
 	}
 	between := ""
-	err := d.Purge(t.Context(), []string{"docker-ce", "iptables", "never-there"}, func() error {
+	err := d.Purge(t.Context(), PackageSet{Names: []string{"docker-ce", "iptables", "never-there"}}, func() error {
 		between = s.ran[len(s.ran)-1]
 		return nil
 	})
@@ -301,10 +301,33 @@ func TestPurge(t *testing.T) {
 	// Once more there is nothing left to do, and the last automatic package takes the list with it.
 	put(t, status, "")
 	s.ran = nil
-	if err := d.Purge(t.Context(), []string{"docker-ce", "libjq1"}, func() error { return nil }); err != nil || len(s.ran) != 0 {
+	if err := d.Purge(t.Context(), PackageSet{Names: []string{"docker-ce", "libjq1"}}, func() error { return nil }); err != nil || len(s.ran) != 0 {
 		t.Errorf("it ran %q, %v", s.ran, err)
 	}
 	if _, err := os.Stat(filepath.Join(root, aptAutomatics)); !os.IsNotExist(err) {
 		t.Errorf("an empty list stays: %v", err)
+	}
+}
+
+// What was killed while it was unpacked is unpacked again first, so that removing it leaves nothing.
+func TestPurgeOfWhatIsHalfUnpacked(t *testing.T) {
+	s := &scripted{}
+	d, root := newApt(t, s)
+	put(t, filepath.Join(root, dpkgStatus), strings.Replace(purgeStatus, "install ok installed", "install reinstreq half-installed", 1))
+	file := filepath.Join(root, dockerSet.Dir, "archives/docker-ce_5%3a27_amd64.deb")
+	for _, name := range []string{file, strings.Replace(file, "ce_", "ce-cli_", 1)} {
+		put(t, name, "")
+	}
+	set := PackageSet{Names: []string{"docker-ce", "iptables"}, Dir: dockerSet.Dir}
+	if err := d.Purge(t.Context(), set, func() error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.ran) != 3 || !strings.HasSuffix(s.ran[0], "--unpack "+file) || !strings.HasSuffix(s.ran[2], "--force-remove-reinstreq --remove docker-ce iptables") {
+		t.Errorf("it ran %q", s.ran)
+	}
+	s.ran = nil
+	set.Dir = "/nowhere" // without the file it goes as it is
+	if err := d.Purge(t.Context(), set, func() error { return nil }); err != nil || len(s.ran) != 2 {
+		t.Errorf("it ran %q, %v", s.ran, err)
 	}
 }

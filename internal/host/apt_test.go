@@ -53,7 +53,7 @@ func TestPurgeRemovesNothingOfWhatIsNeeded(t *testing.T) {
 	d, _ := newDpkg(t, statusFile)
 	runner := d.runner.(*fakeRunner)
 	runner.result = Result{ExitCode: 1, Output: "dpkg: dependency problems prevent removal of adduser:\n mine depends on adduser.\n"}
-	err := d.Purge(t.Context(), []string{"adduser", "libc6", "never-there"}, func() error {
+	err := d.Purge(t.Context(), PackageSet{Names: []string{"adduser", "libc6", "never-there"}}, func() error {
 		t.Error("it went on")
 		return nil
 	})

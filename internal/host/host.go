@@ -216,9 +216,9 @@ type Repositories interface {
 	Planned(ctx context.Context, set PackageSet) ([]PlannedPackage, error)
 	// InstallSet installs what was fetched, after finishing what was interrupted. It needs no network.
 	InstallSet(ctx context.Context, set PackageSet) error
-	// Purge removes packages, calls between, and then removes their configuration. It is ErrNeeded, and nothing is
-	// removed, when a package that is not named depends on one. Those that are not there do not matter.
-	Purge(ctx context.Context, names []string, between func() error) error
+	// Purge removes the set's packages, calls between, and then removes their configuration. It is ErrNeeded, and nothing
+	// is removed, when a package that is not named depends on one. Those that are not there do not matter.
+	Purge(ctx context.Context, set PackageSet, between func() error) error
 }
 
 // ErrNeeded says that a package cannot go because another depends on it.

@@ -557,7 +557,8 @@ func undoDocker(ctx context.Context, h host.Host, data []byte) (kept []string, e
 			stopped = append(stopped, unit)
 		}
 	}
-	err = h.Repositories.Purge(ctx, names, func() error { return h.Disk.Remove(docker.RemovalScript) })
+	set := host.PackageSet{Names: names, Dir: AptDir}
+	err = h.Repositories.Purge(ctx, set, func() error { return h.Disk.Remove(docker.RemovalScript) })
 	if errors.Is(err, host.ErrNeeded) {
 		for _, unit := range slices.Backward(stopped) { // it is kept as it ran
 			if err := h.Manager.Start(ctx, unit); err != nil {

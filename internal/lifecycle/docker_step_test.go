@@ -280,12 +280,12 @@ func (p *repositories) InstallSet(_ context.Context, set host.PackageSet) error 
 	return nil
 }
 
-func (p *repositories) Purge(_ context.Context, names []string, between func() error) error {
+func (p *repositories) Purge(_ context.Context, set host.PackageSet, between func() error) error {
 	if p.needed {
 		return fmt.Errorf("cannot: %w", host.ErrNeeded)
 	}
-	p.purged = names
-	for _, name := range names {
+	p.purged = set.Names
+	for _, name := range set.Names {
 		delete(p.m.packages, name)
 	}
 	delete(p.m.units, "docker.service")
