@@ -41,7 +41,7 @@ race: ## the tests under the race detector (needs a C compiler)
 .PHONY: e2e
 e2e: ## what needs root on Debian: the real dpkg, mounts, the binary on real systemd hosts; E2EFLAGS adds flags
 	go vet -tags root $(ROOTED) && go test -count=1 -tags root $(ROOTED)
-	cd test/e2e && go vet ./... && go test -count=1 -timeout=15m $(E2EFLAGS) ./...
+	cd test/e2e && go vet ./... && go test -count=1 -timeout=25m $(E2EFLAGS) ./...
 
 .PHONY: lint
 lint: ## gofmt and golangci-lint, both modules
