@@ -44,6 +44,7 @@ var documented = map[string][]any{
 	"completion":        nil,
 	"config":            nil,
 	"config show":       {cli.ConfigResult{}},
+	"deregister":        {lifecycle.DeregisterResult{}},
 	"help":              nil,
 	"operation":         nil,
 	"operation abandon": {lifecycle.OperationResult{}},

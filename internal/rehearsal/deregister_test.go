@@ -1,0 +1,165 @@
+package rehearsal
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
+)
+
+// farewell is what the tests look at in deregister's document.
+type farewell struct {
+	Changed, Failed bool
+	RC              int
+	Msg             string
+	Warnings        []string
+	Steps           []struct{ ID, Status, Detail string }
+	Result          lifecycle.DeregisterResult
+	Error           struct {
+		Code, Message, Evidence, Remedy string
+		RolledBack                      bool
+		Kept                            []string
+	}
+}
+
+// leave runs "anywhere deregister --yes" with more flags.
+func (s *stage) leave(t *testing.T, operator bool, flags ...string) farewell {
+	t.Helper()
+	l := line{args: append([]string{"deregister", "--yes"}, flags...), operator: operator}
+	c, err := s.play(context.Background(), l, cli.RehearseRequest{})
+	if err != nil && c.RC == 0 {
+		t.Fatal(err)
+	}
+	var d farewell
+	if err := json.Unmarshal(c.Document, &d); err != nil {
+		t.Fatalf("%v: %s", err, c.Document)
+	}
+	return d
+}
+
+// empty is a stage whose host is bare.
+func empty(t *testing.T) *stage {
+	t.Helper()
+	env, _, _ := world()
+	s, err := newStage(t.TempDir(), env, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	// A real host has these, and a real package manager does not leave them behind.
+	for _, dir := range []string{"etc/systemd/system/multi-user.target.wants", "lib/systemd/system", "usr/libexec", "var/cache"} {
+		if err := os.MkdirAll(filepath.Join(s.machine.root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+// everything is the throw-away host by path, folders too, but for logs, what anywhere keeps for itself and the package
+// manager's own books.
+func (s *stage) everything(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(s.machine.root, func(at string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := strings.TrimPrefix(at, s.machine.root)
+		for _, own := range []string{"/var/log", "/run", lifecycle.DataDir, "/var/lib/dpkg", "/var/lib/docker"} {
+			if name == own {
+				return filepath.SkipDir
+			}
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		text := ""
+		if info.Mode().IsRegular() {
+			content, err := os.ReadFile(at)
+			if err != nil {
+				return err
+			}
+			text = string(content)
+		}
+		all[name] = fmt.Sprintf("%s %s", info.Mode(), text)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// differs names what is new, other or gone.
+func differs(before, after map[string]string) (names []string) {
+	for name := range after {
+		if was, there := before[name]; !there {
+			names = append(names, "+"+name)
+		} else if was != after[name] {
+			names = append(names, "~"+name)
+		}
+	}
+	for name := range before {
+		if _, there := after[name]; !there {
+			names = append(names, "-"+name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// at rest: no agent runs, and none would after a boot.
+func (s *stage) atRest(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"ecs.service", "amazon-ssm-agent.service"} {
+		unit, err := s.machine.units.Unit(t.Context(), name)
+		if err != nil || unit.Active == "active" || unit.Active == "activating" || unit.IsEnabled() {
+			t.Errorf("%s: %+v, %v", name, unit, err)
+		}
+	}
+}
+
+func TestDeregisterWithoutAWS(t *testing.T) {
+	s := empty(t)
+	before := s.everything(t)
+	s.anotherToken()
+	first := s.run(t, withToken)
+	if first.RC != 0 {
+		t.Fatalf("%+v", first)
+	}
+	calls := len(s.aws.Requests())
+	d := s.leave(t, false, "--local-only")
+	if d.RC != 0 || !d.Changed || d.Result.Verified != "local" {
+		t.Fatalf("%+v", d)
+	}
+	s.atRest(t)
+	if diff := differs(before, s.everything(t)); len(diff) > 0 {
+		t.Errorf("the host is not as it was before it was registered:\n%s", strings.Join(diff, "\n"))
+	}
+	if after := len(s.aws.Requests()); after != calls {
+		t.Errorf("AWS was asked: %d calls, then %d", calls, after)
+	}
+	want := []string{
+		"aws ecs deregister-container-instance --region eu-west-1 --cluster rehearsal --container-instance " + first.Result.ContainerInstanceARN + " --force",
+		"aws ssm deregister-managed-instance --region eu-west-1 --instance-id " + first.Result.ManagedInstanceID,
+	}
+	if !slices.Equal(d.Result.Owed, want) {
+		t.Errorf("owed %q", d.Result.Owed)
+	}
+	if d = s.leave(t, false, "--local-only"); d.RC != 0 || d.Changed || !strings.HasPrefix(d.Msg, "not registered") || len(d.Result.Owed) > 0 {
+		t.Errorf("and again: %+v", d)
+	}
+	s.anotherToken()
+	if again := s.run(t, withToken); again.RC != 0 || again.Result.ManagedInstanceID == first.Result.ManagedInstanceID {
+		t.Errorf("and registered anew: %+v", again)
+	}
+}
