@@ -14,12 +14,15 @@ import (
 func newRollback(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "rollback [flags]",
-		Short: "Undo an operation that was begun here and is not finished",
+		Short: "Undo an unfinished operation, or go back from an upgrade",
 		Long: long(`
 Undoes an unfinished operation from its journal alone: without network, AWS or the token. An activation that register
 made for itself is deleted where there are an operator's credentials; else the call is told that is owed. What is no
 longer as the operation left it is kept and named. An operation past its point of no return (for register: the
-registration with Systems Manager) cannot be undone; the same command finishes it.`),
+registration with Systems Manager) cannot be undone; the same command finishes it.
+
+Where no operation is unfinished, and the last upgrade's versions are installed, it goes back to those that were there
+before, as an upgrade does: their packages are kept on the host, and the agents are watched.`),
 		Example: `  sudo anywhere rollback
   sudo anywhere rollback --lock-timeout 5m -o json`,
 		Args: none,
@@ -46,7 +49,7 @@ it. These commands look at the journal, or move it aside.`),
 		Args:    cobra.ArbitraryArgs, // bare names what it does not know
 		RunE:    bare,
 	}
-	cmd.AddCommand(newOperationShow(a), newOperationAbandon(a))
+	cmd.AddCommand(newOperationShow(a), newOperationAbandon(a), newOperationTend(a))
 	return cmd
 }
 
@@ -91,10 +94,14 @@ func (a *app) message(w io.Writer, s report.Style, rep lifecycle.Report, err err
 	if err != nil || a.global.quiet {
 		return
 	}
-	fmt.Fprintln(w, rep.Message)
+	if _, upgraded := rep.Result.(lifecycle.UpgradeResult); !upgraded {
+		fmt.Fprintln(w, rep.Message)
+	}
 	switch result := rep.Result.(type) {
 	case lifecycle.OperationResult:
 		report.Operation(w, s, result)
+	case lifecycle.UpgradeResult:
+		report.Upgrade(w, s, lifecycle.Report{Message: rep.Message, Changed: true}, result)
 	case lifecycle.RollbackResult:
 		report.Operation(w, s, result.OperationResult)
 		report.Owed(w, result.Owed)

@@ -49,12 +49,14 @@ var documented = map[string][]any{
 	"operation":         nil,
 	"operation abandon": {lifecycle.OperationResult{}},
 	"operation show":    {lifecycle.OperationResult{}},
+	"operation tend":    {lifecycle.OperationResult{}},
 	"platforms":         {cli.PlatformsResult{}},
 	"preflight":         {lifecycle.PreflightResult{}},
 	"register":          {lifecycle.RegisterResult{}},
 	"rehearse":          {rehearsal.Result{}},
-	"rollback":          {lifecycle.RollbackResult{}},
+	"rollback":          {lifecycle.RollbackResult{}, lifecycle.UpgradeResult{}},
 	"status":            {lifecycle.StatusResult{}},
+	"upgrade":           {lifecycle.UpgradeResult{}},
 	"version":           {cli.VersionResult{}},
 }
 

@@ -65,7 +65,8 @@ func (c *client) do(ctx context.Context, method, path string, into any) error {
 	if err != nil {
 		return err
 	}
-	if code := response.StatusCode; into == nil && (code == http.StatusNoContent || code == http.StatusNotModified) {
+	if code := response.StatusCode; into == nil && (code == http.StatusNoContent || code == http.StatusNotModified ||
+		code == http.StatusCreated) {
 		return nil
 	}
 	if response.StatusCode != http.StatusOK {

@@ -67,6 +67,10 @@ const (
 	DropInPath = "/etc/systemd/system/ecs.service.d/50-anywhere.conf"
 )
 
+// PluginUnits are the units of the EFS volume plugin that the package brings. They run only where somebody has started them
+// (packaging/generic-deb-integrated/debian/amazon-ecs-volume-plugin.service and .socket).
+var PluginUnits = []string{"amazon-ecs-volume-plugin.socket", "amazon-ecs-volume-plugin.service"}
+
 // Settings that anywhere writes or judges; the known ones are in Settings.
 const (
 	KeyCluster           = "ECS_CLUSTER"

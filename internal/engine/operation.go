@@ -14,6 +14,7 @@ type Operation struct {
 	Pins                      map[string]string
 	Started                   time.Time
 	Committed                 bool // past the commit point: it only goes forward
+	Undoing                   bool // its last run was taking it back
 	Changes                   int  // recorded changes
 	LastStep                  string
 	Path                      string // of the journal
@@ -29,7 +30,7 @@ func (e *Engine) Open() (*Operation, error) {
 	s := j.story
 	op := &Operation{
 		Verb: s.Verb, Key: s.Key, RunID: s.Run, Version: s.Program, Pins: maps.Clone(s.Pins), Started: s.Started,
-		Committed: s.commit != "", Changes: s.changes(), Path: e.journalPath(),
+		Committed: s.commit != "", Undoing: s.undoing, Changes: s.changes(), Path: e.journalPath(),
 	}
 	if n := len(s.steps); n > 0 {
 		op.LastStep = s.steps[n-1].id

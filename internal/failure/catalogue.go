@@ -70,6 +70,9 @@ const (
 	NothingToRollBack  Code = "nothing_to_roll_back"
 	JournalUnreadable  Code = "journal_unreadable"
 	NewerRecord        Code = "newer_record"
+	NoInstance         Code = "no_instance"
+	NoWayBack          Code = "no_way_back"
+	DowngradeRefused   Code = "downgrade_refused"
 	UnsafePath         Code = "unsafe_path"
 	SSMSession         Code = "ssm_session"
 	LiveInstance       Code = "live_instance"
@@ -174,10 +177,13 @@ var Catalogue = map[Code]Entry{
 	NewerRecord:        {ExitRefused, "this host's record was written by a newer anywhere", "use that version or a newer one", false},
 	RecordUnreadable:   {ExitRefused, "this host's record of what is anywhere's own cannot be read", "mv /var/lib/anywhere/record.json /root/, then run the same command again; what was installed before counts as somebody else's then", false},
 
-	UnsafePath:   {ExitRefused, "what is to be removed lies behind a symbolic link, or something is mounted at or below it", "umount it, or remove by hand what the message names, then run the command again", false},
-	SSMSession:   {ExitRefused, "the command runs in a session of Systems Manager, which ends with the managed node", "run it from another shell, keep the node with --keep-ssm, or accept it: --accept-risk lose-ssm-session", false},
-	LiveInstance: {ExitRefused, "the machine that is to be given up is still connected to AWS", "run anywhere deregister on the machine itself, or accept it: --accept-risk live-instance", false},
-	Declined:     {ExitRefused, "the operator did not confirm what would be done", "run the command again, and type what it asks for", false},
+	NoInstance:       {ExitRefused, "this host is no external instance, so there is nothing that the command could work on", "make it one: anywhere register --token -", false},
+	NoWayBack:        {ExitRefused, "the package that is installed cannot be had any more, so an upgrade that fails could not be taken back", "bring its file with --artifacts, or accept it: --accept-risk no-way-back", false},
+	DowngradeRefused: {ExitRefused, "the version that is asked for is older than the installed one", "name a newer one, or accept what an older agent may lose: --allow-downgrade", false},
+	UnsafePath:       {ExitRefused, "what is to be removed lies behind a symbolic link, or something is mounted at or below it", "umount it, or remove by hand what the message names, then run the command again", false},
+	SSMSession:       {ExitRefused, "the command runs in a session of Systems Manager, which ends with the managed node", "run it from another shell, keep the node with --keep-ssm, or accept it: --accept-risk lose-ssm-session", false},
+	LiveInstance:     {ExitRefused, "the machine that is to be given up is still connected to AWS", "run anywhere deregister on the machine itself, or accept it: --accept-risk live-instance", false},
+	Declined:         {ExitRefused, "the operator did not confirm what would be done", "run the command again, and type what it asks for", false},
 
 	NotRegistered: {ExitUnhealthy, "this host is not an external instance", "make it one: anywhere register --token -", false},
 

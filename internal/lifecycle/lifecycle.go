@@ -45,6 +45,10 @@ func (d Deps) engine() *engine.Engine {
 			ssmagent.RegisterKind: ssmagent.Kind(),
 			repairKind:            repair(),
 			dockerKind:            dockerInstalled(),
+			deadlineKind:          deadlineArmed(),
+			stateKind:             stateKept(),
+			imageKind:             imageReplaced(),
+			imageGoneKind:         imageGone(),
 			containersKind:        containersRemoved(),
 		},
 	}

@@ -37,9 +37,12 @@ func operationResult(op *engine.Operation) OperationResult {
 	}
 }
 
-// Rollback undoes the unfinished operation from its journal. It needs no AWS; an activation that the operation made for
+// Rollback undoes the unfinished operation from its journal. Where none is, it goes back from the last upgrade. It needs no AWS; an activation that the operation made for
 // itself is deleted if there are an operator's credentials, and told as owed if not.
 func Rollback(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, error) {
+	if report, done, err := upgradeBack(ctx, d, UpgradeRequest{LockTimeout: lockTimeout}); done || err != nil && !failure.Is(err, failure.JournalUnreadable) {
+		return report, err
+	}
 	report := Report{Result: RollbackResult{Owed: []string{}}}
 	release, err := engine.Lock(ctx, d.Host, LockPath, d.RunID, lockTimeout)
 	if err != nil {
@@ -65,12 +68,13 @@ func Rollback(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, e
 	if err != nil {
 		return report, err
 	}
+	disarmed(ctx, d, &report)
 	report.Changed = op.Changes > 0 // against what this command found; that is what its caller asks
 	result := RollbackResult{operationResult(op), []string{}}
 	result.Unfinished, result.Undoable = false, false
 	aws := &remote{deps: d, region: op.Pins[pinRegion], account: op.Pins[pinAccount]}
 	_, owed, warnings := aws.sweep(ctx, strays, op.Pins[pinRegion])
-	result.Owed, report.Warnings = append(result.Owed, owed...), warnings
+	result.Owed, report.Warnings = append(result.Owed, owed...), append(report.Warnings, warnings...)
 	report.Result = result
 	when := op.Started.UTC().Format(time.RFC3339)
 	if !outcome.RolledBack {
@@ -126,6 +130,7 @@ func AbandonOperation(ctx context.Context, d Deps, lockTimeout time.Duration) (R
 	}
 	result.Unfinished, result.Undoable = false, false // a journal that was moved aside is nobody's any more
 	report.Result = result
+	disarmed(ctx, d, &report)
 	report.Message = "moved the journal to " + result.Journal + "; the host is as it was"
 	return report, nil
 }

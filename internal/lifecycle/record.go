@@ -32,6 +32,8 @@ type Record struct {
 	Docker *OwnedDocker `json:"docker,omitempty"`
 	// Registration is the managed node and its cluster; nil while anywhere has not registered the host.
 	Registration *OwnedRegistration `json:"registration,omitempty"`
+	// Upgrades has, for each package that anywhere has upgraded, the last time: what "anywhere rollback" goes back to.
+	Upgrades map[string]Upgraded `json:"upgrades,omitempty"`
 	// Started has, for each unit, the digest of what it read when it was last started (see inputs).
 	Started map[string]string `json:"started"`
 }
@@ -41,6 +43,12 @@ type OwnedPackage struct {
 	Version string `json:"version"`
 	SHA256  string `json:"sha256"`
 	Key     string `json:"key"` // fingerprint that signed it
+}
+
+// Upgraded is what an upgrade has replaced a package by. Both files are in PackageDir.
+type Upgraded struct {
+	From OwnedPackage `json:"from"`
+	To   OwnedPackage `json:"to"`
 }
 
 // OwnedRegistration is a registration that anywhere made.

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -171,7 +172,8 @@ func (r *registration) version(
 }
 
 func (r *registration) ref(product artifact.Product, version string) artifact.Ref {
-	return artifact.Ref{Product: product, Version: version, Family: string(r.row.Family), Arch: r.deps.Host.Self.GOARCH, Region: r.region}
+	ref := artifact.Ref{Product: product, Version: version, Family: string(r.row.Family), Arch: r.deps.Host.Self.GOARCH, Region: r.region}
+	return ref.Canonical()
 }
 
 // fetch is one package on its way; two steps may need the same one.
@@ -194,6 +196,20 @@ func (r *registration) fetchOnce(ctx context.Context, ref artifact.Ref) (artifac
 		ctx := artifact.WithProgress(ctx, func(done, total int64) { engine.Progress(ctx, done, total) })
 		f.pkg, f.err = r.source.Fetch(ctx, ref)
 		close(f.done)
+	}
+	<-f.done
+	return f.pkg, f.err
+}
+
+var errNotFetched = errors.New("this run has not fetched it")
+
+// fetchedOnce is what this run has fetched and verified.
+func (r *registration) fetchedOnce(ref artifact.Ref) (artifact.Package, error) {
+	r.fetching.Lock()
+	f := r.fetched[ref]
+	r.fetching.Unlock()
+	if f == nil {
+		return artifact.Package{}, errNotFetched
 	}
 	<-f.done
 	return f.pkg, f.err
@@ -375,6 +391,9 @@ func restSSMAgent(ctx context.Context, tx *engine.Tx) error {
 func (r *registration) former(ctx context.Context, product artifact.Product, before host.Package) string {
 	if !before.Installed {
 		return ""
+	}
+	if pkg, err := r.fetchedOnce(r.ref(product, before.Version)); err == nil {
+		return pkg.Path
 	}
 	pkg, ok := r.source.Cached(ctx, r.ref(product, before.Version))
 	if !ok {

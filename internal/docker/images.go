@@ -1,0 +1,60 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+)
+
+// Look returns what is known of one container, by its id or name.
+func Look(ctx context.Context, r host.Reader, name string) (Program, error) {
+	return newClient(r).program(ctx, name)
+}
+
+// Unnamed reports whether an image is there, by its id, and has no name: another image has taken it.
+func Unnamed(ctx context.Context, r host.Reader, id string) (bool, error) {
+	var answer struct{ RepoTags []string }
+	err := newClient(r).get(ctx, "/images/"+id+"/json", &answer)
+	var status statusError
+	switch {
+	case errors.As(err, &status) && status.status == http.StatusNotFound:
+		return false, nil
+	case err != nil:
+		return false, unanswered(ctx, err, "could not ask Docker for the image "+id)
+	}
+	return len(answer.RepoTags) == 0, nil
+}
+
+// Tag gives an image, by its id, a name of the form REPOSITORY:TAG, which another image may lose by that.
+func Tag(ctx context.Context, r host.Reader, id, name string) error {
+	repository, tag, _ := strings.Cut(name, ":")
+	query := url.Values{"repo": {repository}, "tag": {tag}}
+	return changed(ctx, newClient(r).do(ctx, http.MethodPost, "/images/"+id+"/tag?"+query.Encode(), nil), "name the image "+id+" "+name)
+}
+
+// RemoveImage removes an image by its id, unless a container that runs is made of it. One that is not there is no error.
+func RemoveImage(ctx context.Context, r host.Reader, id string) error {
+	err := newClient(r).do(ctx, http.MethodDelete, "/images/"+id+"?force=1", nil)
+	var status statusError
+	if errors.As(err, &status) && status.status == http.StatusNotFound {
+		return nil
+	}
+	return changed(ctx, err, "remove the image "+id)
+}
+
+// changed is the failure of a call that was to change something.
+func changed(ctx context.Context, err error, doing string) error {
+	var status statusError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &status):
+		return failure.New(failure.ServiceFailed, "cannot %s: %s", doing, status.message).WithEvidence("%v", err)
+	}
+	return unanswered(ctx, err, "could not "+doing)
+}

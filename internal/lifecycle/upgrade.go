@@ -1,0 +1,661 @@
+package lifecycle
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/anywhere-ecs/anywhere/internal/artifact"
+	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
+	"github.com/anywhere-ecs/anywhere/internal/engine"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/platform"
+	"github.com/anywhere-ecs/anywhere/internal/preflight"
+	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
+)
+
+const (
+	verbUpgrade = "upgrade"
+	// verbUpgradeBack is the operation of "anywhere rollback" that goes back from an upgrade which is done.
+	verbUpgradeBack = "rollback"
+)
+
+// Agents that --only names.
+const (
+	OnlyECS = "ecs"
+	OnlySSM = "ssm"
+)
+
+const (
+	riskNoWayBack = "no-way-back"
+	pinARN        = "arn"
+	pinOldImage   = "old-image"
+	pinPlugins    = "plugins" // units of the volume plugin that ran
+	pinFromECS    = "from-ecs-init"
+	pinFromSSM    = "from-ssm-agent"
+)
+
+// UpgradeRequest is what "anywhere upgrade" was asked for.
+type UpgradeRequest struct {
+	ECSAgentVersion string // like 1.105.1; "" and latest are the newest
+	SSMAgentVersion string
+	Only            string // ecs or ssm; "" is both
+	AllowDowngrade  bool
+
+	Artifacts string // --artifacts: URL or absolute folder
+	Keyring   string // --keyring: file with further public keys
+
+	Check            bool          // look, and change nothing
+	WaitTimeout      time.Duration // for a new agent to connect; 0 is UpgradePatience
+	AcceptRisk       []string
+	DryRun           bool
+	DetailedExitcode bool
+	LockTimeout      time.Duration
+}
+
+// UpgradeResult is the "result" of upgrade's document.
+type UpgradeResult struct {
+	Cluster              string          `json:"cluster"`
+	Region               string          `json:"region"`
+	ManagedInstanceID    string          `json:"managedInstanceId"`
+	ContainerInstanceARN string          `json:"containerInstanceArn"`
+	ECSAgent             UpgradeAgent    `json:"ecsAgent"`       // the ECS agent
+	SSMAgent             UpgradeAgent    `json:"ssmAgent"`       // the SSM agent
+	RunningTasks         int             `json:"runningTasks"`   // containers of tasks that run, which an upgrade does not touch
+	DisconnectedMs       int64           `json:"disconnectedMs"` // how long no ECS agent was connected; 0 is none, or not measured
+	Failed               []FailedUpgrade `json:"failed"`         // upgrades that were taken back on this host
+}
+
+// UpgradeAgent is one agent in its versions, and what becomes of it.
+type UpgradeAgent struct {
+	Installed    string `json:"installed"`    // the package's version
+	Loaded       string `json:"loaded"`       // of the ECS agent, the image's version that the next start takes; of the SSM agent empty
+	Running      string `json:"running"`      // version of the agent that runs, by its own word; empty when that is not known
+	Newest       string `json:"newest"`       // the newest that can be had; empty when nobody asked
+	Wanted       string `json:"wanted"`       // the version that it is to have
+	Before       string `json:"before"`       // the version that this run replaced; empty when it replaced none
+	Held         bool   `json:"held"`         // the package manager was told to keep it as it is
+	KnownBad     string `json:"knownBad"`     // why the installed version is known to be bad; empty when it is not
+	FailedBefore bool   `json:"failedBefore"` // the newest version was taken back here once, and is not tried unless it is named
+	Due          bool   `json:"due"`          // an upgrade would change it
+	Action       string `json:"action"`       // what would be done, or was: none, replace, restart
+}
+
+// What becomes of an agent.
+const (
+	actNone    = "none"
+	actReplace = "replace"
+	actRestart = "restart"
+)
+
+// upgrade is one run of it.
+type upgrade struct {
+	*registration
+	asked  UpgradeRequest
+	verb   string
+	trusts map[string]Upgraded // whose packages in the cache are taken by the record's sums; nil is none
+	named  string              // the key of the operation that a tender goes on with; "" is this request's own
+
+	agents map[artifact.Product]*upgradedAgent
+	record Record
+	failed []FailedUpgrade
+	due    bool // something is to be done
+	node   string
+	goal   watchGoal
+	seen   bool // the watch of this run came to a commit
+	kept   bool // the replaced image could not be removed
+
+	started time.Time // when this run began to start the agents anew
+	gapFrom time.Time // when it stopped the ECS agent
+	gap     time.Duration
+	guilty  *FailedUpgrade // the version that this run takes back
+	words   map[string][]byte
+}
+
+// upgradedAgent is what an upgrade has to know of one agent.
+type upgradedAgent struct {
+	product         artifact.Product
+	name, pin, from string
+	flag, asked     string
+	refused         func(string) (string, bool)
+	bad             func(string) (string, bool)
+	compare         func(a, b string) int
+
+	in        bool // --only does not leave it out
+	installed host.Package
+	running   string
+	newest    string
+	target    string // the version that it is to have
+	action    string
+	again     bool // the newest was taken back here once
+}
+
+func newUpgrade(d Deps, req UpgradeRequest, verb string) *upgrade {
+	u := &upgrade{
+		registration: &registration{
+			deps: d, engine: d.engine(), fetched: map[artifact.Ref]*fetch{},
+			req: RegisterRequest{Artifacts: req.Artifacts, Keyring: req.Keyring, AcceptRisk: req.AcceptRisk, WaitTimeout: req.WaitTimeout},
+		},
+		asked: req, verb: verb, words: map[string][]byte{},
+	}
+	u.agents = map[artifact.Product]*upgradedAgent{
+		artifact.SSMAgent: {
+			product: artifact.SSMAgent, name: ssmagent.Package, pin: pinSSM, from: pinFromSSM, flag: "--ssm-agent-version", asked: req.SSMAgentVersion,
+			refused: ssmagent.KnownBad, bad: ssmagent.KnownBad, compare: ssmagent.CompareVersions, in: req.Only != OnlyECS, action: actNone,
+		},
+		artifact.ECSInit: {
+			product: artifact.ECSInit, name: ecsagent.Package, pin: pinECS, from: pinFromECS, flag: "--ecs-agent-version", asked: req.ECSAgentVersion,
+			refused: ecsagent.NotToInstall, bad: ecsagent.KnownBad, compare: ecsagent.CompareVersions, in: req.Only != OnlySSM, action: actNone,
+		},
+	}
+	return u
+}
+
+// both are the agents in the order in which they are upgraded: the ECS agent lives on what the SSM agent keeps.
+func (u *upgrade) both() []*upgradedAgent {
+	return []*upgradedAgent{u.agents[artifact.SSMAgent], u.agents[artifact.ECSInit]}
+}
+
+func (u *upgrade) ecs() *upgradedAgent { return u.agents[artifact.ECSInit] }
+func (u *upgrade) ssm() *upgradedAgent { return u.agents[artifact.SSMAgent] }
+
+// check refuses what contradicts itself, before the host is looked at.
+func (req UpgradeRequest) check() error {
+	for _, c := range []struct{ only, flag, version string }{
+		{OnlySSM, "--ecs-agent-version", req.ECSAgentVersion}, {OnlyECS, "--ssm-agent-version", req.SSMAgentVersion},
+	} {
+		if req.Only == c.only && c.version != "" {
+			return failure.New(failure.Usage, "--only %s excludes %s", c.only, c.flag).WithRemedy("leave one of the two out")
+		}
+	}
+	if req.Check && req.DryRun {
+		return failure.New(failure.Usage, "--check excludes --dry-run").
+			WithRemedy("--check says what could be upgraded; --dry-run goes through the steps as root")
+	}
+	return nil
+}
+
+// Upgrade replaces the agents' versions, in place and as a whole: it ends with the new ones at work, or with the old.
+func Upgrade(ctx context.Context, d Deps, req UpgradeRequest) (Report, error) {
+	u := newUpgrade(d, req, verbUpgrade)
+	if err := req.check(); err != nil {
+		return u.report(ctx, engine.Outcome{}), err
+	}
+	if req.Check {
+		return u.look(ctx)
+	}
+	return u.run(ctx)
+}
+
+// run is an upgrade, or the way back from one.
+func (u *upgrade) run(ctx context.Context) (Report, error) {
+	if err := u.gates(ctx); err != nil {
+		return u.report(ctx, engine.Outcome{}), err
+	}
+	if err := u.settleSource(); err != nil {
+		return u.report(ctx, engine.Outcome{}), err
+	}
+	if !u.asked.DryRun {
+		release, err := engine.Lock(ctx, u.deps.Host, LockPath, u.deps.RunID, u.asked.LockTimeout)
+		if err != nil {
+			return u.report(ctx, engine.Outcome{}), err
+		}
+		defer release()
+		if err := disarm(ctx, u.deps); err != nil { // of one that was killed at its very end
+			return u.report(ctx, engine.Outcome{}), err
+		}
+	}
+	if err := u.refuseSnap(ctx); err != nil {
+		return u.report(ctx, engine.Outcome{}), err
+	}
+	if err := u.settle(ctx); err != nil {
+		return u.report(ctx, engine.Outcome{}), err
+	}
+	if u.asked.DryRun {
+		return u.dryRun(ctx)
+	}
+	return u.apply(ctx)
+}
+
+// apply carries the plan out and closes what belongs to it.
+func (u *upgrade) apply(ctx context.Context) (Report, error) {
+	outcome, err := u.engine.Apply(ctx, u.plan(), engine.Options{})
+	if err != nil {
+		u.remember(&outcome)
+		report := u.report(ctx, outcome)
+		disarmed(ctx, u.deps, &report)
+		return report, u.explain(err, outcome)
+	}
+	u.prune()
+	report := u.report(ctx, outcome)
+	disarmed(ctx, u.deps, &report)
+	report.Message = u.success(outcome)
+	return report, nil
+}
+
+// dryRun observes with the same steps that would apply, and runs the checks that would stop it.
+func (u *upgrade) dryRun(ctx context.Context) (Report, error) {
+	steps, err := u.engine.Observe(ctx, u.plan())
+	report := u.report(ctx, engine.Outcome{Steps: steps})
+	if err != nil {
+		return report, err
+	}
+	if !u.due {
+		report.Message = u.success(engine.Outcome{})
+		return report, nil
+	}
+	err = u.examine(ctx)
+	report.Checks, report.Warnings = u.checks, slices.Clone(u.warnings)
+	if err != nil {
+		return report, err
+	}
+	report.Message = "would " + u.intent() + "; nothing was changed"
+	if u.asked.DetailedExitcode {
+		report.Exit = failure.ExitPending
+	}
+	return report, nil
+}
+
+// settle makes the request definite: where the host belongs, which versions there are, which it is to have.
+func (u *upgrade) settle(ctx context.Context) error {
+	// Another operation that is unfinished is refused before anybody is asked anything.
+	if _, err := u.engine.Observe(ctx, engine.Plan{Verb: u.verb, Key: u.key()}); err != nil {
+		return err
+	}
+	var err error
+	if u.resumed, err = u.engine.Open(); err != nil {
+		return err
+	}
+	if err := u.settleHost(ctx); err != nil {
+		return err
+	}
+	if err := u.settleTargets(ctx); err != nil {
+		return err
+	}
+	if err := u.trust(); err != nil {
+		return err
+	}
+	u.pins[pinExec] = ssmagent.Upstream(first(u.ssm().target, u.ssm().installed.Version))
+	return u.settleSession()
+}
+
+// settleHost reads what the host is. One that is no external instance is refused.
+func (u *upgrade) settleHost(ctx context.Context) error {
+	reader := u.deps.Host.Reader
+	release, err := host.ReadOSRelease(reader.Files)
+	if err != nil {
+		return err
+	}
+	u.row, _, _ = platform.Find(release.ID, release.VersionID, release.Name, release.IDLike)
+	if u.record, err = readRecord(reader); err != nil {
+		return err
+	}
+	if u.failed, err = readFailed(reader); err != nil {
+		return err
+	}
+	identity, err := ssmagent.ReadIdentity(reader)
+	if err != nil {
+		return err
+	}
+	if !identity.Registered() {
+		return noInstance("this host is not registered with Systems Manager").WithEvidence("%s", ssmagent.KeyPath)
+	}
+	for _, a := range u.both() {
+		if a.installed, err = reader.Packages.Package(a.name); err != nil {
+			return err
+		}
+		if a.in && !a.installed.Installed && !a.installed.Partial {
+			return noInstance("the package %s is not installed", a.name)
+		}
+	}
+	config, err := ecsagent.ReadConfig(reader)
+	if err != nil {
+		return err
+	}
+	ssm, err := ssmagent.ReadConfig(reader)
+	if err != nil {
+		return err
+	}
+	u.profile = preflight.AgentProfile("", ssm, config, true)
+	u.node, u.region = identity.InstanceID, identity.Region
+	u.cluster = ecsagent.ClusterName(first(config.Cluster(), "default"))
+	u.remote = &remote{deps: u.deps, region: u.region}
+	if u.record.Registration != nil && u.record.Registration.ManagedInstanceID == u.node {
+		u.account = u.record.Registration.Account
+	}
+	u.settleRunning(ctx)
+	u.pins = map[string]string{pinRegion: u.region, pinCluster: u.cluster, pinAccount: u.account, pinARN: u.arnText}
+	u.settled = true
+	return nil
+}
+
+func noInstance(format string, args ...any) *failure.Error {
+	return failure.New(failure.NoInstance, format, args...)
+}
+
+// settleRunning asks the agents that run for their versions. What cannot be seen is not known.
+func (u *upgrade) settleRunning(ctx context.Context) {
+	reader := u.deps.Host.Reader
+	if meta, err := ecsagent.Introspect(ctx, reader); err == nil {
+		u.ecs().running, u.arnText = meta.Version, meta.ContainerInstanceARN
+	} else if binding, err := ecsagent.ReadBinding(reader); err == nil && len(binding.Instances) == 1 {
+		u.arnText = binding.Instances[0].String()
+	}
+	if arn, err := ecsagent.ParseInstanceARN(u.arnText); err == nil {
+		u.arn, u.account = arn, first(u.account, arn.Account)
+	}
+	if unit, err := reader.Units.Unit(ctx, ssmagent.UnitName); err == nil && unit.Running() {
+		if process, err := ssmagent.ReadProcess(reader, unit.MainPID); err == nil {
+			u.ssm().running = process.Version
+		}
+	}
+}
+
+// settleTargets decides which version each agent is to have. The newest is asked for side by side.
+func (u *upgrade) settleTargets(ctx context.Context) error {
+	var asking sync.WaitGroup
+	errs := map[*upgradedAgent]error{}
+	var mu sync.Mutex
+	for _, a := range u.both() {
+		if pinned := u.pinned(a); !a.in || pinned != "" {
+			a.target = pinned
+			continue
+		}
+		asking.Go(func() {
+			version, err := u.source.Resolve(ctx, u.ref(a.product, first(a.asked, artifact.Latest)))
+			mu.Lock()
+			defer mu.Unlock()
+			if a.target = version; explicit(a.asked) == "" {
+				a.newest = version
+			}
+			errs[a] = err
+		})
+	}
+	asking.Wait()
+	for _, a := range u.both() {
+		if errs[a] != nil {
+			return errs[a]
+		}
+		if err := u.settleTarget(a); err != nil {
+			return err
+		}
+		if a.action != actNone || u.pinned(a) != "" {
+			u.due = true
+			u.pins[a.pin], u.pins[a.from] = a.target, first(u.resumedPin(a.from), a.installed.Version)
+		}
+	}
+	u.due = u.due || u.resumed != nil
+	return nil
+}
+
+// pinned is the version that the operation which this run goes on with has decided on.
+func (u *upgrade) pinned(a *upgradedAgent) string { return u.resumedPin(a.pin) }
+
+func (u *upgrade) resumedPin(name string) string {
+	if u.resumed == nil {
+		return ""
+	}
+	return u.resumed.Pins[name]
+}
+
+// settleTarget compares the version that one agent is to have with the one that it has.
+func (u *upgrade) settleTarget(a *upgradedAgent) error {
+	have := a.installed.Version
+	switch {
+	case u.resumed != nil:
+		a.in = u.pinned(a) != ""
+		if a.in {
+			a.action = actReplace
+		}
+		return nil
+	case !a.in:
+		return nil
+	}
+	why, refused := a.refused(a.target)
+	same := sameVersion(have, a.target) || a.compare(have, a.target) == 0
+	switch order := a.compare(a.target, have); {
+	case a.installed.Partial:
+		a.action = actReplace
+	case same:
+		a.target = have
+		if u.startPending(a) {
+			a.action = actRestart
+		}
+		return nil
+	case refused:
+		return failure.New(failure.KnownBadVersion, "%s %s: %s", a.name, a.target, why).
+			WithRemedy("name a better one with %s", a.flag)
+	case order < 0 && explicit(a.asked) == "":
+		u.warnings = append(u.warnings, fmt.Sprintf("%s %s is installed, and the newest that can be had is %s", a.name, have, a.target))
+		a.target = have
+		return nil
+	case order < 0 && !u.asked.AllowDowngrade:
+		return failure.New(failure.DowngradeRefused, "%s %s is installed, and %s %s is older", a.name, have, a.flag, a.target).
+			WithEvidence("what a newer agent has written into its state, an older one may lose")
+	case explicit(a.asked) == "" && u.failedBefore(a):
+		a.again, a.target = true, have
+		return nil
+	}
+	if a.installed.Held && explicit(a.asked) == "" {
+		if u.asked.Check { // here it is an answer, not a refusal
+			u.warnings = append(u.warnings, fmt.Sprintf("%s is held at %s: an upgrade to %s is refused before apt-mark unhold %[1]s", a.name, have, a.target))
+			return nil
+		}
+		return failure.New(failure.PackageHeld, "%s is held at %s, and %s is to be installed", a.name, have, a.target).
+			WithRemedy("apt-mark unhold %[1]s; or leave it out with --only; or name the version, over the hold: %[2]s %[3]s", a.name, a.flag, a.target)
+	}
+	a.action = actReplace
+	return nil
+}
+
+// startPending reports whether another version runs than is installed: somebody replaced the package and left the agent.
+func (u *upgrade) startPending(a *upgradedAgent) bool {
+	return a.running != "" && a.running != ssmagent.Upstream(a.installed.Version)
+}
+
+// failedBefore reports whether the version was taken back on this host, and warns of it.
+func (u *upgrade) failedBefore(a *upgradedAgent) bool {
+	for _, f := range u.failed {
+		if f.Package == a.name && a.compare(f.Version, a.target) == 0 {
+			u.warnings = append(u.warnings, fmt.Sprintf("%s %s was taken back here at %s (%s) and is not tried again; to try it: anywhere upgrade %s %s",
+				a.name, a.target, f.At, f.Reason, a.flag, a.target))
+			return true
+		}
+	}
+	return false
+}
+
+// settleSession refuses to replace the SSM agent below the very session that the command runs in, which ends with it.
+func (u *upgrade) settleSession() error {
+	if u.ssm().action == actNone || u.resumed != nil {
+		return nil
+	}
+	session := ssmagent.Session(u.deps.Host.Reader)
+	switch {
+	case session == "":
+		return nil
+	case u.accepts(riskSession):
+		u.warnings = append(u.warnings, "this session of Systems Manager ends with the old SSM agent; the host ends the upgrade by itself then")
+		return nil
+	}
+	return failure.New(failure.SSMSession, "this command runs in a session of Systems Manager, below %s, which ends when the SSM agent is replaced", session).
+		WithRemedy("run it from another shell; or leave the SSM agent out: --only ecs; or accept it, and the host ends the upgrade by itself: --accept-risk %s", riskSession)
+}
+
+// key is the digest that makes "the same command".
+func (u *upgrade) key() string {
+	if u.named != "" {
+		return u.named
+	}
+	text, err := json.Marshal(struct{ ECS, SSM, Only string }{u.asked.ECSAgentVersion, u.asked.SSMAgentVersion, u.asked.Only})
+	if err != nil { // strings always marshal
+		panic(err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+// intent is what is to be done, in words.
+func (u *upgrade) intent() string {
+	var parts []string
+	for _, a := range u.both() {
+		switch a.action {
+		case actReplace:
+			parts = append(parts, fmt.Sprintf("replace %s %s by %s", a.name, first(u.pins[a.from], a.installed.Version), a.target))
+		case actRestart:
+			parts = append(parts, fmt.Sprintf("restart %s, which runs as %s and is installed as %s", a.name, a.running, a.installed.Version))
+		}
+	}
+	return strings.Join(parts, " and ")
+}
+
+// success is the sentence for agents that are as they were wanted.
+func (u *upgrade) success(o engine.Outcome) string {
+	var have []string
+	for _, a := range u.both() {
+		if p, err := u.deps.Host.Packages.Package(a.name); err == nil && p.Installed {
+			have = append(have, a.name+" "+p.Version)
+		}
+	}
+	what := strings.Join(have, " and ")
+	if !o.Changed {
+		return "nothing to do: " + what
+	}
+	text := "upgraded"
+	if u.verb == verbUpgradeBack {
+		text = "went back"
+	}
+	text += ": " + what + " are at work"
+	if len(have) == 1 {
+		text = strings.TrimSuffix(text, "are at work") + "is at work"
+	}
+	if u.gap > 0 {
+		text += fmt.Sprintf("; no ECS agent was connected for %s", u.gap.Round(100*time.Millisecond))
+	}
+	return text
+}
+
+// report tells what is so now.
+func (u *upgrade) report(ctx context.Context, o engine.Outcome) Report {
+	if ctx.Err() != nil {
+		ctx = context.WithoutCancel(ctx)
+	}
+	reader := u.deps.Host.Reader
+	result := UpgradeResult{
+		Cluster: u.cluster, Region: u.region, ManagedInstanceID: u.node, ContainerInstanceARN: u.arnText,
+		DisconnectedMs: u.gap.Milliseconds(), Failed: append([]FailedUpgrade{}, u.failed...),
+	}
+	for _, a := range u.both() {
+		if p, err := reader.Packages.Package(a.name); err == nil {
+			a.installed.Version, a.installed.Held = p.Version, p.Held
+		}
+	}
+	if meta, err := ecsagent.Introspect(ctx, reader); err == nil {
+		u.ecs().running = meta.Version
+	}
+	result.ECSAgent, result.SSMAgent = u.ecs().result(u, o), u.ssm().result(u, o)
+	result.ECSAgent.Loaded = ecsagent.CachedVersion(reader)
+	result.RunningTasks = len(taskContainers(ctx, reader))
+	return Report{
+		Changed: o.Changed, Steps: o.Steps, Warnings: slices.Clone(u.warnings), Checks: u.checks, Result: result,
+		RolledBack: o.RolledBack, Kept: o.Kept,
+	}
+}
+
+func (a *upgradedAgent) result(u *upgrade, o engine.Outcome) UpgradeAgent {
+	r := UpgradeAgent{
+		Installed: a.installed.Version, Running: a.running, Newest: a.newest, Wanted: a.target, Held: a.installed.Held,
+		FailedBefore: a.again, Due: a.action != actNone && !o.Changed, Action: a.action,
+	}
+	r.KnownBad, _ = a.bad(a.installed.Version)
+	if before := u.pins[a.from]; o.Changed && before != r.Installed {
+		r.Before = before
+	}
+	return r
+}
+
+// explain adds to a failure what only the verb knows.
+func (u *upgrade) explain(err error, o engine.Outcome) error {
+	f := failure.Of(err)
+	out := *f
+	out.Err = err
+	switch {
+	case len(o.Kept) > 0:
+		again := "the host goes on with it by itself within a minute (systemctl status " + deadlineUnit + ".timer); anywhere operation show says what is left"
+		out.Remedy = strings.TrimPrefix(f.Advice()+"; "+again, "; ")
+	case o.RolledBack && u.guilty != nil:
+		out.Remedy = fmt.Sprintf("the old version is back; its log of the failure is kept in %s; once it is mended: anywhere upgrade %s %s",
+			u.guilty.Logs, u.flagOf(u.guilty.Package), u.guilty.Version)
+	default:
+		return err
+	}
+	return &out
+}
+
+func (u *upgrade) flagOf(name string) string {
+	for _, a := range u.both() {
+		if a.name == name {
+			return a.flag
+		}
+	}
+	return ""
+}
+
+// look is "anywhere upgrade --check": as much as can be seen without root, and nothing is changed.
+func (u *upgrade) look(ctx context.Context) (Report, error) {
+	if err := u.settleSource(); err != nil {
+		return u.report(ctx, engine.Outcome{}), err
+	}
+	s := lookAt(ctx, u.deps)
+	if ctx.Err() != nil {
+		return u.report(ctx, engine.Outcome{}), context.Cause(ctx)
+	}
+	reader := u.deps.Host.Reader
+	release, err := host.ReadOSRelease(reader.Files)
+	if err != nil {
+		return u.report(ctx, engine.Outcome{}), err
+	}
+	u.row, _, _ = platform.Find(release.ID, release.VersionID, release.Name, release.IDLike)
+	u.ecs().installed, u.ssm().installed = s.packages.value.ecs, s.packages.value.ssm
+	u.ecs().running, u.ssm().running = s.agent.value.Version, s.process.value.Version
+	u.node, u.arnText, u.cluster = s.node.value.identity.InstanceID, s.agent.value.ContainerInstanceARN, ecsagent.ClusterName(s.agent.value.Cluster)
+	u.region = first(s.node.value.identity.Region, s.arn.Region, hostRegion(reader))
+	u.pins = map[string]string{}
+	for _, a := range u.both() {
+		if a.in && !a.installed.Installed && !a.installed.Partial {
+			return u.report(ctx, engine.Outcome{}), noInstance("the package %s is not installed", a.name)
+		}
+	}
+	if u.region == "" {
+		return u.report(ctx, engine.Outcome{}), noInstance("this host is not registered with Systems Manager")
+	}
+	if s.node.err == nil && !s.node.value.identity.Registered() {
+		return u.report(ctx, engine.Outcome{}), noInstance("this host is not registered with Systems Manager").WithEvidence("%s", ssmagent.KeyPath)
+	}
+	if u.failed, err = readFailed(reader); err != nil && !failure.Is(err, failure.NotRoot) {
+		return u.report(ctx, engine.Outcome{}), err
+	}
+	err = u.settleTargets(ctx)
+	report := u.report(ctx, engine.Outcome{})
+	if err != nil {
+		return report, err
+	}
+	if op := s.open.value; op != nil && s.atWork == "" {
+		report.Warnings = append(report.Warnings, op.Verb+" was begun here and is not finished: anywhere operation show")
+	}
+	report.Message = "nothing to do: " + strings.TrimPrefix(u.success(engine.Outcome{}), "nothing to do: ")
+	if u.due {
+		report.Message = "anywhere upgrade would " + u.intent()
+		if u.asked.DetailedExitcode {
+			report.Exit = failure.ExitPending
+		}
+	}
+	return report, nil
+}

@@ -1,0 +1,440 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/anywhere-ecs/anywhere/internal/artifact"
+	"github.com/anywhere-ecs/anywhere/internal/docker"
+	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
+	"github.com/anywhere-ecs/anywhere/internal/engine"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/preflight"
+	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
+)
+
+// watchStep is the point of no return: before it everything is taken back, behind it the old version is given up.
+const watchStep = "upgrade.watch"
+
+// plan is the runbook of an upgrade. Nothing is stopped before both versions of each package, the new one and the one to
+// go back to, are there and verified, and before somebody is sure to end what is begun.
+func (u *upgrade) plan() engine.Plan {
+	steps := []engine.Step{u.guard()}
+	if u.resumed != nil {
+		steps = append(steps, u.repairPackages())
+	}
+	if u.ssm().in {
+		steps = append(steps, u.replace(u.ssm(), "Replace the SSM agent"), u.ssmAgain())
+	}
+	if u.ecs().in {
+		if u.hasExec() {
+			steps = append(steps, u.execFiles())
+		}
+		steps = append(steps, u.replace(u.ecs(), "Replace the ECS agent"), u.ecsAgain())
+	}
+	steps = append(steps, u.watching())
+	if u.ecs().in {
+		steps = append(steps, u.oldImage())
+	}
+	steps = append(steps, u.remembered())
+	return engine.Plan{
+		Verb: u.verb, Key: u.key(), Pins: u.pins, Resolve: u.resolve, Steps: steps,
+		Gate: steps[0].ID, Commit: watchStep,
+	}
+}
+
+// resolve runs when something is pending: the checks, and what must be known of the host as it is before the upgrade.
+func (u *upgrade) resolve(ctx context.Context, pins map[string]string) error {
+	if u.resumed != nil { // what was begun is ended, in either direction
+		return nil
+	}
+	if err := u.examine(ctx); err != nil {
+		return err
+	}
+	if !u.ecs().in {
+		return nil
+	}
+	reader := u.deps.Host.Reader
+	image, _, err := docker.Image(ctx, reader, ecsagent.Image)
+	if err != nil {
+		return err
+	}
+	pins[pinOldImage] = image
+	var plugins []string
+	for _, name := range ecsagent.PluginUnits {
+		if unit, err := reader.Units.Unit(ctx, name); err == nil && unit.Active == "active" {
+			plugins = append(plugins, name)
+		}
+	}
+	pins[pinPlugins] = strings.Join(plugins, ",")
+	return nil
+}
+
+// upgradeChecks are those that can stop an upgrade: the host is registered and works, or is to be mended by it.
+var upgradeChecks = []string{"privileges", "packages.manager", "disk.space", "docker.daemon", "docker.version", "cgroup.version", "apparmor"}
+
+// examine runs the checks against the new versions, not those that are installed.
+func (u *upgrade) examine(ctx context.Context) error {
+	if err := u.writable(); err != nil {
+		return err
+	}
+	subject := u.subject()
+	only := slices.Clone(upgradeChecks)
+	if !u.ecs().in || u.ecs().action == actNone {
+		only = slices.DeleteFunc(only, func(id string) bool {
+			return strings.HasPrefix(id, "docker.") || strings.HasPrefix(id, "cgroup.") || id == "apparmor"
+		})
+	} else {
+		subject.ECSAgent = u.ecs().target
+	}
+	if u.ssm().in {
+		subject.SSMAgent = u.ssm().target
+	}
+	u.checks = preflight.Run(ctx, preflight.All(), subject, preflight.Options{Only: only, Timeout: checkTime})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	u.warnings = append(u.warnings, preflight.Warnings(u.checks)...)
+	return preflight.Verdict(u.checks, false)
+}
+
+// replace installs the other version of one package. Its fetch brings the one that is installed, too: without it there is
+// no way back.
+func (u *upgrade) replace(a *upgradedAgent, title string) engine.Step {
+	never := func(string) (string, bool) { return "", false } // settleTarget has judged the version
+	p := packageStep{name: a.name, pin: a.pin, product: a.product, bad: never, title: title}
+	switch a.product {
+	case artifact.SSMAgent:
+		p.id, p.asked, p.units = "ssm.package", first(a.target, a.installed.Version), []string{ssmagent.UnitName}
+	default:
+		p.id, p.asked, p.units = "ecs.package", first(a.target, a.installed.Version), append([]string{u.ecsUnit()}, ecsagent.PluginUnits...)
+	}
+	step := u.packageStep(p)
+	fetch, change := step.Fetch, step.Change
+	step.Fetch = func(ctx context.Context) error {
+		if err := fetch(ctx); err != nil {
+			return err
+		}
+		return u.fetchFormer(ctx, a)
+	}
+	step.Change = func(ctx context.Context, tx *engine.Tx) error {
+		before := u.beforeSSM
+		if a.product == artifact.ECSInit {
+			before = u.beforeECS
+		}
+		if err := before(ctx, tx); err != nil {
+			return err
+		}
+		err := change(ctx, tx)
+		if failure.Is(err, failure.PackageInstall) {
+			u.blame(a, failure.Of(err))
+		}
+		if err != nil {
+			return err
+		}
+		if a.product == artifact.ECSInit {
+			return u.startPlugins(ctx, tx)
+		}
+		return u.noteStart(ctx, tx)
+	}
+	return step
+}
+
+// fetchFormer brings the package that is installed now into the cache.
+func (u *upgrade) fetchFormer(ctx context.Context, a *upgradedAgent) error {
+	from := u.pins[a.from]
+	if from == "" || sameVersion(from, a.target) {
+		return nil
+	}
+	_, err := u.fetchOnce(ctx, u.ref(a.product, from))
+	switch {
+	case err == nil:
+		return nil
+	case failure.Is(err, failure.ArtifactMissing), failure.Is(err, failure.ArtifactUnsigned), failure.Is(err, failure.ArtifactCorrupt),
+		failure.Is(err, failure.ArtifactKey), failure.Is(err, failure.Usage):
+	default:
+		return err
+	}
+	f := failure.Of(err)
+	if u.accepts(riskNoWayBack) {
+		u.fetching.Lock()
+		u.warnings = append(u.warnings, fmt.Sprintf("there is no way back to %s %s: %s", a.name, from, f.Message))
+		u.fetching.Unlock()
+		return nil
+	}
+	return failure.Wrap(failure.NoWayBack, err, "%s %s, which is installed, cannot be had, so there is no way back to it", a.name, from).
+		WithEvidence("%s", f.Evidence)
+}
+
+// beforeSSM keeps a copy of the identity: an upgrade does not touch it, and the watch holds it to that.
+func (u *upgrade) beforeSSM(ctx context.Context, tx *engine.Tx) error { return u.saveIdentity(ctx, tx) }
+
+// noteStart notes what the SSM agent has read at its start: its package has started it.
+func (u *upgrade) noteStart(ctx context.Context, tx *engine.Tx) error {
+	u.begin()
+	unit, err := tx.Reader().Units.Unit(ctx, ssmagent.UnitName)
+	if err != nil || !unit.Running() {
+		return err
+	}
+	digest, err := u.ssmInputs(tx.Reader())
+	if err != nil {
+		return err
+	}
+	return u.own(ctx, tx, func(record *Record) {
+		if _, known := record.Started[ssmagent.UnitName]; known {
+			record.Started[ssmagent.UnitName] = digest
+		}
+	})
+}
+
+// ssmAgain starts the SSM agent where its package has not, and waits for what the ECS agent lives on.
+func (u *upgrade) ssmAgain() engine.Step {
+	step := u.ssmStart()
+	observe, change := step.Observe, step.Change
+	step.Observe = func(ctx context.Context, r host.Reader) (engine.Obs, error) {
+		if u.pins[pinSSM] == "" || u.resumed != nil && u.resumed.Committed {
+			return engine.Obs{State: engine.OK, Detail: "as it is"}, nil
+		}
+		if u.ssm().action == actRestart && u.started.IsZero() {
+			return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("%s runs and %s is installed", u.ssm().running, u.ssm().installed.Version)}, nil
+		}
+		return observe(ctx, r)
+	}
+	step.Change = func(ctx context.Context, tx *engine.Tx) error {
+		u.begin()
+		err := change(ctx, tx)
+		if failure.Is(err, failure.ServiceFailed) {
+			u.blame(u.ssm(), failure.Of(err))
+		}
+		return err
+	}
+	return step
+}
+
+// begin notes when the first of the new agents was started.
+func (u *upgrade) begin() {
+	if u.started.IsZero() {
+		u.started = u.deps.Host.Now()
+	}
+}
+
+// hasExec reports whether ECS Exec's files are on the host: who left them out gets none.
+func (u *upgrade) hasExec() bool {
+	exec, err := ecsagent.ReadExec(u.deps.Host.Reader)
+	return err == nil && len(exec.Complete) > 0
+}
+
+// execFiles brings ECS Exec's programs to the SSM agent's version, before the ECS agent is started anew: it looks only then,
+// and takes the highest. The older stay, for containers that run have them mounted.
+func (u *upgrade) execFiles() engine.Step {
+	step := u.ecsExec()
+	step.Observe = func(_ context.Context, r host.Reader) (engine.Obs, error) {
+		exec, err := ecsagent.ReadExec(r)
+		if err != nil {
+			return engine.Obs{}, err
+		}
+		wanted := u.pins[pinExec]
+		if u.pins[pinECS] == "" || slices.Contains(exec.Complete, wanted) {
+			return engine.Obs{State: engine.OK, Detail: "version " + exec.Complete[len(exec.Complete)-1]}, nil
+		}
+		return engine.Obs{State: engine.Pending, Detail: "install version " + wanted + " below " + ecsagent.ExecDir}, nil
+	}
+	return step
+}
+
+// beforeECS stops the ECS agent, which the package's script would do anyway, and keeps what the new one could spoil: its
+// state, and the image that goes with the old package.
+func (u *upgrade) beforeECS(ctx context.Context, tx *engine.Tx) error {
+	u.gapFrom = u.deps.Host.Now()
+	if err := tx.Unit(ctx, u.ecsUnit(), engine.UnitWant{Stop: true}); err != nil {
+		return err
+	}
+	binding, err := ecsagent.ReadBinding(tx.Reader())
+	if err != nil {
+		return err
+	}
+	var saved savedState
+	for _, arn := range binding.Instances {
+		saved.Instances = append(saved.Instances, arn.String())
+	}
+	for _, file := range []string{ecsagent.StateDB, ecsagent.LegacyState} {
+		held, err := tx.Backup(file)
+		if err != nil {
+			return err
+		}
+		if held != "" {
+			saved.Files = append(saved.Files, savedFile{file, held})
+		}
+	}
+	if err := tx.Effect(ctx, stateKind, saved, func(context.Context) error { return nil }); err != nil {
+		return err
+	}
+	if u.pins[pinOldImage] == "" {
+		return nil
+	}
+	return tx.Effect(ctx, imageKind, replacedImage{Old: u.pins[pinOldImage]}, func(context.Context) error { return nil })
+}
+
+// startPlugins starts again what else of the package's ran, and its script has stopped.
+func (u *upgrade) startPlugins(ctx context.Context, tx *engine.Tx) error {
+	for name := range strings.SplitSeq(u.pins[pinPlugins], ",") {
+		if name == "" {
+			continue
+		}
+		if err := tx.Unit(ctx, name, engine.UnitWant{Start: true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ecsAgain starts the ECS agent. Whether it is well is the watch's to say.
+func (u *upgrade) ecsAgain() engine.Step {
+	return engine.Step{
+		ID: "ecs.start", Title: "Start the ECS agent",
+		Observe: func(ctx context.Context, r host.Reader) (engine.Obs, error) {
+			if u.pins[pinECS] == "" || u.seen || u.resumed != nil && u.resumed.Committed {
+				return engine.Obs{State: engine.OK, Detail: "as it is"}, nil
+			}
+			if !u.ecsSince.IsZero() {
+				return engine.Obs{State: engine.OK, Detail: "started at " + stamp(u.ecsSince)}, nil
+			}
+			if meta, err := ecsagent.Introspect(ctx, r); err == nil && meta.Version != ssmagent.Upstream(u.pins[pinECS]) {
+				return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("%s runs and %s is to run", meta.Version, u.pins[pinECS])}, nil
+			}
+			return u.registration.started(ctx, r, u.ecsUnit(), u.ecsInputs)
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			if err := tx.ReloadUnits(ctx); err != nil {
+				return err
+			}
+			if err := awaitFreshLog(ctx, tx.Reader()); err != nil {
+				return err
+			}
+			if u.gapFrom.IsZero() {
+				u.gapFrom = u.deps.Host.Now()
+			}
+			u.ecsSince = u.deps.Host.Now()
+			u.begin()
+			err := u.start(ctx, tx, u.ecsUnit(), u.ecsInputs)
+			if err == nil {
+				return nil
+			}
+			err = u.registration.because(tx, waiting{since: u.ecsSince, ecs: true}, err)
+			u.blame(u.ecs(), failure.Of(err))
+			u.keepWords(tx.Reader())
+			return err
+		},
+	}
+}
+
+// watching watches the new agents, and comes to a decision.
+func (u *upgrade) watching() engine.Step {
+	return engine.Step{
+		ID: watchStep, Title: "Watch the new agents",
+		Observe: func(context.Context, host.Reader) (engine.Obs, error) {
+			switch {
+			case u.seen, u.resumed != nil && u.resumed.Committed:
+				return engine.Obs{State: engine.OK, Detail: "they are well"}, nil
+			case !u.due:
+				return engine.Obs{State: engine.OK, Detail: "nothing new to watch"}, nil
+			}
+			return engine.Obs{State: engine.Unknown, Detail: "go back unless they are well for " + u.steady().String()}, nil
+		},
+		Change: u.watch,
+	}
+}
+
+func (u *upgrade) steady() time.Duration { return UpgradeSteady }
+
+// oldImage removes the image that was replaced. One that somebody has given a name, or that a container is made of, stays.
+func (u *upgrade) oldImage() engine.Step {
+	return engine.Step{
+		ID: "ecs.image", Title: "Remove the image that was replaced",
+		Observe: func(ctx context.Context, r host.Reader) (engine.Obs, error) {
+			old := u.pins[pinOldImage]
+			if old == "" || u.kept {
+				return engine.Obs{State: engine.OK, Detail: "none is to go"}, nil
+			}
+			now, _, err := docker.Image(ctx, r, ecsagent.Image)
+			if err == nil && now != old {
+				var unnamed bool
+				if unnamed, err = docker.Unnamed(ctx, r, old); err == nil && unnamed {
+					return engine.Obs{State: engine.Pending, Detail: "remove " + old}, nil
+				}
+			}
+			if err != nil { // the upgrade is done; an image that stays is no reason to call it failed
+				return engine.Obs{State: engine.OK, Detail: "Docker does not say: " + failure.Of(err).Message}, nil //nolint:nilerr // see above
+			}
+			return engine.Obs{State: engine.OK, Detail: "none is to go"}, nil
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			err := tx.Effect(ctx, imageGoneKind, replacedImage{Old: u.pins[pinOldImage]}, func(ctx context.Context) error {
+				return docker.RemoveImage(ctx, tx.Reader(), u.pins[pinOldImage])
+			})
+			if err != nil && ctx.Err() == nil {
+				u.kept = true
+				u.warnings = append(u.warnings, "the ECS agent's old image stays: "+failure.Of(err).Message)
+				return nil
+			}
+			return err
+		},
+	}
+}
+
+// remembered writes into the record which version was replaced: what "anywhere rollback" goes back to.
+func (u *upgrade) remembered() engine.Step {
+	return engine.Step{
+		ID: "upgrade.record", Title: "Remember the version that was replaced",
+		Observe: func(_ context.Context, r host.Reader) (engine.Obs, error) {
+			record, err := readRecord(r)
+			if err != nil {
+				return engine.Obs{}, err
+			}
+			for _, a := range u.both() {
+				if changed, ok := u.changeOf(a); ok && record.Upgrades[a.name] != changed {
+					return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("%s %s, before it %s", a.name, changed.To.Version, changed.From.Version)}, nil
+				}
+			}
+			return engine.Obs{State: engine.OK, Detail: "as it is"}, nil
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			return u.own(ctx, tx, func(record *Record) {
+				for _, a := range u.both() {
+					if changed, ok := u.changeOf(a); ok {
+						if record.Upgrades == nil {
+							record.Upgrades = map[string]Upgraded{}
+						}
+						record.Upgrades[a.name] = changed
+					}
+				}
+			})
+		},
+	}
+}
+
+// changeOf is what the operation has replaced of one agent; ok is false when it is none of its packages.
+func (u *upgrade) changeOf(a *upgradedAgent) (changed Upgraded, ok bool) {
+	from, to := u.pins[a.from], u.pins[a.pin]
+	if from == "" || to == "" || sameVersion(from, to) {
+		return Upgraded{}, false
+	}
+	return Upgraded{From: u.cachedPackage(a, from), To: u.cachedPackage(a, to)}, true
+}
+
+// cachedPackage is what the cache has of a package's version; only its version where it has none.
+func (u *upgrade) cachedPackage(a *upgradedAgent, version string) OwnedPackage {
+	if pkg, err := u.fetchedOnce(u.ref(a.product, version)); err == nil {
+		return OwnedPackage{Version: version, SHA256: pkg.SHA256, Key: pkg.KeyFingerprint}
+	}
+	for _, known := range []OwnedPackage{u.record.Upgrades[a.name].From, u.record.Upgrades[a.name].To} {
+		if known.Version == version {
+			return known
+		}
+	}
+	return OwnedPackage{Version: version}
+}
