@@ -12,7 +12,8 @@ import (
 )
 
 func newRollback(a *app) *cobra.Command {
-	return &cobra.Command{
+	wait, watch := lifecycle.UpgradePatience, lifecycle.UpgradeSteady
+	cmd := &cobra.Command{
 		Use:   "rollback [flags]",
 		Short: "Undo an unfinished operation, or go back from an upgrade",
 		Long: long(`
@@ -31,11 +32,18 @@ before, as an upgrade does: their packages are kept on the host, and the agents 
 			return a.do(cmd, verb{
 				begin: "rollback: reading the journal", mutating: true,
 				run: func(ctx context.Context, deps lifecycle.Deps) (lifecycle.Report, error) {
-					return lifecycle.Rollback(ctx, deps, a.global.lockTimeout)
+					return lifecycle.Rollback(ctx, deps, lifecycle.RollbackRequest{
+						LockTimeout: a.global.lockTimeout, WaitTimeout: wait, WatchTime: watch,
+					})
 				},
 			})
 		},
 	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.Var(durationValue{&wait}, "wait-timeout", "on the way back from an upgrade: how long to wait for the old agent to connect")
+	f.Var(durationValue{&watch}, "watch-time", "on the way back from an upgrade: how long the old agents must be connected and well")
+	return cmd
 }
 
 func newOperation(a *app) *cobra.Command {

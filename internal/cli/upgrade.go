@@ -15,12 +15,12 @@ type upgradeOptions struct {
 	ecsAgentVersion, ssmAgentVersion string
 	only, artifacts, keyring         string
 	check, allowDowngrade            bool
-	waitTimeout                      time.Duration
+	waitTimeout, watchTime           time.Duration
 	dryRun, detailed                 bool
 }
 
 func newUpgrade(a *app) *cobra.Command {
-	o := &upgradeOptions{waitTimeout: lifecycle.UpgradePatience}
+	o := &upgradeOptions{waitTimeout: lifecycle.UpgradePatience, watchTime: lifecycle.UpgradeSteady}
 	cmd := &cobra.Command{
 		Use:   "upgrade [flags]",
 		Short: "Replace the agents' versions in place, or go back",
@@ -51,6 +51,7 @@ anywhere rollback goes back from an upgrade that is done.`),
 	f.StringVar(&o.artifacts, "artifacts", "", "`URL|DIR` with the agents' packages (default: AWS)")
 	f.StringVar(&o.keyring, "keyring", "", "`FILE` with further OpenPGP public keys, after AWS has rotated one")
 	f.Var(durationValue{&o.waitTimeout}, "wait-timeout", "how long to wait for a new agent to connect, before the old one comes back")
+	f.Var(durationValue{&o.watchTime}, "watch-time", "how long the new agents must be connected and well, before the old ones are given up")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "show what would be done, and do nothing")
 	f.BoolVar(&o.detailed, "detailed-exitcode", false, "with --check or --dry-run: exit 11 when something would be done")
 	return cmd
@@ -70,7 +71,7 @@ func (a *app) runUpgrade(cmd *cobra.Command, o *upgradeOptions) error {
 	}
 	req := lifecycle.UpgradeRequest{
 		ECSAgentVersion: o.ecsAgentVersion, SSMAgentVersion: o.ssmAgentVersion, Only: o.only, AllowDowngrade: o.allowDowngrade,
-		Artifacts: artifacts, Keyring: keyring, Check: o.check, WaitTimeout: o.waitTimeout, AcceptRisk: a.global.acceptRisk,
+		Artifacts: artifacts, Keyring: keyring, Check: o.check, WaitTimeout: o.waitTimeout, WatchTime: o.watchTime, AcceptRisk: a.global.acceptRisk,
 		DryRun: o.dryRun, DetailedExitcode: o.detailed, LockTimeout: a.global.lockTimeout,
 	}
 	a.outcome.text = func(w io.Writer, s report.Style, rep lifecycle.Report, err error) {

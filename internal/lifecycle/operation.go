@@ -21,6 +21,13 @@ type OperationResult struct {
 	Journal    string `json:"journal"` // where it is
 }
 
+// RollbackRequest is what "anywhere rollback" was asked for.
+type RollbackRequest struct {
+	LockTimeout time.Duration
+	WaitTimeout time.Duration // as UpgradeRequest has them, for the way back from an upgrade
+	WatchTime   time.Duration
+}
+
 // RollbackResult is the "result" of rollback's document.
 type RollbackResult struct {
 	OperationResult
@@ -39,12 +46,13 @@ func operationResult(op *engine.Operation) OperationResult {
 
 // Rollback undoes the unfinished operation from its journal. Where none is, it goes back from the last upgrade. It needs no AWS; an activation that the operation made for
 // itself is deleted if there are an operator's credentials, and told as owed if not.
-func Rollback(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, error) {
-	if report, done, err := upgradeBack(ctx, d, UpgradeRequest{LockTimeout: lockTimeout}); done || err != nil && !failure.Is(err, failure.JournalUnreadable) {
+func Rollback(ctx context.Context, d Deps, req RollbackRequest) (Report, error) {
+	back := UpgradeRequest{LockTimeout: req.LockTimeout, WaitTimeout: req.WaitTimeout, WatchTime: req.WatchTime}
+	if report, done, err := upgradeBack(ctx, d, back); done || err != nil && !failure.Is(err, failure.JournalUnreadable) {
 		return report, err
 	}
 	report := Report{Result: RollbackResult{Owed: []string{}}}
-	release, err := engine.Lock(ctx, d.Host, LockPath, d.RunID, lockTimeout)
+	release, err := engine.Lock(ctx, d.Host, LockPath, d.RunID, req.LockTimeout)
 	if err != nil {
 		return report, err
 	}

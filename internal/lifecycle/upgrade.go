@@ -54,6 +54,7 @@ type UpgradeRequest struct {
 
 	Check            bool          // look, and change nothing
 	WaitTimeout      time.Duration // for a new agent to connect; 0 is UpgradePatience
+	WatchTime        time.Duration // for which the new agents must be well; 0 is UpgradeSteady
 	AcceptRisk       []string
 	DryRun           bool
 	DetailedExitcode bool
@@ -557,8 +558,8 @@ func (u *upgrade) report(ctx context.Context, o engine.Outcome) Report {
 			a.installed.Version, a.installed.Held = p.Version, p.Held
 		}
 	}
-	if meta, err := ecsagent.Introspect(ctx, reader); err == nil {
-		u.ecs().running = meta.Version
+	if u.settled {
+		u.settleRunning(ctx)
 	}
 	result.ECSAgent, result.SSMAgent = u.ecs().result(u, o), u.ssm().result(u, o)
 	result.ECSAgent.Loaded = ecsagent.CachedVersion(reader)

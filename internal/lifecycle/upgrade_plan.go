@@ -349,7 +349,8 @@ func (u *upgrade) watching() engine.Step {
 	}
 }
 
-func (u *upgrade) steady() time.Duration { return UpgradeSteady }
+// steady is how long the new agents must be well.
+func (u *upgrade) steady() time.Duration { return first(u.asked.WatchTime, u.goal.Steady, UpgradeSteady) }
 
 // oldImage removes the image that was replaced. One that somebody has given a name, or that a container is made of, stays.
 func (u *upgrade) oldImage() engine.Step {
@@ -386,7 +387,8 @@ func (u *upgrade) oldImage() engine.Step {
 	}
 }
 
-// remembered writes into the record which version was replaced: what "anywhere rollback" goes back to.
+// remembered writes into the record which version was replaced: what "anywhere rollback" goes back to. Who has gone back
+// has nothing left to go back from.
 func (u *upgrade) remembered() engine.Step {
 	return engine.Step{
 		ID: "upgrade.record", Title: "Remember the version that was replaced",
@@ -396,7 +398,13 @@ func (u *upgrade) remembered() engine.Step {
 				return engine.Obs{}, err
 			}
 			for _, a := range u.both() {
-				if changed, ok := u.changeOf(a); ok && record.Upgrades[a.name] != changed {
+				changed, ok := u.changeOf(a)
+				known, has := record.Upgrades[a.name]
+				switch {
+				case !ok:
+				case u.verb == verbUpgradeBack && has:
+					return engine.Obs{State: engine.Pending, Detail: "there is no upgrade of " + a.name + " to go back from any more"}, nil
+				case u.verb == verbUpgrade && known != changed:
 					return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("%s %s, before it %s", a.name, changed.To.Version, changed.From.Version)}, nil
 				}
 			}
@@ -405,7 +413,12 @@ func (u *upgrade) remembered() engine.Step {
 		Change: func(ctx context.Context, tx *engine.Tx) error {
 			return u.own(ctx, tx, func(record *Record) {
 				for _, a := range u.both() {
-					if changed, ok := u.changeOf(a); ok {
+					changed, ok := u.changeOf(a)
+					switch {
+					case !ok:
+					case u.verb == verbUpgradeBack:
+						delete(record.Upgrades, a.name)
+					default:
 						if record.Upgrades == nil {
 							record.Upgrades = map[string]Upgraded{}
 						}

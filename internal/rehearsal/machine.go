@@ -68,7 +68,10 @@ func (m *machine) startDocker() error {
 		return fmt.Errorf("opening Docker's socket: %w", err)
 	}
 	engine := &simagent.Dockerd{Root: m.root, Scratch: m.sockets, Run: func(ctx context.Context, c simagent.Container) int {
-		agent := &simagent.ECSAgent{Place: m.place(c.Root, c.Env), Listen: m.openIntrospection}
+		agent := &simagent.ECSAgent{
+			Place: m.place(c.Root, c.Env), Listen: m.openIntrospection,
+			Version: c.Labels[simagent.VersionLabel], Fault: c.Labels[simagent.FaultLabel],
+		}
 		return agent.Main(ctx, nil)
 	}}
 	engine.Cgroup1 = host.NewKernel(m.disk).Cgroup() != host.CgroupV2

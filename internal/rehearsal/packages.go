@@ -45,6 +45,10 @@ func (p *packager) Install(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
+	if err := p.beforeInstall(ctx, name); err != nil {
+		return err
+	}
+	old, _ := p.disk.ReadFile(list(name)) // there is none before the first installation
 	var paths []string
 	err = artifact.Extract(ctx, p.disk, file, func(f artifact.File) error {
 		at := "/" + f.Name
@@ -55,6 +59,13 @@ func (p *packager) Install(ctx context.Context, file string) error {
 		return failure.Wrap(failure.PackageInstall, err, "install %s", name)
 	}
 	slices.Sort(paths)
+	for _, at := range strings.Fields(string(old)) {
+		if _, found := slices.BinarySearch(paths, at); !found {
+			if err := p.disk.Remove(at); err != nil {
+				return err
+			}
+		}
+	}
 	if err := p.put(list(name), strings.Join(paths, "\n")+"\n"); err != nil {
 		return err
 	}
@@ -70,6 +81,24 @@ func (p *packager) Install(ctx context.Context, file string) error {
 	case ecsagent.Package:
 		image := fmt.Sprintf("%s/ecs-agent-v%s.tar", ecsagent.CacheDir, version)
 		return p.disk.Symlink(path.Base(image), ecsagent.CachedImage)
+	}
+	return nil
+}
+
+// beforeInstall is what the scripts of a package that is there already do before the files of another version come: both
+// agents stop (facts: ecs-agent section 1.2, ssm-agent section 5.2).
+func (p *packager) beforeInstall(ctx context.Context, name string) error {
+	if _, err := p.disk.Stat(list(name)); err != nil {
+		return nil //nolint:nilerr // it is not there
+	}
+	switch name {
+	case ssmagent.Package:
+		if err := p.units.Stop(ctx, ssmagent.UnitName); err != nil {
+			return err
+		}
+		return p.units.Disable(ctx, ssmagent.UnitName)
+	case ecsagent.Package:
+		return p.units.Stop(ctx, ecsagent.Unit)
 	}
 	return nil
 }
@@ -139,7 +168,7 @@ func (r *runner) Run(ctx context.Context, cmd host.Cmd) (host.Result, error) {
 	place := r.place(r.root, nil)
 	place.Stdout, place.Stderr, place.Stdin = &out, &out, cmd.Stdin
 	host.ChildHook(ctx)(host.Child{PID: os.Getpid(), Argv: masked(cmd)})
-	agent := &simagent.SSM{Place: place}
+	agent := &simagent.SSM{Place: place, Version: r.ssmVersion()}
 	return host.Result{ExitCode: agent.Main(context.WithoutCancel(ctx), cmd.Args), Output: out.String()}, nil
 }
 
@@ -199,9 +228,16 @@ const (
 
 // fillBuckets writes the emulated S3 buckets into a folder: both packages with their signatures, named as AWS names them.
 func fillBuckets(dir *host.Dir, region string, key *signer) error {
+	if err := addSSM(dir, region, key, ssmVersion); err != nil {
+		return err
+	}
+	return addECS(dir, region, key, ecsVersion, "")
+}
+
+// addSSM adds a version of the SSM agent to the bucket, as the latest.
+func addSSM(dir *host.Dir, region string, key *signer, version string) error {
 	arch := goarch()
-	program := "#!/bin/sh\necho 'a rehearsal runs this program inside anywhere itself' >&2\nexit 1\n"
-	ssm, err := deb(ssmagent.Package, ssmVersion+"-1", arch, map[string]string{
+	ssm, err := deb(ssmagent.Package, version+"-1", arch, map[string]string{
 		"/usr/bin/amazon-ssm-agent": program, "/usr/bin/ssm-agent-worker": program, "/usr/bin/ssm-session-worker": program,
 		"/usr/bin/ssm-document-worker": program,
 		unitDir + ssmagent.UnitName: "[Unit]\nDescription=amazon-ssm-agent\n\n[Service]\nType=simple\n" +
@@ -211,14 +247,34 @@ func fillBuckets(dir *host.Dir, region string, key *signer) error {
 	if err != nil {
 		return err
 	}
-	var image strings.Builder
-	if _, err := (simagent.Image{Binary: []byte(program), Arch: arch, Version: simagent.DefaultECSVersion}).WriteTo(&image); err != nil {
+	signature, err := key.sign(ssm)
+	if err != nil {
 		return err
 	}
-	ecs, err := deb(ecsagent.Package, ecsVersion, arch, map[string]string{
+	bucket := "/amazon-ssm-" + region + "/"
+	objects := map[string][]byte{bucket + "latest/VERSION": []byte(version)}
+	for _, folder := range []string{"latest", version} {
+		at := bucket + folder + "/debian_" + arch + "/amazon-ssm-agent.deb"
+		objects[at], objects[at+".sig"] = ssm, signature
+	}
+	return fill(dir, objects)
+}
+
+// program stands for every program in the packages.
+const program = "#!/bin/sh\necho 'a rehearsal runs this program inside anywhere itself' >&2\nexit 1\n"
+
+// addECS adds a version of the ECS agent to the bucket, as the latest. fault is what that version does wrong.
+func addECS(dir *host.Dir, region string, key *signer, version, fault string) error {
+	arch := goarch()
+	var image strings.Builder
+	upstream, _, _ := strings.Cut(version, "-")
+	if _, err := (simagent.Image{Binary: []byte(program), Arch: arch, Version: upstream, Fault: fault}).WriteTo(&image); err != nil {
+		return err
+	}
+	ecs, err := deb(ecsagent.Package, version, arch, map[string]string{
 		ecsagent.InitBinary: program,
 		ecsagent.CacheState: "2",
-		fmt.Sprintf("%s/ecs-agent-v%s.tar", ecsagent.CacheDir, ecsVersion): image.String(),
+		fmt.Sprintf("%s/ecs-agent-v%s.tar", ecsagent.CacheDir, version): image.String(),
 		unitDir + ecsagent.Unit: "[Unit]\nDescription=Amazon Elastic Container Service - container agent\nWants=docker.service\nPartOf=docker.service\n" +
 			"After=docker.service\n\n[Service]\nType=simple\nRestart=on-failure\nRestartSec=10s\nEnvironmentFile=-/var/lib/ecs/ecs.config\n" +
 			"EnvironmentFile=-/etc/ecs/ecs.config\nExecStartPre=/usr/libexec/amazon-ecs-init pre-start\nExecStart=/usr/libexec/amazon-ecs-init start\n" +
@@ -227,24 +283,19 @@ func fillBuckets(dir *host.Dir, region string, key *signer) error {
 	if err != nil {
 		return err
 	}
-	ssmSig, err := key.sign(ssm)
+	signature, err := key.sign(ecs)
 	if err != nil {
 		return err
 	}
-	ecsSig, err := key.sign(ecs)
-	if err != nil {
-		return err
+	bucket, objects := "/amazon-ecs-agent-"+region+"/", map[string][]byte{}
+	for _, name := range []string{"latest", version} {
+		at := bucket + "amazon-ecs-init-" + name + "." + arch + ".deb"
+		objects[at], objects[at+".asc"] = ecs, signature
 	}
-	ssmBucket, ecsBucket := "/amazon-ssm-"+region+"/", "/amazon-ecs-agent-"+region+"/"
-	objects := map[string][]byte{ssmBucket + "latest/VERSION": []byte(ssmVersion)}
-	for _, version := range []string{"latest", ssmVersion} {
-		at := ssmBucket + version + "/debian_" + arch + "/amazon-ssm-agent.deb"
-		objects[at], objects[at+".sig"] = ssm, ssmSig
-	}
-	for _, version := range []string{"latest", ecsVersion} {
-		at := ecsBucket + "amazon-ecs-init-" + version + "." + arch + ".deb"
-		objects[at], objects[at+".asc"] = ecs, ecsSig
-	}
+	return fill(dir, objects)
+}
+
+func fill(dir *host.Dir, objects map[string][]byte) error {
 	for at, data := range objects {
 		if err := dir.WriteFile(at, bytes.NewReader(data), 0o644, host.Owner{}); err != nil {
 			return fmt.Errorf("filling the emulated buckets: %w", err)

@@ -164,6 +164,8 @@ type stage struct {
 	aws     *emulator.Emulator
 	net     *internet
 	keyring string
+	key     *signer
+	buckets *host.Dir
 
 	operator emulator.Key
 	token    string // the join token that the story made
@@ -190,7 +192,8 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 	if err := os.MkdirAll(s3, 0o755); err != nil {
 		return nil, err
 	}
-	if err := fillBuckets(host.NewDir(s3), region, key); err != nil {
+	s.key, s.buckets = key, host.NewDir(s3)
+	if err := fillBuckets(s.buckets, region, key); err != nil {
 		return nil, err
 	}
 	s.aws = emulator.New(emulator.Options{Account: account, Region: region, Artifacts: os.DirFS(s3)})
@@ -238,6 +241,8 @@ func (s *stage) args(l line) []string {
 	switch l.args[0] {
 	case "activation", "preflight", "status", "deregister":
 		args = append(args, "--endpoint-url", s.aws.URL())
+	case "upgrade":
+		args = append(args, "--artifacts", s.aws.URL(), "--keyring", s.keyring)
 	case "register":
 		args = append(args, "--endpoint-url", s.aws.URL(), "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
 	}

@@ -53,16 +53,35 @@ func (u *units) Unit(_ context.Context, name string) (host.Unit, error) {
 		unit = s.unit
 	}
 	u.mu.Unlock()
-	if _, err := u.machine.disk.Stat(unitDir + name); err != nil {
+	file := u.file(name)
+	if file == "" {
 		unit.Loaded = false
 		return unit, nil
 	}
-	unit.Loaded, unit.FragmentAt, unit.Enabled = true, unitDir+name, "disabled"
-	if _, err := u.machine.disk.Lstat(wantedDir + name); err == nil {
+	unit.Loaded, unit.FragmentAt, unit.Enabled = true, file, "disabled"
+	if _, err := u.machine.disk.Lstat(u.wanted(name)); err == nil {
 		unit.Enabled = "enabled"
 	}
 	unit.DropIns = append(unit.DropIns, u.dropIns(name)...)
 	return unit, nil
+}
+
+// file is where a unit's file is; "" where there is none.
+func (u *units) file(name string) string {
+	for _, dir := range []string{adminDir, unitDir} {
+		if _, err := u.machine.disk.Stat(dir + name); err == nil {
+			return dir + name
+		}
+	}
+	return ""
+}
+
+// wanted is the link that starts a unit at boot: a timer's target is another.
+func (u *units) wanted(name string) string {
+	if strings.HasSuffix(name, ".timer") {
+		return adminDir + "timers.target.wants/" + name
+	}
+	return wantedDir + name
 }
 
 func (u *units) dropIns(name string) []string {
@@ -123,19 +142,25 @@ func (u *units) Stop(_ context.Context, name string) error {
 }
 
 func (u *units) stopAll() {
-	for _, name := range []string{ecsagent.Unit, ssmagent.UnitName} {
+	names := []string{ecsagent.Unit, ssmagent.UnitName}
+	u.mu.Lock()
+	for name := range u.running {
+		names = append(names, name)
+	}
+	u.mu.Unlock()
+	for _, name := range names {
 		_ = u.Stop(context.Background(), name)
 	}
 }
 
 // Enable makes the link that systemctl makes.
 func (u *units) Enable(_ context.Context, name string) error {
-	return u.machine.disk.Symlink(unitDir+name, wantedDir+name)
+	return u.machine.disk.Symlink(u.file(name), u.wanted(name))
 }
 
 // Disable removes it.
 func (u *units) Disable(_ context.Context, name string) error {
-	return u.machine.disk.Remove(wantedDir + name)
+	return u.machine.disk.Remove(u.wanted(name))
 }
 
 // Reload has nothing to do: the files are read at every question.
@@ -209,12 +234,27 @@ func (u *units) program(name string) func(context.Context) int {
 	switch name {
 	case ssmagent.UnitName:
 		return func(ctx context.Context) int {
-			return (&simagent.SSM{Place: m.place(m.root, nil)}).Main(ctx, nil)
+			return (&simagent.SSM{Place: m.place(m.root, nil), Version: m.ssmVersion()}).Main(ctx, nil)
 		}
 	case ecsagent.Unit:
 		return m.runInit
 	}
+	if strings.HasSuffix(name, ".timer") { // time in a rehearsal is too short for one to elapse
+		return func(ctx context.Context) int {
+			<-ctx.Done()
+			return 0
+		}
+	}
 	return nil
+}
+
+// ssmVersion is what the installed package's program would say; it is none of the agent's files.
+func (m *machine) ssmVersion() string {
+	p, err := host.NewDpkg(m.disk, m.disk, nil).Package(ssmagent.Package)
+	if err != nil {
+		return ""
+	}
+	return ssmagent.Upstream(p.Version)
 }
 
 // runInit is ecs.service: pre-start and start; when it is stopped, stop and then SIGTERM for what still runs; post-stop.

@@ -16,6 +16,10 @@ import (
 
 // converse keeps the sockets to ACS and TCS open until ctx ends. Nothing that happens here ends the agent.
 func (a *ECSAgent) converse(ctx context.Context, c ecsConfig, arn string, log logfmt) {
+	if a.Fault == FaultDeaf {
+		<-ctx.Done()
+		return
+	}
 	var found struct{ Endpoint, TelemetryEndpoint string }
 	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
 		err := a.ecsCall(ctx, c, "DiscoverPollEndpoint", map[string]string{

@@ -18,9 +18,19 @@ type SSM struct {
 type ECSAgent struct {
 	Place
 	Version string // "1.105.1"; empty means DefaultECSVersion
+	// Fault is what this version of the agent does wrong; empty is nothing. See the constants.
+	Fault string
 	// Listen opens introspection's port, after registration and not before; nil means tcp :51678.
 	Listen func() (net.Listener, error)
 }
+
+// Faults of a version.
+const (
+	FaultCrash   = "crash"   // it dies a moment after its start, again and again
+	FaultDeaf    = "deaf"    // it registers, and never connects to ACS
+	FaultVersion = "version" // it says that it is another version
+	FaultForget  = "forget"  // it does not find its state and registers anew
+)
 
 // Init is amazon-ecs-init, the program of ecs.service.
 type Init struct {

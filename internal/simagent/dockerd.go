@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,14 +42,21 @@ type Dockerd struct {
 	Cgroup1 bool   // control groups v1 with the cgroupfs driver, not v2 with systemd's
 
 	mu         sync.Mutex
-	images     map[string]map[string]string // labels by name
+	images     map[string]*loaded // by id
 	containers map[string]*running
 	next       int
 	live       sync.WaitGroup
 }
 
+// loaded is an image.
+type loaded struct {
+	names  []string
+	labels map[string]string
+}
+
 type running struct {
 	Container
+	imageID   string
 	binds     []string
 	cancel    context.CancelFunc // nil before start
 	done      chan struct{}
@@ -76,6 +84,7 @@ func (d *Dockerd) handler(ctx context.Context) http.Handler {
 	for pattern, h := range map[string]http.HandlerFunc{
 		"GET /_ping": d.ping, "HEAD /_ping": d.ping, "GET /version": d.serveVersion, "GET /info": d.serveInfo,
 		"POST /images/load": d.serveLoad, "GET /images/{owner}/{name}/json": d.serveImage,
+		"GET /images/{id}/json": d.serveImage, "POST /images/{id}/tag": d.serveTag, "DELETE /images/{id}": d.serveForget,
 		"GET /images/json": d.serveImages, "GET /containers/json": d.serveList, "POST /containers/create": d.serveCreate,
 		"POST /containers/{id}/start": func(w http.ResponseWriter, r *http.Request) { d.serveStart(ctx, w, r) },
 		"POST /containers/{id}/wait":  d.serveWait, "POST /containers/{id}/stop": d.serveStop,
@@ -167,6 +176,9 @@ func (d *Dockerd) serveLoad(w http.ResponseWriter, r *http.Request) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.images == nil {
+		d.images = map[string]*loaded{}
+	}
 	for _, image := range manifest {
 		var config struct {
 			Config struct{ Labels map[string]string }
@@ -175,40 +187,92 @@ func (d *Dockerd) serveLoad(w http.ResponseWriter, r *http.Request) {
 			refuse(w, http.StatusInternalServerError, "invalid image configuration: %v", err)
 			return
 		}
+		id := "sha256:" + strings.TrimSuffix(image.Config, ".json")
+		if d.images[id] == nil {
+			d.images[id] = &loaded{labels: config.Config.Labels}
+		}
 		for _, name := range image.RepoTags {
-			d.setImage(name, config.Config.Labels)
+			d.setName(id, name)
 		}
 	}
 	writeJSON(w, http.StatusOK, map[string]string{"stream": "Loaded image: " + agentImage + "\n"})
 }
 
-func (d *Dockerd) setImage(name string, labels map[string]string) {
-	if d.images == nil {
-		d.images = map[string]map[string]string{}
+// setName gives an image a name, which another loses by that.
+func (d *Dockerd) setName(id, name string) {
+	for _, image := range d.images {
+		image.names = slices.DeleteFunc(image.names, func(n string) bool { return n == name })
 	}
-	d.images[name] = labels
+	d.images[id].names = append(d.images[id].names, name)
+}
+
+// named finds an image by its id or one of its names.
+func (d *Dockerd) named(name string) (id string, image *loaded) {
+	for id, image := range d.images {
+		if id == name || slices.Contains(image.names, name) {
+			return id, image
+		}
+	}
+	return "", nil
+}
+
+func imageOf(r *http.Request) string {
+	if id := r.PathValue("id"); id != "" {
+		return id
+	}
+	return r.PathValue("owner") + "/" + r.PathValue("name")
 }
 
 func (d *Dockerd) serveImage(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("owner") + "/" + r.PathValue("name")
 	d.mu.Lock()
-	labels, ok := d.images[name]
-	d.mu.Unlock()
-	if !ok {
-		refuse(w, http.StatusNotFound, "No such image: %s", name)
+	defer d.mu.Unlock()
+	id, image := d.named(imageOf(r))
+	if image == nil {
+		refuse(w, http.StatusNotFound, "No such image: %s", imageOf(r))
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]any{
-		"Id": "sha256:" + name, "RepoTags": []string{name}, "Config": map[string]any{"Labels": labels},
+		"Id": id, "RepoTags": append([]string{}, image.names...), "Config": map[string]any{"Labels": image.labels},
 	})
+}
+
+func (d *Dockerd) serveTag(w http.ResponseWriter, r *http.Request) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	id, image := d.named(imageOf(r))
+	if image == nil {
+		refuse(w, http.StatusNotFound, "No such image: %s", imageOf(r))
+		return
+	}
+	d.setName(id, r.URL.Query().Get("repo")+":"+r.URL.Query().Get("tag"))
+	w.WriteHeader(http.StatusCreated)
+}
+
+// serveForget removes an image; one of a container that runs stays, whatever the force.
+func (d *Dockerd) serveForget(w http.ResponseWriter, r *http.Request) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	id, image := d.named(imageOf(r))
+	if image == nil {
+		refuse(w, http.StatusNotFound, "No such image: %s", imageOf(r))
+		return
+	}
+	for _, c := range d.containers {
+		if c.imageID == id && c.state() == "running" {
+			refuse(w, http.StatusConflict, "conflict: unable to delete %s (cannot be forced) - image is being used by running container %s", id, c.ID)
+			return
+		}
+	}
+	delete(d.images, id)
+	writeJSON(w, http.StatusOK, []map[string]string{{"Deleted": id}})
 }
 
 func (d *Dockerd) serveImages(w http.ResponseWriter, _ *http.Request) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	list := []any{}
-	for name := range d.images {
-		list = append(list, map[string]any{"Id": "sha256:" + name, "RepoTags": []string{name}})
+	for id, image := range d.images {
+		list = append(list, map[string]any{"Id": id, "RepoTags": append([]string{}, image.names...)})
 	}
 	writeJSON(w, http.StatusOK, list)
 }
@@ -227,7 +291,7 @@ func (d *Dockerd) serveList(w http.ResponseWriter, r *http.Request) {
 	for _, c := range d.containers {
 		if state := c.state(); (state == "running" || r.URL.Query().Get("all") != "") && c.labelled(filters.Label) {
 			list = append(list, map[string]any{
-				"Id": c.ID, "Names": []string{"/" + c.Name}, "Image": c.Image, "State": state, "Labels": c.Labels,
+				"Id": c.ID, "Names": []string{"/" + c.Name}, "Image": c.Image, "ImageID": c.imageID, "State": state, "Labels": c.Labels,
 			})
 		}
 	}
@@ -253,10 +317,10 @@ func (d *Dockerd) serveCreate(w http.ResponseWriter, r *http.Request) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	labels, ok := d.images[spec.Image]
+	id, image := d.named(spec.Image)
 	name := r.URL.Query().Get("name")
 	switch {
-	case !ok:
+	case image == nil:
 		refuse(w, http.StatusNotFound, "No such image: %s", spec.Image)
 		return
 	case d.find(name) != nil:
@@ -266,10 +330,10 @@ func (d *Dockerd) serveCreate(w http.ResponseWriter, r *http.Request) {
 	d.next++
 	c := &running{
 		Container: Container{
-			ID: fmt.Sprintf("%064x", d.next), Name: name, Image: spec.Image, Labels: labels, Env: map[string]string{},
+			ID: fmt.Sprintf("%064x", d.next), Name: name, Image: spec.Image, Labels: image.labels, Env: map[string]string{},
 			Root: filepath.Join(d.Scratch, fmt.Sprintf("%s-%d", name, d.next)),
 		},
-		binds: spec.HostConfig.Binds, done: make(chan struct{}), createdAt: time.Now(),
+		imageID: id, binds: spec.HostConfig.Binds, done: make(chan struct{}), createdAt: time.Now(),
 	}
 	for _, pair := range spec.Env {
 		key, value, _ := strings.Cut(pair, "=")
@@ -398,7 +462,7 @@ func (d *Dockerd) serveInspect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]any{
-		"Id": c.ID, "Name": "/" + c.Name, "Image": "sha256:" + c.Image, "Created": c.createdAt.UTC().Format(time.RFC3339Nano),
+		"Id": c.ID, "Name": "/" + c.Name, "Image": c.imageID, "Created": c.createdAt.UTC().Format(time.RFC3339Nano),
 		"State":      map[string]any{"Status": c.state(), "Running": c.state() == "running", "ExitCode": c.code, "StartedAt": c.startedAt.UTC().Format(time.RFC3339Nano)},
 		"Config":     map[string]any{"Image": c.Image, "Labels": c.Labels},
 		"HostConfig": map[string]any{"NetworkMode": "host", "Binds": c.binds},

@@ -19,6 +19,7 @@ import (
 const (
 	exitOK       = 0
 	exitError    = 1
+	exitCrash    = 2 // a panic of Go's
 	exitTerminal = 5
 	exitUpdate   = 42
 	exitKilled   = 137 // docker stop's ten seconds are over
@@ -32,6 +33,9 @@ type ecsConfig struct {
 }
 
 func (a *ECSAgent) version() string {
+	if a.Fault == FaultVersion {
+		return "1.0.0"
+	}
 	if a.Version == "" {
 		return DefaultECSVersion
 	}
@@ -73,6 +77,10 @@ func (a *ECSAgent) healthcheck(ctx context.Context) int {
 func (a *ECSAgent) Run(ctx context.Context) int {
 	log := logfmt{place: &a.Place, file: a.Env["ECS_LOGFILE"], shuffle: true}
 	log.info("Starting Amazon Elastic Container Service Agent", "version", a.version(), "commit", commit)
+	if a.Fault == FaultCrash {
+		log.critical("unexpected fault address 0x0")
+		return exitCrash
+	}
 	c, code := a.configure(log)
 	if code != exitOK {
 		return code
@@ -168,6 +176,9 @@ func (a *ECSAgent) restore(c ecsConfig, log logfmt) (ecsState, int) {
 	if info, err := os.Stat(a.path(c.dataDir)); err != nil || !info.IsDir() {
 		log.critical("Error creating data client", "error", fmt.Sprintf("data directory %s does not exist", c.dataDir))
 		return state, exitError
+	}
+	if a.Fault == FaultForget {
+		return state, exitOK
 	}
 	data, err := os.ReadFile(a.path(stateFile(c)))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -11,11 +11,18 @@ import (
 // VersionLabel is the label of an image that says which version of the agent it is.
 const VersionLabel = "simagent.version"
 
+// FaultLabel and FaultVariable tell the agent in an image what it does wrong.
+const (
+	FaultLabel    = "simagent.fault"
+	FaultVariable = "SIMAGENT_FAULT"
+)
+
 // Image is a Docker image of the agent, as ecs-init loads it: one layer around a static binary.
 type Image struct {
 	Binary  []byte // static; it becomes /agent
 	Arch    string // Docker's name: amd64 or arm64; empty means amd64
 	Version string // of the agent; it becomes VersionLabel
+	Fault   string // of the agent; it becomes FaultLabel and the variable FaultVariable
 }
 
 // WriteTo streams the image as a tar for "docker load". The same image gives the same bytes.
@@ -29,10 +36,14 @@ func (i Image) WriteTo(w io.Writer) (int64, error) {
 		return 0, err
 	}
 	diffID := hex.EncodeToString(hash.Sum(nil))
+	env, labels := []string{"PATH=/"}, map[string]string{VersionLabel: i.Version}
+	if i.Fault != "" {
+		env, labels[FaultLabel] = append(env, FaultVariable+"="+i.Fault), i.Fault
+	}
 	config, err := json.Marshal(map[string]any{
 		"architecture": arch, "os": "linux",
 		"config": map[string]any{
-			"Entrypoint": []string{"/agent"}, "Env": []string{"PATH=/"}, "Labels": map[string]string{VersionLabel: i.Version},
+			"Entrypoint": []string{"/agent"}, "Env": env, "Labels": labels,
 		},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + diffID}},
 	})

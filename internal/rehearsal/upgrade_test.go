@@ -1,0 +1,177 @@
+package rehearsal
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
+	"github.com/anywhere-ecs/anywhere/internal/simagent"
+)
+
+// Versions that an upgrade leads to.
+const (
+	nextSSM = "3.3.5000.0"
+	nextECS = "1.106.0-1"
+)
+
+// upgraded is what the tests look at in upgrade's document.
+type upgraded struct {
+	Changed, Failed bool
+	RC              int
+	Msg             string
+	Warnings        []string
+	Steps           []struct{ ID, Status, Detail string }
+	Result          lifecycle.UpgradeResult
+	Error           struct {
+		Code, Message, Evidence, Remedy string
+		RolledBack                      bool
+		Kept                            []string
+	}
+}
+
+// upgrade runs "anywhere upgrade" with a short watch.
+func (s *stage) upgrade(t *testing.T, flags ...string) upgraded {
+	t.Helper()
+	return s.upgrades(t, line{args: append([]string{"upgrade", "--watch-time", "200ms"}, flags...)})
+}
+
+func (s *stage) upgrades(t *testing.T, l line) upgraded {
+	t.Helper()
+	c, err := s.play(context.Background(), l, cli.RehearseRequest{})
+	var d upgraded
+	if broken := json.Unmarshal(c.Document, &d); broken != nil {
+		t.Fatalf("%v, %v: %s", err, broken, c.Document)
+	}
+	return d
+}
+
+// publish adds versions to the buckets; "" is none. fault is what the ECS agent's does wrong.
+func (s *stage) publish(t *testing.T, ssm, ecs, fault string) {
+	t.Helper()
+	if ssm != "" {
+		if err := addSSM(s.buckets, region, s.key, ssm); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ecs != "" {
+		if err := addECS(s.buckets, region, s.key, ecs, fault); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// joined is a stage whose host is registered, with a token.
+func joined(t *testing.T) (*stage, register) {
+	t.Helper()
+	s := empty(t)
+	s.anotherToken()
+	d := s.run(t, withToken)
+	if d.RC != 0 {
+		t.Fatalf("%+v", d)
+	}
+	return s, d
+}
+
+// images are the names of the images that Docker has, and its unnamed ones as "-".
+func (s *stage) disarmed(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"/var/lib/anywhere/deadline.json", "/var/lib/anywhere/bin", "/etc/systemd/system/anywhere-upgrade.timer",
+		"/etc/systemd/system/anywhere-upgrade.service", "/etc/systemd/system/timers.target.wants/anywhere-upgrade.timer",
+		"/var/lib/anywhere/journal/open.jsonl"} {
+		if _, err := os.Lstat(filepath.Join(s.machine.root, name)); err == nil {
+			t.Errorf("%s is left", name)
+		}
+	}
+}
+
+func TestUpgradeOfBothAndBack(t *testing.T) {
+	s, first := joined(t)
+	if d := s.upgrade(t); d.RC != 0 || d.Changed || d.Result.ECSAgent.Due {
+		t.Fatalf("nothing is newer: %+v", d)
+	}
+	s.publish(t, nextSSM, nextECS, "")
+	check := s.upgrades(t, line{args: []string{"upgrade", "--check", "--detailed-exitcode"}, unchanged: true})
+	if check.RC != 11 || check.Failed || !check.Result.ECSAgent.Due || check.Result.ECSAgent.Newest != nextECS || check.Result.SSMAgent.Newest != nextSSM ||
+		check.Result.ECSAgent.Action != "replace" || !strings.Contains(check.Msg, "by "+nextECS) {
+		t.Errorf("--check: %+v", check)
+	}
+	dry := s.upgrades(t, line{args: []string{"upgrade", "--dry-run", "--detailed-exitcode"}, unchanged: true})
+	if dry.RC != 11 || dry.Changed {
+		t.Errorf("--dry-run: %+v", dry)
+	}
+	d := s.upgrade(t)
+	if d.RC != 0 || !d.Changed || d.Result.ECSAgent.Installed != nextECS || d.Result.ECSAgent.Running != "1.106.0" ||
+		d.Result.SSMAgent.Installed != nextSSM+"-1" || d.Result.DisconnectedMs <= 0 || d.Result.ECSAgent.Before != ecsVersion {
+		t.Fatalf("%+v", d)
+	}
+	if d.Result.ContainerInstanceARN != first.Result.ContainerInstanceARN || d.Result.ManagedInstanceID != first.Result.ManagedInstanceID {
+		t.Errorf("it is another instance: %+v", d.Result)
+	}
+	s.disarmed(t)
+	if again := s.upgrade(t); again.RC != 0 || again.Changed {
+		t.Errorf("and again: %+v", again)
+	}
+	if again := s.run(t, line{args: []string{"register"}}); again.RC != 0 || again.Changed {
+		t.Errorf("a registration after it: %+v", again)
+	}
+	s.until(t, func(h health) bool { return h.Result.State == lifecycle.Healthy })
+
+	back := s.upgrades(t, line{args: []string{"rollback", "--watch-time", "200ms"}})
+	if back.RC != 0 || !back.Changed || back.Result.ECSAgent.Installed != ecsVersion || back.Result.SSMAgent.Installed != ssmVersion+"-1" ||
+		back.Result.ContainerInstanceARN != first.Result.ContainerInstanceARN {
+		t.Errorf("rollback: %+v", back)
+	}
+	s.disarmed(t)
+	if again := s.upgrades(t, line{args: []string{"rollback", "--watch-time", "200ms"}}); again.RC != 12 || again.Error.Code != string(failure.NothingToRollBack) {
+		t.Errorf("a second rollback: %+v", again)
+	}
+	if d := s.upgrade(t); d.RC != 0 || !d.Changed || d.Result.ECSAgent.Installed != nextECS {
+		t.Errorf("and forward again: %+v", d)
+	}
+}
+
+// Every kind of a bad version ends with the old agent connected, and is not tried again.
+func TestBadVersionsAreTakenBack(t *testing.T) {
+	for _, test := range []struct {
+		fault string
+		code  failure.Code
+		says  string
+	}{
+		{simagent.FaultCrash, failure.AgentCrashLoop, "has died"},
+		{simagent.FaultDeaf, failure.ConnectTimeout, "while this host itself reaches ECS"},
+		{simagent.FaultVersion, failure.NotVerified, "says that it is 1.0.0"},
+		{simagent.FaultForget, failure.NotVerified, "another container instance"},
+	} {
+		t.Run(test.fault, func(t *testing.T) {
+			s, first := joined(t)
+			s.publish(t, nextSSM, nextECS, test.fault)
+			d := s.upgrade(t, "--wait-timeout", "3s")
+			if d.RC != 7 || !d.Error.RolledBack || d.Changed || d.Error.Code != string(test.code) || !strings.Contains(d.Error.Message, test.says) {
+				t.Fatalf("%+v", d)
+			}
+			if d.Result.ECSAgent.Installed != ecsVersion || d.Result.SSMAgent.Installed != ssmVersion+"-1" {
+				t.Errorf("installed are %+v", d.Result)
+			}
+			s.disarmed(t)
+			s.until(t, func(h health) bool { return h.Result.State == lifecycle.Healthy })
+			if now := s.run(t, line{args: []string{"register"}}); now.Changed || now.Result.ContainerInstanceARN != first.Result.ContainerInstanceARN {
+				t.Errorf("afterwards: %+v", now)
+			}
+			again := s.upgrade(t, "--only", "ecs")
+			if again.RC != 0 || again.Changed || !again.Result.ECSAgent.FailedBefore ||
+				!slices.ContainsFunc(again.Warnings, func(w string) bool { return strings.Contains(w, "is not tried again") }) {
+				t.Errorf("the same again: %+v", again)
+			}
+			if len(again.Result.Failed) != 1 || !strings.Contains(s.read(t, again.Result.Failed[0].Logs), "1.106.0-1 was taken back") {
+				t.Errorf("remembered is %+v", again.Result.Failed)
+			}
+		})
+	}
+}
