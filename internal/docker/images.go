@@ -37,9 +37,14 @@ func Tag(ctx context.Context, r host.Reader, id, name string) error {
 	return changed(ctx, newClient(r).do(ctx, http.MethodPost, "/images/"+id+"/tag?"+query.Encode(), nil), "name the image "+id+" "+name)
 }
 
-// RemoveImage removes an image by its id, unless a container that runs is made of it. One that is not there is no error.
-func RemoveImage(ctx context.Context, r host.Reader, id string) error {
-	err := newClient(r).do(ctx, http.MethodDelete, "/images/"+id+"?force=1", nil)
+// RemoveImage removes an image by its id, unless a container is made of it; with force only one that runs counts. An image
+// that is not there is no error.
+func RemoveImage(ctx context.Context, r host.Reader, id string, force bool) error {
+	path := "/images/" + id
+	if force {
+		path += "?force=1"
+	}
+	err := newClient(r).do(ctx, http.MethodDelete, path, nil)
 	var status statusError
 	if errors.As(err, &status) && status.status == http.StatusNotFound {
 		return nil

@@ -43,7 +43,7 @@ func TestOperationWithoutOne(t *testing.T) {
 	if err != nil || show.Result != (OperationResult{}) || show.Message != "no operation is unfinished" {
 		t.Errorf("show: %+v, %v", show, err)
 	}
-	if _, err := Rollback(t.Context(), d, 0); !failure.Is(err, failure.NothingToRollBack) {
+	if _, err := Rollback(t.Context(), d, RollbackRequest{}); !failure.Is(err, failure.NothingToRollBack) {
 		t.Errorf("rollback: %v", err)
 	}
 	abandon, err := AbandonOperation(t.Context(), d, 0)
@@ -64,7 +64,7 @@ func TestShowAndRollback(t *testing.T) {
 	if !strings.Contains(show.Message, "anywhere rollback") {
 		t.Errorf("show says %q, and not how to undo it", show.Message)
 	}
-	report, err := Rollback(t.Context(), d, 0)
+	report, err := Rollback(t.Context(), d, RollbackRequest{})
 	undone := report.Result.(RollbackResult)
 	if err != nil || !report.Changed || report.RolledBack || len(report.Kept) > 0 || m.exists("/etc/made") {
 		t.Errorf("rollback: %+v, %v", report, err)
@@ -72,7 +72,7 @@ func TestShowAndRollback(t *testing.T) {
 	if undone.Unfinished || undone.Undoable || undone.Owed == nil {
 		t.Errorf("still unfinished: %+v", undone)
 	}
-	if _, err := Rollback(t.Context(), d, 0); !failure.Is(err, failure.NothingToRollBack) {
+	if _, err := Rollback(t.Context(), d, RollbackRequest{}); !failure.Is(err, failure.NothingToRollBack) {
 		t.Errorf("rollback again: %v", err)
 	}
 }
@@ -82,7 +82,7 @@ func TestRollbackKeepsWhatIsNotOurs(t *testing.T) {
 	m := newMachine(t)
 	d := unfinished(t, m)
 	m.write("/etc/made", "by somebody else")
-	report, err := Rollback(t.Context(), d, 0)
+	report, err := Rollback(t.Context(), d, RollbackRequest{})
 	if err != nil || !m.exists("/etc/made") || !strings.Contains(strings.Join(report.Warnings, "\n"), "/etc/made") {
 		t.Errorf("%+v, %v", report, err)
 	}

@@ -97,7 +97,7 @@ func imageReplaced() engine.Kind {
 			err = docker.Tag(ctx, h.Reader, image.Old, ecsagent.Image)
 		}
 		if err == nil {
-			err = docker.RemoveImage(ctx, h.Reader, now)
+			err = docker.RemoveImage(ctx, h.Reader, now, true) // the agent's container, at rest, is made of it
 		}
 		if failure.Is(err, failure.ServiceFailed) || failure.Is(err, failure.DockerDown) {
 			return nil, nil // an image more is no reason to keep the old agent from coming back

@@ -375,7 +375,7 @@ func (u *upgrade) oldImage() engine.Step {
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
 			err := tx.Effect(ctx, imageGoneKind, replacedImage{Old: u.pins[pinOldImage]}, func(ctx context.Context) error {
-				return docker.RemoveImage(ctx, tx.Reader(), u.pins[pinOldImage])
+				return docker.RemoveImage(ctx, tx.Reader(), u.pins[pinOldImage], false)
 			})
 			if err != nil && ctx.Err() == nil {
 				u.kept = true

@@ -258,7 +258,7 @@ func (d *Dockerd) serveForget(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	for _, c := range d.containers {
-		if c.imageID == id && c.state() == "running" {
+		if c.imageID == id && (c.state() == "running" || r.URL.Query().Get("force") == "") {
 			refuse(w, http.StatusConflict, "conflict: unable to delete %s (cannot be forced) - image is being used by running container %s", id, c.ID)
 			return
 		}

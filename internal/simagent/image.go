@@ -11,10 +11,11 @@ import (
 // VersionLabel is the label of an image that says which version of the agent it is.
 const VersionLabel = "simagent.version"
 
-// FaultLabel and FaultVariable tell the agent in an image what it does wrong.
+// FaultLabel and FaultVariable tell the agent in an image what it does wrong, VersionVariable which version it is.
 const (
-	FaultLabel    = "simagent.fault"
-	FaultVariable = "SIMAGENT_FAULT"
+	FaultLabel      = "simagent.fault"
+	FaultVariable   = "SIMAGENT_FAULT"
+	VersionVariable = "SIMAGENT_VERSION"
 )
 
 // Image is a Docker image of the agent, as ecs-init loads it: one layer around a static binary.
@@ -36,7 +37,7 @@ func (i Image) WriteTo(w io.Writer) (int64, error) {
 		return 0, err
 	}
 	diffID := hex.EncodeToString(hash.Sum(nil))
-	env, labels := []string{"PATH=/"}, map[string]string{VersionLabel: i.Version}
+	env, labels := []string{"PATH=/", VersionVariable + "=" + i.Version}, map[string]string{VersionLabel: i.Version}
 	if i.Fault != "" {
 		env, labels[FaultLabel] = append(env, FaultVariable+"="+i.Fault), i.Fault
 	}

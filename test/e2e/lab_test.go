@@ -13,7 +13,9 @@ import (
 	"github.com/anywhere-ecs/anywhere/test/e2e/packages"
 )
 
-func TestMain(m *testing.M) { lab.Main(m, packages.BuildPrograms) }
+func TestMain(m *testing.M) {
+	lab.Main(m, packages.BuildPrograms, packages.BuildAgents("simagent-next", "3.3.5000.0", "1.106.0"))
+}
 
 // The branches of preflight that look at cgroups, and Docker's, must meet the real thing.
 func TestHostsOfBothCgroupVersions(t *testing.T) {

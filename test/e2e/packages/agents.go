@@ -103,7 +103,7 @@ func (b *builder) image(o Options) (string, error) {
 	}
 	defer f.Close()
 	agent, _, _ := strings.Cut(o.Version, "-")
-	if _, err := (simagent.Image{Binary: program, Arch: o.arch(), Version: agent}).WriteTo(f); err != nil {
+	if _, err := (simagent.Image{Binary: program, Arch: o.arch(), Version: agent, Fault: o.Fault}).WriteTo(f); err != nil {
 		return "", fmt.Errorf("write the agent's image: %w", err)
 	}
 	return file, f.Close()

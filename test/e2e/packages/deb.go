@@ -32,6 +32,9 @@ type Options struct {
 	// met too, and gzip for amazon-ecs-init.
 	Compression string
 
+	// Fault is what the ECS agent of this version does wrong when it runs: one of simagent's.
+	Fault string
+
 	// What can be wrong with it.
 	ControlVersion string // the version the package itself claims, where the names claim Version
 	PostinstFails  bool   // installing ends with an error after the files are unpacked and the real postinst has run

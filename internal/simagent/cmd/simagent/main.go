@@ -58,7 +58,11 @@ func run(name string, args []string) int {
 		ctx, stop := terminated()
 		defer stop()
 		place.Docker = strings.TrimPrefix(os.Getenv("DOCKER_HOST"), "unix://")
-		agent := &simagent.ECSAgent{Place: place, Version: ecsVersion, Fault: os.Getenv(simagent.FaultVariable)}
+		version := ecsVersion
+		if said := os.Getenv(simagent.VersionVariable); said != "" { // of the image, which one program can be in several versions of
+			version = said
+		}
+		agent := &simagent.ECSAgent{Place: place, Version: version, Fault: os.Getenv(simagent.FaultVariable)}
 		return agent.Main(ctx, args)
 	}
 	fmt.Fprintf(os.Stderr, "simagent does not know how to be %q\n", name)
