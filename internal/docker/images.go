@@ -2,7 +2,9 @@ package docker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -14,6 +16,37 @@ import (
 // Look returns what is known of one container, by its id or name.
 func Look(ctx context.Context, r host.Reader, name string) (Program, error) {
 	return newClient(r).program(ctx, name)
+}
+
+// Load loads the images of an archive, as "docker load" does. It takes as long as it takes.
+func Load(ctx context.Context, r host.Reader, archive io.Reader) error {
+	c := newClient(r)
+	c.http.Timeout = 0
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://docker/images/load?quiet=1", archive)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Content-Type", "application/x-tar")
+	response, err := c.http.Do(request)
+	if err != nil {
+		return unanswered(ctx, err, "could not load an image")
+	}
+	defer response.Body.Close()
+	messages := json.NewDecoder(io.LimitReader(response.Body, answerBound)) // the daemon tells a failure among them, too
+	for {
+		var message struct{ Message, Error string }
+		switch err := messages.Decode(&message); {
+		case errors.Is(err, io.EOF) && response.StatusCode == http.StatusOK:
+			return nil
+		case errors.Is(err, io.EOF):
+			return failure.New(failure.ServiceFailed, "Docker cannot load the image: it answered %s", response.Status)
+		case err != nil:
+			return unanswered(ctx, err, "could not load an image")
+		}
+		if said := message.Error + message.Message; said != "" {
+			return failure.New(failure.ServiceFailed, "Docker cannot load the image: %s", said)
+		}
+	}
 }
 
 // Unnamed reports whether an image is there, by its id, and has no name: another image has taken it.

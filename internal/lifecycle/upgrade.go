@@ -99,10 +99,11 @@ const (
 // upgrade is one run of it.
 type upgrade struct {
 	*registration
-	asked  UpgradeRequest
-	verb   string
-	trusts map[string]Upgraded // whose packages in the cache are taken by the record's sums; nil is none
-	named  string              // the key of the operation that a tender goes on with; "" is this request's own
+	asked        UpgradeRequest
+	verb         string
+	trusts       map[string]Upgraded     // whose packages in the cache are taken by the record's sums; nil is none
+	verifiedThen map[string]OwnedPackage // by the run that this one goes on with
+	named        string                  // the key of the operation that a tender goes on with; "" is this request's own
 
 	agents map[artifact.Product]*upgradedAgent
 	record Record
@@ -113,11 +114,13 @@ type upgrade struct {
 	seen   bool // the watch of this run came to a commit
 	kept   bool // the replaced image could not be removed
 
-	started time.Time // when this run began to start the agents anew
-	gapFrom time.Time // when it stopped the ECS agent
-	gap     time.Duration
-	guilty  *FailedUpgrade // the version that this run takes back
-	words   map[string][]byte
+	loaded    string    // the id of the image that this run has loaded
+	packaging time.Time // when this run began to install the last package
+	started   time.Time // when this run began to start the agents anew
+	gapFrom   time.Time // when it stopped the ECS agent
+	gap       time.Duration
+	guilty    *FailedUpgrade // the version that this run takes back
+	words     map[string][]byte
 }
 
 // upgradedAgent is what an upgrade has to know of one agent.
@@ -273,6 +276,15 @@ func (u *upgrade) settle(ctx context.Context) error {
 	var err error
 	if u.resumed, err = u.engine.Open(); err != nil {
 		return err
+	}
+	if u.resumed != nil {
+		d, err := readDeadline(u.deps.Host.Reader)
+		if err != nil {
+			return err
+		}
+		if d != nil {
+			u.goal, u.verifiedThen = d.Goal, d.Packages
+		}
 	}
 	if err := u.settleHost(ctx); err != nil {
 		return err

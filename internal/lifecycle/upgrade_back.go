@@ -93,7 +93,7 @@ func imageReplaced() engine.Kind {
 		if failure.Is(err, failure.DockerDown) || err == nil && (!there || now == image.Old) {
 			return nil, nil
 		}
-		if err == nil {
+		if err == nil && image.Old != "" {
 			err = docker.Tag(ctx, h.Reader, image.Old, ecsagent.Image)
 		}
 		if err == nil {
@@ -289,7 +289,6 @@ func Tend(ctx context.Context, d Deps) (Report, error) {
 		disarmed(ctx, d, &report)
 		return report, nil
 	}
-	report.Result = operationResult(op)
 	u := newUpgrade(d, UpgradeRequest{}, op.Verb)
 	u.named = op.Key
 	forward := op.Committed
@@ -302,7 +301,11 @@ func Tend(ctx context.Context, d Deps) (Report, error) {
 	} else {
 		inner, err = u.giveUp(ctx, op)
 	}
-	inner.Result = report.Result
+	result := operationResult(op)
+	if left, openErr := d.engine().Open(); openErr == nil && left == nil { // its journal is closed
+		result.Unfinished, result.Undoable = false, false
+	}
+	inner.Result = result
 	return inner, err
 }
 
@@ -330,10 +333,8 @@ func (u *upgrade) goOn(ctx context.Context) (Report, error) {
 	if err := u.settle(ctx); err != nil {
 		return Report{}, err
 	}
-	if d, err := readDeadline(u.deps.Host.Reader); err == nil && d != nil {
-		if u.goal = d.Goal; u.deps.Host.Now().After(d.DecideBy) {
-			u.goal.Patience = min(u.goal.Patience, u.goal.Steady+reachEvery)
-		}
+	if d, err := readDeadline(u.deps.Host.Reader); err == nil && d != nil && u.deps.Host.Now().After(d.DecideBy) {
+		u.goal.Patience = min(u.goal.Patience, u.goal.Steady+reachEvery)
 	}
 	return u.apply(ctx)
 }

@@ -47,6 +47,8 @@ type deadline struct {
 	Armed    time.Time `json:"armed"`
 	DecideBy time.Time `json:"decideBy"` // from here on nobody waits any longer for the agents
 	Goal     watchGoal `json:"goal"`
+	// Packages are those that the upgrade works with, which were verified: by name and version.
+	Packages map[string]OwnedPackage `json:"packages"`
 }
 
 // tender is where the copy of the program is.
@@ -117,6 +119,14 @@ func (u *upgrade) arm(ctx context.Context) error {
 	h, now := u.deps.Host, u.deps.Host.Now()
 	d := deadline{
 		Schema: deadlineSchema, Run: u.deps.RunID, Verb: u.verb, Armed: now.UTC(), DecideBy: now.Add(longestWatch + u.goal.Patience).UTC(), Goal: u.goal,
+		Packages: map[string]OwnedPackage{},
+	}
+	for _, a := range u.both() {
+		for _, version := range []string{u.pins[a.from], u.pins[a.pin]} {
+			if known := u.cachedPackage(a, version); known.SHA256 != "" {
+				d.Packages[packageKey(a, version)] = known
+			}
+		}
 	}
 	text, err := json.MarshalIndent(d, "", "  ")
 	if err != nil {
@@ -153,6 +163,8 @@ func (u *upgrade) arm(ctx context.Context) error {
 	}
 	return h.Manager.Start(ctx, deadlineUnit+".timer")
 }
+
+func packageKey(a *upgradedAgent, version string) string { return a.name + " " + version }
 
 // openSelf opens this program, also where its file was replaced since it was started.
 func openSelf() (*os.File, error) {

@@ -18,14 +18,8 @@ import (
 // gone on with has said it already.
 func (u *upgrade) settleGoal(ctx context.Context) error {
 	reader := u.deps.Host.Reader
-	if u.resumed != nil {
-		switch d, err := readDeadline(reader); {
-		case err != nil:
-			return err
-		case d != nil:
-			u.goal = d.Goal
-			return nil
-		}
+	if u.resumed != nil && u.goal.Steady != 0 { // settle has read it
+		return nil
 	}
 	u.goal = watchGoal{
 		ECS: u.pins[pinECS] != "", SSM: u.pins[pinSSM] != "",

@@ -3,6 +3,8 @@ package lifecycle
 import (
 	"context"
 	"fmt"
+	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -34,7 +36,7 @@ func (u *upgrade) plan() engine.Plan {
 		if u.hasExec() {
 			steps = append(steps, u.execFiles())
 		}
-		steps = append(steps, u.replace(u.ecs(), "Replace the ECS agent"), u.ecsAgain())
+		steps = append(steps, u.loadImage(), u.replace(u.ecs(), "Replace the ECS agent"), u.ecsAgain())
 	}
 	steps = append(steps, u.watching())
 	if u.ecs().in {
@@ -122,13 +124,14 @@ func (u *upgrade) replace(a *upgradedAgent, title string) engine.Step {
 		return u.fetchFormer(ctx, a)
 	}
 	step.Change = func(ctx context.Context, tx *engine.Tx) error {
-		before := u.beforeSSM
+		before := u.saveIdentity // an upgrade does not touch it, and the watch holds it to that
 		if a.product == artifact.ECSInit {
-			before = u.beforeECS
+			before = u.holdService
 		}
 		if err := before(ctx, tx); err != nil {
 			return err
 		}
+		u.packaging = u.deps.Host.Now()
 		err := change(ctx, tx)
 		if failure.Is(err, failure.PackageInstall) {
 			u.blame(a, failure.Of(err))
@@ -137,7 +140,7 @@ func (u *upgrade) replace(a *upgradedAgent, title string) engine.Step {
 			return err
 		}
 		if a.product == artifact.ECSInit {
-			return u.startPlugins(ctx, tx)
+			return u.afterECS(ctx, tx)
 		}
 		return u.noteStart(ctx, tx)
 	}
@@ -169,9 +172,6 @@ func (u *upgrade) fetchFormer(ctx context.Context, a *upgradedAgent) error {
 	return failure.Wrap(failure.NoWayBack, err, "%s %s, which is installed, cannot be had, so there is no way back to it", a.name, from).
 		WithEvidence("%s", f.Evidence)
 }
-
-// beforeSSM keeps a copy of the identity: an upgrade does not touch it, and the watch holds it to that.
-func (u *upgrade) beforeSSM(ctx context.Context, tx *engine.Tx) error { return u.saveIdentity(ctx, tx) }
 
 // noteStart notes what the SSM agent has read at its start: its package has started it.
 func (u *upgrade) noteStart(ctx context.Context, tx *engine.Tx) error {
@@ -246,10 +246,94 @@ func (u *upgrade) execFiles() engine.Step {
 	return step
 }
 
-// beforeECS stops the ECS agent, which the package's script would do anyway, and keeps what the new one could spoil: its
-// state, and the image that goes with the old package.
-func (u *upgrade) beforeECS(ctx context.Context, tx *engine.Tx) error {
-	u.gapFrom = u.deps.Host.Now()
+// loadImage loads the new image while the old agent still works: its start takes none of the time for that then. The image
+// comes out of our own unpacking of the package, because the package's script stops the agent.
+func (u *upgrade) loadImage() engine.Step {
+	return engine.Step{
+		ID: "ecs.load", Title: "Load the new ECS agent's image",
+		Observe: func(_ context.Context, r host.Reader) (engine.Obs, error) {
+			if u.pins[pinECS] == "" || u.loaded != "" {
+				return engine.Obs{State: engine.OK, Detail: "as it is"}, nil
+			}
+			p, err := r.Packages.Package(ecsagent.Package)
+			if err != nil || p.Installed && sameVersion(p.Version, u.pins[pinECS]) { // its start loads it
+				return engine.Obs{State: engine.OK, Detail: "as it is"}, err
+			}
+			return engine.Obs{State: engine.Pending, Detail: "load version " + ssmagent.Upstream(u.pins[pinECS])}, nil
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			pkg, err := u.fetchOnce(ctx, u.ref(artifact.ECSInit, u.pins[pinECS]))
+			if err != nil {
+				return err
+			}
+			err = tx.Effect(ctx, imageKind, replacedImage{Old: u.pins[pinOldImage]}, func(ctx context.Context) error {
+				return artifact.Extract(ctx, tx.Reader().Files, pkg.Path, func(f artifact.File) error {
+					if path.Dir("/"+f.Name) != ecsagent.CacheDir || path.Ext(f.Name) != ".tar" {
+						return nil
+					}
+					if err := docker.Load(ctx, tx.Reader(), f.Body); err != nil {
+						return err
+					}
+					return fs.SkipAll
+				})
+			})
+			if err != nil {
+				return err
+			}
+			u.loaded, _, err = docker.Image(ctx, tx.Reader(), ecsagent.Image)
+			u.loaded = first(u.loaded, "nothing")
+			return err
+		},
+	}
+}
+
+// policyPath is what Debian's package scripts ask before they start or stop a service (invoke-rc.d(8), deb-systemd-invoke(1p)).
+const policyPath = "/usr/sbin/policy-rc.d"
+
+// policy keeps the package's script from stopping the ECS agent: it works on while the files are unpacked.
+const policy = `#!/bin/sh
+# Written by anywhere while it installs the ECS agent, which it restarts itself afterwards; removed right after.
+case "$1" in
+ecs | ecs.service) exit 101 ;;
+esac
+exit 0
+`
+
+// holdService writes the policy, unless the host has one of its own. Should the script stop the agent all the same, the time
+// without one is longer, and that is all.
+func (u *upgrade) holdService(ctx context.Context, tx *engine.Tx) error {
+	if _, err := tx.Reader().Files.Lstat(policyPath); !missing(err) {
+		return nil
+	}
+	return tx.WriteFile(ctx, policyPath, strings.NewReader(policy), 0o755)
+}
+
+// afterECS takes the policy away, tells ecs-init that the image is loaded, and starts what else of the package's ran.
+func (u *upgrade) afterECS(ctx context.Context, tx *engine.Tx) error {
+	if text, err := tx.Reader().Files.ReadFile(policyPath); err == nil && string(text) == policy {
+		if err := tx.Remove(ctx, policyPath); err != nil {
+			return err
+		}
+	}
+	if unit, err := tx.Reader().Units.Unit(ctx, u.ecsUnit()); err == nil && !unit.Running() && u.gapFrom.IsZero() {
+		u.gapFrom = u.packaging // the script has stopped it after all
+	}
+	if now, _, err := docker.Image(ctx, tx.Reader(), ecsagent.Image); err == nil && u.loaded != "" && now == u.loaded {
+		if err := tx.WriteFile(ctx, ecsagent.CacheState, strings.NewReader(imageIsLoaded), 0o644); err != nil {
+			return err
+		}
+	}
+	return u.startPlugins(ctx, tx)
+}
+
+// imageIsLoaded is ecs-init's own mark for it (see ecsagent.CacheState).
+const imageIsLoaded = "1"
+
+// stopECS stops the old agent and keeps what the new one could spoil: its state, which is whole only now.
+func (u *upgrade) stopECS(ctx context.Context, tx *engine.Tx) error {
+	if u.gapFrom.IsZero() {
+		u.gapFrom = u.deps.Host.Now()
+	}
 	if err := tx.Unit(ctx, u.ecsUnit(), engine.UnitWant{Stop: true}); err != nil {
 		return err
 	}
@@ -270,13 +354,7 @@ func (u *upgrade) beforeECS(ctx context.Context, tx *engine.Tx) error {
 			saved.Files = append(saved.Files, savedFile{file, held})
 		}
 	}
-	if err := tx.Effect(ctx, stateKind, saved, func(context.Context) error { return nil }); err != nil {
-		return err
-	}
-	if u.pins[pinOldImage] == "" {
-		return nil
-	}
-	return tx.Effect(ctx, imageKind, replacedImage{Old: u.pins[pinOldImage]}, func(context.Context) error { return nil })
+	return tx.Effect(ctx, stateKind, saved, func(context.Context) error { return nil })
 }
 
 // startPlugins starts again what else of the package's ran, and its script has stopped.
@@ -315,8 +393,8 @@ func (u *upgrade) ecsAgain() engine.Step {
 			if err := awaitFreshLog(ctx, tx.Reader()); err != nil {
 				return err
 			}
-			if u.gapFrom.IsZero() {
-				u.gapFrom = u.deps.Host.Now()
+			if err := u.stopECS(ctx, tx); err != nil {
+				return err
 			}
 			u.ecsSince = u.deps.Host.Now()
 			u.begin()
@@ -350,7 +428,9 @@ func (u *upgrade) watching() engine.Step {
 }
 
 // steady is how long the new agents must be well.
-func (u *upgrade) steady() time.Duration { return first(u.asked.WatchTime, u.goal.Steady, UpgradeSteady) }
+func (u *upgrade) steady() time.Duration {
+	return first(u.asked.WatchTime, u.goal.Steady, UpgradeSteady)
+}
 
 // oldImage removes the image that was replaced. One that somebody has given a name, or that a container is made of, stays.
 func (u *upgrade) oldImage() engine.Step {
@@ -443,6 +523,9 @@ func (u *upgrade) changeOf(a *upgradedAgent) (changed Upgraded, ok bool) {
 func (u *upgrade) cachedPackage(a *upgradedAgent, version string) OwnedPackage {
 	if pkg, err := u.fetchedOnce(u.ref(a.product, version)); err == nil {
 		return OwnedPackage{Version: version, SHA256: pkg.SHA256, Key: pkg.KeyFingerprint}
+	}
+	if known, ok := u.verifiedThen[packageKey(a, version)]; ok {
+		return known
 	}
 	for _, known := range []OwnedPackage{u.record.Upgrades[a.name].From, u.record.Upgrades[a.name].To} {
 		if known.Version == version {

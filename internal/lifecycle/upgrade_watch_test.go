@@ -91,7 +91,9 @@ func TestWatch(t *testing.T) {
 			well(2 * time.Second), but(12*time.Second, func(s *watchSight) { s.life.LostSince = s.now }), well(14 * time.Second), well(34 * time.Second),
 		}, want: commitIt},
 
-		{name: "the unit failed", looks: []watchSight{but(time.Second, func(s *watchSight) { s.ecsUnit.Active, s.ecsUnit.Result, s.ecsUnit.ExitStatus = "failed", "exit-code", 5 })},
+		{name: "the unit failed", looks: []watchSight{but(time.Second, func(s *watchSight) {
+			s.ecsUnit.Active, s.ecsUnit.Result, s.ecsUnit.ExitStatus = "failed", "exit-code", 5
+		})},
 			want: revertIt, code: failure.ServiceFailed, says: "exit status 5"},
 		{name: "it crashes", looks: []watchSight{but(5*time.Second, died(3))}, want: revertIt, code: failure.AgentCrashLoop, says: "has died 3 times"},
 		{name: "it crashed twice", looks: []watchSight{but(5*time.Second, died(2))}, want: waitOn},
