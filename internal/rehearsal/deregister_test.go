@@ -49,7 +49,12 @@ func (s *stage) leave(t *testing.T, operator bool, flags ...string) farewell {
 func empty(t *testing.T) *stage {
 	t.Helper()
 	env, _, _ := world()
-	s, err := newStage(t.TempDir(), env, true)
+	root, err := os.MkdirTemp("/dev/shm", "anywhere-rehearsal-") // in memory: the engine waits for the disk at every line
+	if err != nil {
+		root = t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(root) })
+	s, err := newStage(root, env, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,5 +166,46 @@ func TestDeregisterWithoutAWS(t *testing.T) {
 	s.anotherToken()
 	if again := s.run(t, withToken); again.RC != 0 || again.Result.ManagedInstanceID == first.Result.ManagedInstanceID {
 		t.Errorf("and registered anew: %+v", again)
+	}
+}
+
+// Killed at every line of its journal, the same command finishes what it began, and it never leaves a host that registers
+// by itself. The odd ones leave half a line behind.
+func TestDeregisterWithoutAWSKilledAtEveryLine(t *testing.T) {
+	s := empty(t)
+	before := s.everything(t)
+	kills := 0
+	for lines := 0; ; lines++ {
+		s.anotherToken()
+		first := s.run(t, withToken)
+		if first.RC != 0 {
+			t.Fatalf("%+v", first)
+		}
+		m := &mortal{lines: lines, torn: lines%2 == 1}
+		s.around = m.around
+		d := s.leave(t, false, "--local-only")
+		s.around = nil
+		if !m.dead {
+			if d.RC != 0 {
+				t.Fatalf("it was not killed, and failed: %+v", d)
+			}
+			break
+		}
+		kills++
+		d = s.leave(t, false, "--local-only")
+		if d.RC != 0 {
+			t.Fatalf("killed at line %d: %+v", lines, d)
+		}
+		s.atRest(t)
+		if diff := differs(before, s.everything(t)); len(diff) > 0 {
+			t.Errorf("killed at line %d, then again:\n%s", lines, strings.Join(diff, "\n"))
+		}
+		if lines > 0 && !slices.Contains(d.Result.Removed, "package amazon-ecs-init") {
+			t.Errorf("killed at line %d: what earlier runs have removed is not told: %q", lines, d.Result.Removed)
+		}
+	}
+	t.Logf("killed %d times", kills)
+	if kills < 30 {
+		t.Error("hardly ever killed")
 	}
 }

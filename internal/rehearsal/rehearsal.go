@@ -166,7 +166,8 @@ type stage struct {
 	keyring string
 
 	operator emulator.Key
-	token    string // the join token that the story made
+	token    string                    // the join token that the story made
+	around   func(host.Host) host.Host // what the tests put around the host; nil is nothing
 }
 
 func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
@@ -250,7 +251,12 @@ var looks = []string{"LANG", "LC_ALL", "LC_CTYPE", "TERM", "NO_COLOR", "CLICOLOR
 // env is the world of one command line: the caller's streams and clock, the throw-away host.
 func (s *stage) env(l line) cli.Env {
 	env := s.base
-	env.Host = func() (host.Host, error) { return s.machine.host(), nil }
+	env.Host = func() (host.Host, error) {
+		if s.around != nil {
+			return s.around(s.machine.host()), nil
+		}
+		return s.machine.host(), nil
+	}
 	env.HTTP = func() *http.Client { return &http.Client{} }
 	env.AWS = func(context.Context, control.Access) (aws.Config, error) {
 		if l.args[0] != "activation" && !l.operator {
