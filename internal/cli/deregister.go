@@ -24,9 +24,9 @@ func newDeregister(a *app) *cobra.Command {
 		Use:   "deregister [flags]",
 		Short: "Take this host out of its cluster, and remove what anywhere put on it",
 		Long: long(`
-Drains the container instance, deregisters it from ECS, deregisters the managed node if anywhere has registered it, stops
-the agents and keeps them from starting again, and removes from the host what anywhere has put there and what would
-hinder a new registration. Then it waits until ECS and Systems Manager agree that the host is gone. Docker, task
+Drains the container instance, deregisters it from ECS, deregisters the managed node if anywhere has registered it,
+stops the agents and keeps them from starting again, and removes from the host what anywhere has put there and what
+would hinder a new registration. Then it waits until ECS and Systems Manager agree that the host is gone. Docker, task
 containers that still run, and everything of somebody else's stay. docs/deregister.md has what goes, and what stays.
 
 What it has done it remembers: interrupted at any point, the same command finishes it. What is gone already, on one side
@@ -90,7 +90,7 @@ func (a *app) runDeregister(cmd *cobra.Command, req lifecycle.DeregisterRequest)
 		}
 	}
 	req.AcceptRisk, req.LockTimeout = a.global.acceptRisk, a.global.lockTimeout
-	if a.origins["region"].kind == byFlag || req.Instance != "" {
+	if a.origins["region"].kind == byFlag {
 		req.Region = a.global.region
 	}
 	if !req.DryRun && !a.saidYes() {

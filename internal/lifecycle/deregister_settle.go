@@ -356,12 +356,18 @@ func (f *farewell) settleContainers(ctx context.Context) error {
 
 // pinGoes fixes what the operation removes, so that its last run can tell what all of them have done.
 func (f *farewell) pinGoes() error {
-	if f.resumed != nil {
-		f.pins[pinGoes] = f.resumed.Pins[pinGoes]
-		return nil
+	goes := f.before()
+	for _, t := range f.awayGoes() {
+		if !slices.Contains(goes, t) {
+			goes = append(goes, t)
+		}
 	}
-	goes := f.awayGoes()
 	reader := f.deps.Host.Reader
+	if f.resumed != nil {
+		text, err := json.Marshal(goes)
+		f.pins[pinGoes] = string(text)
+		return err
+	}
 	if !f.req.RemoteOnly {
 		for _, p := range f.packages() {
 			goes = append(goes, thing{thingPackage, p})
@@ -501,7 +507,7 @@ func (f *farewell) cached(name string) string {
 // stays are the things that stay on purpose, with the reason.
 func (f *farewell) stays(r host.Reader) (kept []string) {
 	if f.ssmStays() {
-		why := "anywhere has not registered it; --remove-ssm removes it"
+		why := "not registered by anywhere; --remove-ssm removes it"
 		if f.req.KeepSSM {
 			why = "--keep-ssm"
 		}
@@ -521,12 +527,12 @@ func (f *farewell) stays(r host.Reader) (kept []string) {
 		case name == ssmagent.Package && f.ssmStays():
 			kept = append(kept, "package "+name+" (the managed node needs it)")
 		case !f.ours(name) || name == ssmagent.Package && !f.ssm:
-			kept = append(kept, "package "+name+" (anywhere has not installed it)")
+			kept = append(kept, "package "+name+" (not installed by anywhere)")
 		}
 	}
 	for _, p := range []struct{ path, why string }{
-		{ecsagent.ConfigPath, "anywhere has not made it; --purge removes it"},
-		{ssmagent.ConfigPath, "anywhere has not made it; --purge removes it"},
+		{ecsagent.ConfigPath, "not made by anywhere; --purge removes it"},
+		{ssmagent.ConfigPath, "not made by anywhere; --purge removes it"},
 		{ecsagent.DataDir, "what other programs keep there; --purge removes it"},
 		{ecsagent.LogDir, "logs; --purge removes them"}, {ssmagent.LogDir, "logs; --purge removes them"},
 		{ssmagent.CredentialsPath, "what is not the SSM agent's in it"},

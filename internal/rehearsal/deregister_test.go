@@ -209,3 +209,46 @@ func TestDeregisterWithoutAWSKilledAtEveryLine(t *testing.T) {
 		t.Error("hardly ever killed")
 	}
 }
+
+// left is what the emulated AWS still has of hosts.
+func (s *stage) left() (all []string) {
+	for _, i := range s.aws.Instances() {
+		if i.Status != "INACTIVE" {
+			all = append(all, i.ARN+" "+i.Status)
+		}
+	}
+	for _, n := range s.aws.Nodes() {
+		all = append(all, n.ID)
+	}
+	return all
+}
+
+func TestDeregister(t *testing.T) {
+	s := empty(t)
+	before := s.everything(t)
+	s.anotherToken()
+	first := s.run(t, withToken)
+	if first.RC != 0 {
+		t.Fatalf("%+v", first)
+	}
+	d := s.leave(t, true)
+	if d.RC != 0 || !d.Changed || d.Result.Verified != "aws" || len(d.Result.Owed) > 0 || len(s.left()) > 0 {
+		t.Fatalf("%+v\nAWS has %q", d, s.left())
+	}
+	for _, want := range []string{"container instance " + first.Result.ContainerInstanceARN, "managed node " + first.Result.ManagedInstanceID} {
+		if !slices.Contains(d.Result.Removed, want) {
+			t.Errorf("removed %q, and not %q", d.Result.Removed, want)
+		}
+	}
+	s.atRest(t)
+	if diff := differs(before, s.everything(t)); len(diff) > 0 {
+		t.Errorf("the host is not as it was before it was registered:\n%s", strings.Join(diff, "\n"))
+	}
+	if d = s.leave(t, true); d.RC != 0 || d.Changed || !strings.HasPrefix(d.Msg, "not registered") {
+		t.Errorf("and again: %+v", d)
+	}
+	s.anotherToken()
+	if again := s.run(t, withToken); again.RC != 0 {
+		t.Errorf("and registered anew: %+v", again)
+	}
+}
