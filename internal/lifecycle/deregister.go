@@ -76,6 +76,13 @@ type DeregisterResult struct {
 // Deregister takes this host out of its cluster and of Systems Manager, and removes from it what anywhere has put there.
 // With req.Instance it does so for another machine, on AWS's side alone.
 func Deregister(ctx context.Context, d Deps, req DeregisterRequest) (Report, error) {
+	if req.Instance != "" {
+		report, err := Report{Result: emptyFarewell()}, req.check()
+		if err == nil {
+			report, err = deregisterAway(ctx, d, req)
+		}
+		return report, err
+	}
 	f := &farewell{deps: d, req: req, engine: d.engine(), gone: map[string]bool{}}
 	if err := req.check(); err != nil {
 		return f.report(ctx, engine.Outcome{}), err
@@ -110,6 +117,11 @@ func Deregister(ctx context.Context, d Deps, req DeregisterRequest) (Report, err
 	f.purgeOwn(&report)
 	report.Message = f.success(report)
 	return report, nil
+}
+
+// emptyFarewell is the result before anything is known.
+func emptyFarewell() DeregisterResult {
+	return DeregisterResult{Removed: []string{}, Kept: []string{}, Leftovers: []string{}, Owed: []string{}, Verified: VerifiedNone}
 }
 
 // check refuses what contradicts itself.
@@ -176,10 +188,9 @@ func (f *farewell) dryRun(ctx context.Context) (Report, error) {
 
 // report tells what is so now.
 func (f *farewell) report(ctx context.Context, o engine.Outcome) Report {
-	result := DeregisterResult{
-		Cluster: f.cluster, Region: f.region, Account: f.account, ManagedInstanceID: f.node, ContainerInstanceARN: f.instance,
-		Removed: []string{}, Kept: []string{}, Leftovers: []string{}, Owed: []string{}, Verified: VerifiedNone,
-	}
+	result := emptyFarewell()
+	result.Cluster, result.Region, result.Account = f.cluster, f.region, f.account
+	result.ManagedInstanceID, result.ContainerInstanceARN = f.node, f.instance
 	report := Report{
 		Changed: o.Changed, Steps: o.Steps, Checks: f.checks, RolledBack: o.RolledBack, Kept: o.Kept,
 		Warnings: slices.Clone(f.warnings),
