@@ -50,6 +50,7 @@ func (d Deps) engine() *engine.Engine {
 			dockerKind:            dockerInstalled(),
 			containersKind:        containersRemoved(),
 			awayKind:              deregistered(),
+			drainKind:             d.drains(),
 		},
 	}
 }
