@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,11 +14,8 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/report"
 )
 
-// onTimeout is what can become of a drain that is not over in time.
-var onTimeout = []string{"abort", "leave", "force"}
-
 func newDeregister(a *app) *cobra.Command {
-	req := &lifecycle.DeregisterRequest{DrainTimeout: 15 * time.Minute, OnTimeout: onTimeout[0]}
+	req := &lifecycle.DeregisterRequest{DrainTimeout: lifecycle.DefaultDrain, OnTimeout: lifecycle.OnTimeouts[0]}
 	cmd := &cobra.Command{
 		Use:   "deregister [flags]",
 		Short: "Take this host out of its cluster, and remove what anywhere put on it",
@@ -57,7 +53,7 @@ With --instance it gives up another machine, one that is gone, on AWS's side alo
 	f.BoolVar(&req.RemoteOnly, "remote-only", false, "do AWS's side only, and leave this host as it is")
 	f.BoolVar(&req.NoDrain, "no-drain", false, "do not drain first")
 	f.Var(durationValue{&req.DrainTimeout}, "drain-timeout", "how long to wait until no task is left")
-	f.Var(choiceValue{&req.OnTimeout, onTimeout}, "on-timeout",
+	f.Var(choiceValue{&req.OnTimeout, lifecycle.OnTimeouts}, "on-timeout",
 		"when tasks are left then: make the instance ACTIVE again and stop here, leave it DRAINING and stop here, or stop\n"+
 			"the tasks (--accept-risk running-tasks)")
 	f.BoolVar(&req.Force, "force", false, "deregister although tasks run; they go on unattended (--accept-risk running-tasks)")

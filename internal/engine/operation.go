@@ -17,7 +17,7 @@ type Operation struct {
 	Changes                   int  // recorded changes
 	LastStep                  string
 	Done                      []string // ids of the steps that it has brought about
-	Path                      string // of the journal
+	Path                      string   // of the journal
 }
 
 // Open is the unfinished operation, or nil when there is none. A journal that cannot be read is an error with the code

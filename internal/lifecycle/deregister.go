@@ -33,7 +33,7 @@ type DeregisterRequest struct {
 	RemoteOnly   bool // AWS only
 
 	NoDrain      bool
-	DrainTimeout time.Duration // 0 is defaultDrain
+	DrainTimeout time.Duration // 0 is DefaultDrain
 	OnTimeout    string        // abort (or empty), leave or force
 	Force        bool          // tasks may run
 	StopTasks    bool          // containers of tasks that are left are ended and removed
@@ -108,6 +108,10 @@ func Deregister(ctx context.Context, d Deps, req DeregisterRequest) (Report, err
 	}
 	outcome, err := f.engine.Apply(ctx, f.plan(), engine.Options{})
 	report := f.report(ctx, outcome)
+	if failure.Is(err, failure.DrainTimeout) { // the drain has said what the instance is now; nothing else was done
+		report.Changed, report.RolledBack, report.Kept = f.away.drain.changed(), false, nil
+		return report, err
+	}
 	if err != nil {
 		return report, f.explain(err, outcome)
 	}
@@ -194,6 +198,9 @@ func (f *farewell) report(ctx context.Context, o engine.Outcome) Report {
 	report := Report{
 		Changed: o.Changed, Steps: o.Steps, Checks: f.checks, RolledBack: o.RolledBack, Kept: o.Kept,
 		Warnings: slices.Clone(f.warnings),
+	}
+	if f.away.drain != nil {
+		report.Warnings = append(report.Warnings, f.away.drain.warnings...)
 	}
 	if f.settled {
 		ctx = context.WithoutCancel(ctx)

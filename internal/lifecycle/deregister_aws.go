@@ -18,6 +18,7 @@ import (
 
 // Steps of AWS's side.
 const (
+	stepDrain   = "ecs.drain"
 	stepECSGone = "ecs.deregister"
 	stepSSMGone = "ssm.deregister"
 )
@@ -27,7 +28,7 @@ type away struct {
 	ecs       *control.Operator       // an operator, or the node itself; nil where ECS need not be asked
 	ssm       *control.Operator       // an operator; nil where Systems Manager need not be asked
 	instances []control.InstanceSight // that go, the host's own first; of the node itself only the ARN is known
-	tasks     []control.TaskSight     // on them
+	drain     *draining               // of the host's own instance; nil where there is nothing to drain
 	node      bool                    // the managed node goes, and is still there
 	facts     []string
 }
@@ -103,7 +104,7 @@ func (f *farewell) needsOperator() error {
 	return failure.New(failure.CredentialsInvalid, "to deregister the managed node %s takes an operator's credentials, and there are none here: "+
 		"the node's own never count as such", f.node).
 		WithEvidence("looked in the environment, the profile and single sign-on").
-		WithRemedy("name a profile: anywhere deregister --profile NAME; or keep the node: --keep-ssm; "+
+		WithRemedy("name a profile: anywhere deregister --profile NAME; or keep the node: --keep-ssm; " +
 			"or clean only this host, and let somebody else make the calls: --local-only")
 }
 
@@ -225,43 +226,124 @@ func (f *farewell) judgeInstances(ctx context.Context, all []control.InstanceSig
 	return f.tasksSeen(ctx)
 }
 
-// tasksSeen lists the tasks on the instances that go, and refuses to orphan them unless that was accepted. A drain that
-// comes before sees to them; who may not list them has the containers that are here instead.
+// tasksSeen looks at the tasks on the instances that go, and refuses to orphan them unless that was accepted. Those of the
+// host's own instance are drained, unless that is not wanted; those of one whose agent is gone never leave.
 func (f *farewell) tasksSeen(ctx context.Context) error {
 	var running []string
-	for _, i := range f.away.instances {
-		err := within(ctx, lookTime, func(ctx context.Context) error {
-			tasks, err := f.away.ecs.SeeTasks(ctx, f.clusterOf(i.ARN), i.ARN)
-			f.away.tasks = append(f.away.tasks, tasks...)
-			return err
-		})
-		if failure.Is(err, failure.AccessDenied) && f.away.ecs.NodeID != "" {
-			found, _ := f.containers(ctx)
-			for _, c := range found {
-				if c.Running() {
-					running = append(running, leftover(c))
-				}
+	for n, i := range f.away.instances {
+		if n == 0 && !f.req.NoDrain {
+			left, err := f.settleDrain(ctx, i.ARN)
+			if err != nil {
+				return err
 			}
-			break
+			if f.req.Force {
+				running = append(running, left...)
+			}
+			continue
 		}
+		tasks, err := f.tasksOn(ctx, i.ARN)
 		if err != nil {
 			return err
 		}
-	}
-	for _, t := range f.away.tasks {
-		running = append(running, fmt.Sprintf("%s (%s, %s)", t.ARN, t.Group, t.Last))
+		running = append(running, tasks...)
 	}
 	if len(running) == 0 {
 		return nil
 	}
-	refused := failure.New(failure.TasksRunning, "%d tasks run on this host", len(running)).WithEvidence("%s", strings.Join(running, "; "))
+	refused := failure.New(failure.TasksRunning, "ECS has %s on this host that the deregistration would orphan", count(len(running), "task")).
+		WithEvidence("%s", strings.Join(running, "; "))
 	switch {
 	case f.req.Force && !f.accepts(riskTasks):
 		return refused.WithRemedy("--force leaves them running with nobody to look after them, and needs --accept-risk %s", riskTasks)
 	case !f.req.Force && f.req.NoDrain:
 		return refused.WithRemedy("leave --no-drain out; or leave them running with nobody to look after them: --force --accept-risk %s", riskTasks)
+	case !f.req.Force:
+		return refused.WithRemedy("they are on an instance whose agent is gone, and never leave by themselves: --force --accept-risk %s", riskTasks)
 	}
+	f.warnings = append(f.warnings, fmt.Sprintf("%s may run on with nobody to look after them: %s", count(len(running), "task"), strings.Join(running, "; ")))
 	return nil
+}
+
+// tasksOn are the tasks of an instance; who may not list them has the containers that run here instead.
+func (f *farewell) tasksOn(ctx context.Context, instance string) (running []string, err error) {
+	var tasks []control.TaskSight
+	err = within(ctx, lookTime, func(ctx context.Context) (err error) {
+		tasks, err = f.away.ecs.SeeTasks(ctx, f.clusterOf(instance), instance)
+		return err
+	})
+	if failure.Is(err, failure.AccessDenied) && f.away.ecs.NodeID != "" {
+		return f.runningHere(ctx), nil
+	}
+	for _, t := range tasks {
+		running = append(running, fmt.Sprintf("%s (%s, %s)", t.ARN, t.Group, t.Last))
+	}
+	return running, err
+}
+
+// runningHere are the containers of tasks that run on this host.
+func (f *farewell) runningHere(ctx context.Context) (running []string) {
+	found, _ := f.containers(ctx)
+	for _, c := range found {
+		if c.Running() {
+			running = append(running, leftover(c))
+		}
+	}
+	return running
+}
+
+// settleDrain prepares the drain of the host's own instance. Where nobody can count the tasks, a host on which no
+// container of one runs has none.
+func (f *farewell) settleDrain(ctx context.Context, instance string) (left []string, err error) {
+	g := &draining{
+		deps: f.deps, remote: f.remote, cluster: f.clusterOf(instance), instance: instance, local: true,
+		timeout: first(f.req.DrainTimeout, DefaultDrain), onTimeout: f.req.OnTimeout,
+	}
+	if f.req.Force && first(g.onTimeout, OnTimeoutAbort) == OnTimeoutAbort {
+		g.onTimeout = OnTimeoutLeave // on the way out it need not be ACTIVE again
+	}
+	err = g.settle(ctx)
+	if failure.Is(err, failure.AccessDenied) && g.asNode() && g.status == "" {
+		if _, why := f.containers(ctx); why == "" && len(f.runningHere(ctx)) == 0 {
+			f.warnings = append(f.warnings, "not drained, for nobody can count the tasks and no container of one runs here: "+failure.Of(err).Message)
+			return nil, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	f.away.drain = g
+	for _, t := range g.left() {
+		left = append(left, t.String())
+	}
+	return left, nil
+}
+
+// drainStep is the drain. With --force it is over when its time is, whatever is left.
+func (f *farewell) drainStep() engine.Step {
+	if f.away.drain == nil {
+		return restStep(stepDrain, "Move the tasks away")
+	}
+	step := f.away.drain.step()
+	step.ID = stepDrain
+	if !f.req.Force {
+		return step
+	}
+	observe, change, over := step.Observe, step.Change, false
+	step.Observe = func(ctx context.Context, r host.Reader) (engine.Obs, error) {
+		if over {
+			return engine.Obs{State: engine.OK, Detail: leftInWords(f.away.drain.left()) + ", and go on unattended"}, nil
+		}
+		return observe(ctx, r)
+	}
+	step.Change = func(ctx context.Context, tx *engine.Tx) error {
+		err := change(ctx, tx)
+		if failure.Is(err, failure.DrainTimeout) && f.accepts(riskTasks) {
+			over = true
+			return nil
+		}
+		return err
+	}
+	return step
 }
 
 // clusterOf is the cluster of an instance: its ARN says it but for those that are older than 2018.
@@ -334,7 +416,7 @@ func (f *farewell) awaySteps() []engine.Step {
 	if f.req.LocalOnly {
 		return nil
 	}
-	return []engine.Step{f.deregisterECS(), f.deregisterSSM()}
+	return []engine.Step{f.drainStep(), f.deregisterECS(), f.deregisterSSM()}
 }
 
 func (f *farewell) deregisterECS() engine.Step {

@@ -327,17 +327,12 @@ func leftover(c docker.Container) string {
 
 // settleContainers refuses to orphan running tasks where no drain comes before: without AWS nobody can drain.
 func (f *farewell) settleContainers(ctx context.Context) error {
-	found, why := f.containers(ctx)
+	_, why := f.containers(ctx)
 	if f.req.StopTasks && why != "" {
 		return failure.New(failure.DockerDown, "--stop-tasks: the containers of tasks cannot be listed: %s", why).
 			WithRemedy("systemctl start docker, or leave --stop-tasks out")
 	}
-	var running []string
-	for _, c := range found {
-		if c.Running() {
-			running = append(running, leftover(c))
-		}
-	}
+	running := f.runningHere(ctx)
 	orphans := f.req.LocalOnly && (f.resumed == nil || !f.resumed.Committed)
 	if len(running) == 0 || !orphans && !f.req.StopTasks {
 		return nil
@@ -438,7 +433,9 @@ func (f *farewell) trees() (all []string) {
 		}
 	}
 	purge, packages := f.req.Purge, !f.req.KeepPackages
-	made := func(folder, by string) bool { return packages && f.ours(by) && slices.Contains(f.record.Folders, folder) }
+	made := func(folder, by string) bool {
+		return packages && f.ours(by) && slices.Contains(f.record.Folders, folder)
+	}
 	add(slices.Contains(f.record.Files, ecsagent.ExecDir), ecsagent.ExecDir)
 	add(made(ecsagent.CacheDir, ecsagent.Package) || purge && f.ours(ecsagent.Package), ecsagent.CacheDir)
 	add(purge, path.Dir(ecsagent.DataDir), path.Dir(ecsagent.ConfigPath), ecsagent.LogDir)
