@@ -541,12 +541,19 @@ func (f *farewell) confirmGone(ctx context.Context, report *Report) error {
 		result.Verified = VerifiedLocal
 	}
 	report.Result = result
-	if f.away.ecs == nil && f.away.ssm == nil || f.away.ecs != nil && f.away.ecs.NodeID != "" {
-		return nil // nobody is here who could look
+	if f.req.LocalOnly || f.node == "" && f.instance == "" {
+		return nil
 	}
 	began := f.deps.Host.Now()
-	f.deps.tell(engine.Event{Kind: engine.Noted, Step: farewellStep, Text: "asks ECS and Systems Manager"})
-	err := awaitGone(ctx, f.stillThere)
+	f.remote = first(f.remote, &remote{deps: f.deps, region: f.region, account: f.account}) // an earlier run may have done all
+	operator, err := f.connect(ctx, f.remote.here)
+	if err == nil && operator == nil {
+		return nil // nobody is here who could look
+	}
+	if err == nil {
+		f.deps.tell(engine.Event{Kind: engine.Noted, Step: farewellStep, Text: "asks ECS and Systems Manager"})
+		err = awaitGone(ctx, func(ctx context.Context) ([]string, error) { return f.stillThere(ctx, operator) })
+	}
 	step := engine.StepReport{ID: farewellStep, Title: farewellTitle, Status: "unchanged", Detail: farewellAgrees, Duration: f.deps.Host.Now().Sub(began)}
 	event := engine.Event{Step: step.ID, Title: step.Title, Text: step.Detail, Kind: engine.Unchanged, Took: step.Duration}
 	switch why := failure.Of(err); {
@@ -594,32 +601,28 @@ func awaitGone(ctx context.Context, there func(context.Context) ([]string, error
 }
 
 // stillThere is what ECS and Systems Manager still have of this host.
-func (f *farewell) stillThere(ctx context.Context) (left []string, err error) {
-	if f.away.ecs != nil {
-		candidates := []string{}
-		for _, t := range f.goes() {
-			if t.Kind == thingInstance {
-				candidates = append(candidates, t.Name)
-			}
-		}
-		all, err := f.instancesIn(ctx, f.away.ecs, candidates)
-		if err != nil && !failure.Is(err, failure.ClusterNotFound) {
-			return nil, err
-		}
-		for _, i := range all {
-			if i.Status != control.Inactive {
-				left = append(left, i.String())
-			}
+func (f *farewell) stillThere(ctx context.Context, operator *control.Operator) (left []string, err error) {
+	var instances []string
+	for _, t := range f.goes() {
+		if t.Kind == thingInstance {
+			instances = append(instances, t.Name)
 		}
 	}
-	if f.away.ssm != nil && f.node != "" && f.ssm {
-		_, there, err := f.away.ssm.SeeNode(ctx, f.node)
-		if err != nil {
-			return nil, err
-		}
-		if there {
-			left = append(left, "managed node "+f.node)
+	all, err := f.instancesIn(ctx, operator, instances)
+	if err != nil && !failure.Is(err, failure.ClusterNotFound) {
+		return nil, err
+	}
+	for _, i := range all {
+		if i.Status != control.Inactive {
+			left = append(left, i.String())
 		}
 	}
-	return left, nil
+	if f.node == "" || !f.ssm {
+		return left, nil
+	}
+	_, there, err := operator.SeeNode(ctx, f.node)
+	if err == nil && there {
+		left = append(left, "managed node "+f.node)
+	}
+	return left, err
 }

@@ -169,44 +169,105 @@ func TestDeregisterWithoutAWS(t *testing.T) {
 	}
 }
 
-// Killed at every line of its journal, the same command finishes what it began, and it never leaves a host that registers
-// by itself. The odd ones leave half a line behind.
-func TestDeregisterWithoutAWSKilledAtEveryLine(t *testing.T) {
-	s := empty(t)
-	before := s.everything(t)
-	kills := 0
-	for lines := 0; ; lines++ {
-		s.anotherToken()
-		first := s.run(t, withToken)
-		if first.RC != 0 {
-			t.Fatalf("%+v", first)
-		}
-		m := &mortal{lines: lines, torn: lines%2 == 1}
-		s.around = m.around
-		d := s.leave(t, false, "--local-only")
-		s.around = nil
-		if !m.dead {
-			if d.RC != 0 {
-				t.Fatalf("it was not killed, and failed: %+v", d)
+// Killed anywhere, the same command finishes what it began: nothing is left in AWS or on the host, and no host registers by
+// itself.
+func TestDeregisterKilled(t *testing.T) {
+	for _, way := range []struct {
+		name     string
+		operator bool
+		flags    []string
+	}{{"everything", true, nil}, {"without AWS", false, []string{"--local-only"}}} {
+		// Each run is killed a line later than the last one: together they meet every line, most by a run that goes on.
+		t.Run(way.name+", again and again", func(t *testing.T) {
+			t.Parallel()
+			s := empty(t)
+			before := s.everything(t)
+			first := s.settled(t)
+			kills := 0
+			for s.killed(t, kills+1, way.operator, way.flags...) {
+				kills++
 			}
-			break
-		}
-		kills++
-		d = s.leave(t, false, "--local-only")
-		if d.RC != 0 {
-			t.Fatalf("killed at line %d: %+v", lines, d)
-		}
-		s.atRest(t)
-		if diff := differs(before, s.everything(t)); len(diff) > 0 {
-			t.Errorf("killed at line %d, then again:\n%s", lines, strings.Join(diff, "\n"))
-		}
-		if lines > 0 && !slices.Contains(d.Result.Removed, "package amazon-ecs-init") {
-			t.Errorf("killed at line %d: what earlier runs have removed is not told: %q", lines, d.Result.Removed)
+			if kills < 8 {
+				t.Errorf("killed only %d times", kills)
+			}
+			s.finished(t, first, way.operator, before, s.leave(t, way.operator, way.flags...))
+		})
+		// And a run that begins, at lines all over.
+		for from := range 2 {
+			t.Run(fmt.Sprint(way.name, ", once ", from), func(t *testing.T) {
+				t.Parallel()
+				s := empty(t)
+				before := s.everything(t)
+				kills := 0
+				for lines := from * 9; ; lines += 18 {
+					first := s.settled(t)
+					if !s.killed(t, lines, way.operator, way.flags...) {
+						break
+					}
+					kills++
+					d := s.leave(t, way.operator, way.flags...)
+					s.finished(t, first, way.operator, before, d)
+					if t.Failed() {
+						t.Fatalf("it was killed at line %d", lines)
+					}
+				}
+				if kills < 3 {
+					t.Errorf("killed only %d times", kills)
+				}
+			})
 		}
 	}
-	t.Logf("killed %d times", kills)
-	if kills < 30 {
-		t.Error("hardly ever killed")
+}
+
+// settled is a host that is registered.
+func (s *stage) settled(t *testing.T) register {
+	t.Helper()
+	s.anotherToken()
+	d := s.run(t, withToken)
+	if d.RC != 0 {
+		t.Fatalf("%+v", d)
+	}
+	return d
+}
+
+// killed deregisters the host with a kill at a line of the journal; false says that it came through. The odd ones leave
+// half a line behind.
+func (s *stage) killed(t *testing.T, lines int, operator bool, flags ...string) bool {
+	t.Helper()
+	m := &mortal{lines: lines, torn: lines%2 == 1}
+	s.around, s.way = m.around, m
+	d := s.leave(t, operator, flags...)
+	s.around, s.way = nil, nil
+	if !m.dead && d.RC != 0 {
+		t.Fatalf("it was not killed, and failed: %+v", d)
+	}
+	return m.dead
+}
+
+// finished checks that a deregistration has left nothing, neither here nor in AWS.
+func (s *stage) finished(t *testing.T, first register, operator bool, before map[string]string, d farewell) {
+	t.Helper()
+	if d.RC != 0 {
+		t.Fatalf("%+v", d)
+	}
+	s.atRest(t)
+	if diff := differs(before, s.everything(t)); len(diff) > 0 {
+		t.Errorf("the host is not as it was before it was registered:\n%s", strings.Join(diff, "\n"))
+	}
+	if !d.Changed {
+		return // the run before it had done all
+	}
+	want := []string{"package amazon-ecs-init", "package amazon-ssm-agent", "/etc/ecs/ecs.config"}
+	if operator {
+		want = append(want, "container instance "+first.Result.ContainerInstanceARN, "managed node "+first.Result.ManagedInstanceID)
+		if left := s.left(); len(left) > 0 || d.Result.Verified != "aws" {
+			t.Errorf("AWS still has %q, verified %q", left, d.Result.Verified)
+		}
+	}
+	for _, thing := range want {
+		if !slices.Contains(d.Result.Removed, thing) {
+			t.Errorf("what the operation has removed is not told: %q lacks %q", d.Result.Removed, thing)
+		}
 	}
 }
 
@@ -226,29 +287,30 @@ func (s *stage) left() (all []string) {
 func TestDeregister(t *testing.T) {
 	s := empty(t)
 	before := s.everything(t)
-	s.anotherToken()
-	first := s.run(t, withToken)
-	if first.RC != 0 {
-		t.Fatalf("%+v", first)
-	}
+	first := s.settled(t)
 	d := s.leave(t, true)
-	if d.RC != 0 || !d.Changed || d.Result.Verified != "aws" || len(d.Result.Owed) > 0 || len(s.left()) > 0 {
-		t.Fatalf("%+v\nAWS has %q", d, s.left())
-	}
-	for _, want := range []string{"container instance " + first.Result.ContainerInstanceARN, "managed node " + first.Result.ManagedInstanceID} {
-		if !slices.Contains(d.Result.Removed, want) {
-			t.Errorf("removed %q, and not %q", d.Result.Removed, want)
-		}
-	}
-	s.atRest(t)
-	if diff := differs(before, s.everything(t)); len(diff) > 0 {
-		t.Errorf("the host is not as it was before it was registered:\n%s", strings.Join(diff, "\n"))
+	s.finished(t, first, true, before, d)
+	if !d.Changed || len(d.Result.Owed) > 0 {
+		t.Fatalf("%+v", d)
 	}
 	if d = s.leave(t, true); d.RC != 0 || d.Changed || !strings.HasPrefix(d.Msg, "not registered") {
 		t.Errorf("and again: %+v", d)
 	}
-	s.anotherToken()
-	if again := s.run(t, withToken); again.RC != 0 {
+	if again := s.settled(t); again.Result.ManagedInstanceID == first.Result.ManagedInstanceID {
 		t.Errorf("and registered anew: %+v", again)
+	}
+}
+
+// A life of twenty rounds leaves no ghost in AWS, and the host as it was.
+func TestTwentyRounds(t *testing.T) {
+	t.Parallel()
+	s := empty(t)
+	before := s.everything(t)
+	for range 20 {
+		first := s.settled(t)
+		s.finished(t, first, true, before, s.leave(t, true))
+		if t.Failed() {
+			return
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 
@@ -62,6 +63,14 @@ func (m *mortal) line() error {
 		return errDead
 	}
 	return nil
+}
+
+// Do is the way to AWS.
+func (m *mortal) Do(r *http.Request) (*http.Response, error) {
+	if err := m.alive(); err != nil {
+		return nil, err
+	}
+	return http.DefaultClient.Do(r)
 }
 
 func isJournal(name string) bool { return strings.HasSuffix(name, "/journal/open.jsonl") }

@@ -168,6 +168,7 @@ type stage struct {
 	operator emulator.Key
 	token    string                    // the join token that the story made
 	around   func(host.Host) host.Host // what the tests put around the host; nil is nothing
+	way      aws.HTTPClient            // and around the way to AWS
 }
 
 func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
@@ -260,10 +261,10 @@ func (s *stage) env(l line) cli.Env {
 	env.HTTP = func() *http.Client { return &http.Client{} }
 	env.AWS = func(context.Context, control.Access) (aws.Config, error) {
 		if l.args[0] != "activation" && !l.operator {
-			return aws.Config{Region: region}, nil
+			return aws.Config{Region: region, HTTPClient: s.way}, nil
 		}
 		key := credentials.NewStaticCredentialsProvider(s.operator.ID, s.operator.Secret.Reveal(), s.operator.Token.Reveal())
-		return aws.Config{Region: region, Credentials: key}, nil
+		return aws.Config{Region: region, HTTPClient: s.way, Credentials: key}, nil
 	}
 	env.LookupEnv = func(name string) (string, bool) { // the caller's AWS settings are another world's
 		if slices.Contains(looks, name) && s.base.LookupEnv != nil {
