@@ -107,6 +107,7 @@ func Deregister(ctx context.Context, d Deps, req DeregisterRequest) (Report, err
 		return f.report(ctx, engine.Outcome{}), err
 	}
 	outcome, err := f.engine.Apply(ctx, f.plan(), engine.Options{})
+	f.ended = err == nil
 	report := f.report(ctx, outcome)
 	if failure.Is(err, failure.DrainTimeout) { // the drain has said what the instance is now; nothing else was done
 		report.Changed, report.RolledBack, report.Kept = f.away.drain.changed(), false, nil
@@ -166,6 +167,7 @@ func (f *farewell) gates(ctx context.Context) error {
 // dryRun observes with the steps that would apply.
 func (f *farewell) dryRun(ctx context.Context) (Report, error) {
 	steps, err := f.engine.Observe(ctx, f.plan())
+	f.ended = err == nil
 	report := f.report(ctx, engine.Outcome{Steps: steps})
 	if err != nil {
 		return report, err
@@ -210,7 +212,9 @@ func (f *farewell) report(ctx context.Context, o engine.Outcome) Report {
 				result.Removed = append(result.Removed, t.String())
 			}
 		}
-		result.Kept = append(result.Kept, f.stays(reader)...)
+		if f.ended {
+			result.Kept, result.Owed = append(result.Kept, f.stays(reader)...), append(result.Owed, f.owed()...)
+		}
 		containers, why := f.containers(ctx)
 		for _, c := range containers {
 			result.Leftovers = append(result.Leftovers, leftover(c))
@@ -222,7 +226,6 @@ func (f *farewell) report(ctx context.Context, o engine.Outcome) Report {
 			report.Warnings = append(report.Warnings, fmt.Sprintf("%d containers of tasks are still here, and no agent looks after them; "+
 				"--stop-tasks removes them, or: docker rm -f $(docker ps -aq --filter label=%s)", len(containers), taskLabel))
 		}
-		result.Owed = append(result.Owed, f.owed()...)
 	}
 	report.Result = result
 	return report

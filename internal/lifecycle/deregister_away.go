@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -75,6 +76,9 @@ func deregisterAway(ctx context.Context, d Deps, req DeregisterRequest) (Report,
 	return report, err
 }
 
+// instanceForm is a container instance's ARN, long or short. Source: ECS API reference, ContainerInstance, read 2026-11-25.
+var instanceForm = regexp.MustCompile(`^arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}:container-instance/([A-Za-z0-9_-]+/)?[0-9a-f-]{32,36}$`)
+
 // checkFlags refuses what is about a host that is at hand.
 func (o *obituary) checkFlags() error {
 	for _, flag := range []struct {
@@ -92,7 +96,7 @@ func (o *obituary) checkFlags() error {
 		return nil
 	}
 	arn, err := ecsagent.ParseInstanceARN(o.req.Instance)
-	if err != nil {
+	if err != nil || !instanceForm.MatchString(o.req.Instance) {
 		return failure.New(failure.Usage, "--instance: %q is neither a managed node (mi- and 17 hexadecimal digits) nor the ARN of a container instance", o.req.Instance)
 	}
 	if o.req.Region != "" && o.req.Region != arn.Region {
@@ -253,10 +257,10 @@ func (o *obituary) judge(ctx context.Context) error {
 			WithEvidence("%s", strings.Join(alive, "; ")).
 			WithRemedy("run anywhere deregister on that machine; or, if it cannot be reached: --accept-risk %s", riskLive)
 	case len(o.tasks) > 0 && !o.req.Force:
-		return failure.New(failure.TasksRunning, "ECS still has %d tasks on it", len(o.tasks)).WithEvidence("%s", strings.Join(o.tasks, "; ")).
+		return failure.New(failure.TasksRunning, "ECS still has %s on it", count(len(o.tasks), "task")).WithEvidence("%s", strings.Join(o.tasks, "; ")).
 			WithRemedy("--force --accept-risk %s gives them up; their services start others elsewhere", riskTasks)
 	case len(o.tasks) > 0 && !accepts(riskTasks):
-		return failure.New(failure.TasksRunning, "ECS still has %d tasks on it", len(o.tasks)).WithEvidence("%s", strings.Join(o.tasks, "; ")).
+		return failure.New(failure.TasksRunning, "ECS still has %s on it", count(len(o.tasks), "task")).WithEvidence("%s", strings.Join(o.tasks, "; ")).
 			WithRemedy("--force gives them up, and needs --accept-risk %s", riskTasks)
 	}
 	return nil

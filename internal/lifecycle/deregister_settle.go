@@ -39,6 +39,7 @@ type farewell struct {
 	engine *engine.Engine
 
 	settled bool
+	ended   bool              // all is done, or in a dry run told
 	resumed *engine.Operation // the unfinished deregistration that this run goes on with
 	blind   bool              // the journal of an unfinished operation cannot be read, and is moved aside
 

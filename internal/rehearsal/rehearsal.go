@@ -65,12 +65,13 @@ var witness func(document []byte)
 // line is one command line of a story.
 type line struct {
 	args      []string
-	makes     bool // it prints the join token
-	token     bool // that token comes on stdin
-	operator  bool // there are an operator's credentials where it runs; a host has none by itself
-	extra     bool // the caller's own flags are added
-	faults    bool // the caller's faults are armed before it
-	unchanged bool // it must change nothing
+	makes     bool   // it prints the join token
+	token     bool   // that token comes on stdin
+	types     string // what is typed on the terminal
+	operator  bool   // there are an operator's credentials where it runs; a host has none by itself
+	extra     bool   // the caller's own flags are added
+	faults    bool   // the caller's faults are armed before it
+	unchanged bool   // it must change nothing
 }
 
 // Result is the "result" of rehearse's document.
@@ -195,7 +196,7 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 	if err := fillBuckets(host.NewDir(s3), region, key); err != nil {
 		return nil, err
 	}
-	s.aws = emulator.New(emulator.Options{Account: account, Region: region, Artifacts: os.DirFS(s3)})
+	s.aws = emulator.New(emulator.Options{Account: account, Region: region, Artifacts: os.DirFS(s3), TaskTime: taskTime})
 	if err := s.aws.Start("127.0.0.1:0"); err != nil {
 		return nil, err
 	}
@@ -276,6 +277,9 @@ func (s *stage) env(l line) cli.Env {
 	env.ReadFile = s.machine.disk.ReadFile
 	env.Rehearse, env.Signals = nil, nil // they reach the rehearsal, whose context ends
 	env.Streams.In, env.Streams.InTTY = strings.NewReader(""), s.base.Streams.InTTY
+	if l.types != "" {
+		env.Streams.In = strings.NewReader(l.types)
+	}
 	if l.token {
 		env.Streams.In, env.Streams.InTTY = strings.NewReader(s.token+"\n"), false
 	}
