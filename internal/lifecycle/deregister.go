@@ -313,7 +313,7 @@ func (f *farewell) isGone(r host.Reader, t thing) bool {
 		return f.gone[t.Name]
 	case thingPackage:
 		p, err := r.Packages.Package(t.Name)
-		return err == nil && !p.Installed && !p.Partial
+		return err == nil && !p.Installed && !p.Partial && !p.Residual
 	}
 	_, err := r.Files.Lstat(t.Name)
 	return missing(err)

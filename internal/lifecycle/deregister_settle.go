@@ -401,7 +401,7 @@ func (f *farewell) packages() (names []string) {
 	}
 	for _, name := range []string{ecsagent.Package, ssmagent.Package} {
 		p, err := f.deps.Host.Packages.Package(name)
-		if err == nil && (p.Installed || p.Partial) && f.ours(name) && (name != ssmagent.Package || f.ssm) {
+		if err == nil && (p.Installed || p.Partial || p.Residual) && f.ours(name) && (name != ssmagent.Package || f.ssm) {
 			names = append(names, name)
 		}
 	}
