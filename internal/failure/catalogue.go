@@ -178,10 +178,10 @@ var Catalogue = map[Code]Entry{
 	NewerRecord:        {ExitRefused, "this host's record was written by a newer anywhere", "use that version or a newer one", false},
 	RecordUnreadable:   {ExitRefused, "this host's record of what is anywhere's own cannot be read", "mv /var/lib/anywhere/record.json /root/, then run the same command again; what was installed before counts as somebody else's then", false},
 
-	UnsafePath:         {ExitRefused, "what is to be removed lies behind a symbolic link, or something is mounted at or below it", "umount it, or remove by hand what the message names, then run the command again", false},
-	SSMSession:         {ExitRefused, "the command runs in a session of Systems Manager, which ends with the managed node", "run it from another shell, keep the node with --keep-ssm, or accept it: --accept-risk lose-ssm-session", false},
-	LiveInstance:       {ExitRefused, "the machine that is to be given up is still connected to AWS", "run anywhere deregister on the machine itself, or accept it: --accept-risk live-instance", false},
-	Declined:           {ExitRefused, "the operator did not confirm what would be done", "run the command again, and type what it asks for", false},
+	UnsafePath:   {ExitRefused, "what is to be removed lies behind a symbolic link, or something is mounted at or below it", "umount it, or remove by hand what the message names, then run the command again", false},
+	SSMSession:   {ExitRefused, "the command runs in a session of Systems Manager, which ends with the managed node", "run it from another shell, keep the node with --keep-ssm, or accept it: --accept-risk lose-ssm-session", false},
+	LiveInstance: {ExitRefused, "the machine that is to be given up is still connected to AWS", "run anywhere deregister on the machine itself, or accept it: --accept-risk live-instance", false},
+	Declined:     {ExitRefused, "the operator did not confirm what would be done", "run the command again, and type what it asks for", false},
 
 	NotRegistered: {ExitUnhealthy, "this host is not an external instance", "make it one: anywhere register --token -", false},
 

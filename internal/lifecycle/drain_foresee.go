@@ -26,8 +26,8 @@ func (g *draining) foresee(ctx context.Context) {
 		case t.Standalone:
 			g.tasks[i].NeverMoves = "it belongs to no service, so ECS leaves it alone: it ends by itself or has to be stopped"
 			standalone = append(standalone, t.String())
-		case !slices.Contains(names, t.service):
-			names = append(names, t.service)
+		case !slices.Contains(names, t.service()):
+			names = append(names, t.service())
 		}
 	}
 	if len(standalone) > 0 {
@@ -68,7 +68,7 @@ func (g *draining) foreseeServices(ctx context.Context, names []string) error {
 			return err
 		}
 		for i, t := range g.tasks {
-			if t.service == s.Name && t.DesiredStatus != taskStopped {
+			if t.service() == s.Name && t.DesiredStatus != taskStopped {
 				g.tasks[i].NeverMoves = never
 			}
 		}
