@@ -79,6 +79,7 @@ func (e *Emulator) launch(i *instance, t Task) *task {
 	if len(t.Containers) == 0 {
 		t.Containers = []Container{{Name: t.Family, Image: "public.example/" + t.Family + ":1"}}
 	}
+	e.define(t.Family, t.Revision, false)
 	t.Instance = i.ARN
 	made := &task{Task: t, cluster: i.Cluster, since: e.opts.Now()}
 	if t.Last == "STOPPED" {

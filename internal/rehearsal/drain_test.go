@@ -105,7 +105,7 @@ func TestTheDrainsStory(t *testing.T) {
 	if dry.Changed || dry.Result.TasksLeft != 2 || dry.Result.Status != "ACTIVE" || dry.Steps[0].Status != "planned" {
 		t.Errorf("dry run: %+v", dry)
 	}
-	dry.says(t, "1 task of no service never leaves by itself")
+	dry.says(t, "1 task belongs to no service and leaves only by ending or being stopped")
 	if !drained.Changed || drained.Result.TasksLeft != 0 || drained.Result.Status != "DRAINING" || drained.Result.Source != "ecs" ||
 		len(drained.Result.Tasks) != 2 || drained.Result.WaitedMs < taskTime.Milliseconds() {
 		t.Errorf("drain: %+v", drained)
@@ -131,7 +131,7 @@ func TestDrainWithAnOperator(t *testing.T) {
 		t.Fatalf("abort: %+v", d)
 	}
 	d.says(t, "service fixed: of 1 wanted it keeps at least 1 and runs at most 1")
-	d.says(t, "1 task of no service never leaves by itself")
+	d.says(t, "1 task belongs to no service and leaves only by ending or being stopped")
 	d.says(t, "aws ecs stop-task --region eu-west-1 --cluster rehearsal --task "+job)
 	for _, task := range d.Result.Tasks {
 		if task.NeverMoves == "" || task.Standalone != (task.ARN == job) || task.StartedAt == "" || task.LastStatus != "RUNNING" {
@@ -268,7 +268,7 @@ func TestDrainAndWhatAWSAnswers(t *testing.T) {
 		{"no right at all", may("*"), nil, 4, failure.AccessDenied, "may not"},
 		{"no right to list: the agent counts", may("ecs:ListTasks"), []string{"--drain-timeout", "0s"}, 12, failure.DrainTimeout, "counted by the ECS agent"},
 		{"no right to look", may("ecs:DescribeContainerInstances"), []string{"--drain-timeout", "0s"}, 12, failure.DrainTimeout, "is not known"},
-		{"no right to foresee", may("ecs:DescribeServices"), []string{"--drain-timeout", "0s"}, 12, failure.DrainTimeout, "1 task of no service"},
+		{"no right to foresee", may("ecs:DescribeServices"), []string{"--drain-timeout", "0s"}, 12, failure.DrainTimeout, "1 task belongs to no service"},
 		{"an unknown key", func() { may()(); s.operator.ID = "AKIAUNKNOWN000000001" }, nil, 4, failure.CredentialsInvalid, ""},
 		{"silence", func() { may()(); s.fault(emulator.FaultServerError) }, nil, 5, failure.AWSUnavailable, ""},
 	} {
