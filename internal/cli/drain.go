@@ -100,6 +100,8 @@ func (a *app) runDrain(
 			report.Drain(w, s, rep, result, req.DryRun)
 		}
 	}
+	parting := "The container instance may be DRAINING: run the same command again, or take it back with: anywhere activate"
+	a.parting.Store(&parting)
 	begin := name + ": looking at this host"
 	if req.DryRun {
 		begin += "; nothing will be changed"

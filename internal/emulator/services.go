@@ -201,7 +201,7 @@ func (e *Emulator) listServices(c *call) (any, *apiError) {
 		}
 		arns = append(arns, e.serviceARN(cl.name, s.Name))
 	}
-	return listing(arns, in.NextToken, in.MaxResults, 10, 100, "serviceArns")
+	return listing(arns, in.NextToken, in.MaxResults, 10, "serviceArns")
 }
 
 func (s *service) strategy() string {
@@ -354,7 +354,7 @@ func (e *Emulator) listTaskDefinitions(c *call) (any, *apiError) {
 	if in.Sort == "DESC" {
 		slices.Reverse(arns)
 	}
-	return listing(arns, in.NextToken, in.MaxResults, 100, 100, "taskDefinitionArns")
+	return listing(arns, in.NextToken, in.MaxResults, 100, "taskDefinitionArns")
 }
 
 // describeTaskDefinition takes an ARN, "family:revision", or a family, which is its latest ACTIVE revision.
@@ -403,5 +403,5 @@ func (e *Emulator) listClusters(c *call) (any, *apiError) {
 			arns = append(arns, e.clusterARN(name))
 		}
 	}
-	return listing(arns, in.NextToken, in.MaxResults, 100, 100, "clusterArns")
+	return listing(arns, in.NextToken, in.MaxResults, 100, "clusterArns")
 }

@@ -203,7 +203,9 @@ func TestTheDrainAsAStep(t *testing.T) {
 
 // Tasks come and go while they are counted; all that were seen are told in the end.
 func TestTheTasksThatWereSeen(t *testing.T) {
-	task := func(id, status string) DrainTask { return DrainTask{ARN: id, Group: "service:web", LastStatus: status, DesiredStatus: "RUNNING"} }
+	task := func(id, status string) DrainTask {
+		return DrainTask{ARN: id, Group: "service:web", LastStatus: status, DesiredStatus: "RUNNING"}
+	}
 	g := &draining{}
 	g.saw([]DrainTask{task("b", "RUNNING"), task("a", "PENDING")})
 	g.tasks[0].NeverMoves = "fixed"
