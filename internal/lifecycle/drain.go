@@ -229,9 +229,7 @@ func (v *drainer) drain(ctx context.Context) error {
 	}
 	v.step(stepLeave, titleLeave)
 	told := len(g.warnings)
-	err = g.drain(ctx, func(format string, args ...any) {
-		v.deps.tell(engine.Event{Kind: engine.Advanced, Step: stepLeave, Title: titleLeave, Text: fmt.Sprintf(format, args...)})
-	})
+	err = g.drain(ctx, g.telling(stepLeave, titleLeave))
 	for _, text := range g.warnings[told:] {
 		v.deps.warn(text)
 	}

@@ -447,8 +447,15 @@ func named(tasks []DrainTask) string {
 	return strings.Join(names, "; ")
 }
 
-// drainKind is the effect of a drain inside a longer operation.
-const drainKind = "drain"
+// drainKind is the effect of a drain inside a longer operation, and its step.
+const drainKind, drainTitle = "drain", "Move the tasks away"
+
+// telling makes the lines of a drain events of a step.
+func (g *draining) telling(step, title string) func(format string, args ...any) {
+	return func(format string, args ...any) {
+		g.deps.tell(engine.Event{Kind: engine.Advanced, Step: step, Title: title, Text: fmt.Sprintf(format, args...)})
+	}
+}
 
 // drained is what the journal has of it.
 type drained struct {
@@ -461,7 +468,7 @@ type drained struct {
 // DRAINING, unless it was to stay so.
 func (g *draining) step() engine.Step {
 	return engine.Step{
-		ID: "drain", Title: "Move the tasks away",
+		ID: drainKind, Title: drainTitle,
 		Observe: func(ctx context.Context, _ host.Reader) (engine.Obs, error) {
 			switch left := len(g.left()); {
 			case g.gone:
@@ -476,7 +483,7 @@ func (g *draining) step() engine.Step {
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
 			what := drained{g.caller.Region, g.caller.Account, g.cluster, g.instance, g.before, g.onTimeout == OnTimeoutLeave}
-			return tx.Effect(ctx, drainKind, what, func(ctx context.Context) error { return g.drain(ctx, tx.Note) })
+			return tx.Effect(ctx, drainKind, what, func(ctx context.Context) error { return g.drain(ctx, g.telling(drainKind, drainTitle)) })
 		},
 	}
 }
