@@ -162,7 +162,13 @@ func (g *draining) rights(ctx context.Context) error {
 	if err == nil && g.onTimeout == OnTimeoutForce {
 		err = g.caller.MayStopTask(ctx, g.cluster)
 	}
-	return err
+	if !g.asNode() || !failure.Is(err, failure.AccessDenied) {
+		return err
+	}
+	f := *failure.Of(err)
+	f.Err = err
+	f.Remedy = "name an operator's profile with --profile or AWS_PROFILE, for there are no operator's credentials here; or " + f.Advice()
+	return &f
 }
 
 // count looks at the tasks that are left, and who can tell.

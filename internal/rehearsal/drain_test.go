@@ -3,6 +3,8 @@ package rehearsal
 import (
 	"context"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
 	"github.com/anywhere-ecs/anywhere/internal/emulator"
+	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 )
@@ -219,6 +222,7 @@ func TestDrainAsTheNode(t *testing.T) {
 		t.Fatalf("the node may not stop tasks: %+v", d)
 	}
 	d.says(t, "ecs:StopTask")
+	d.says(t, "name an operator's profile")
 	d = s.drains(t, alone, "--drain-timeout", "3s")
 	if d.RC != 12 || d.Result.Source != "agent" || d.Result.TasksLeft != 1 || s.own().Status != "ACTIVE" || d.Result.Status != "ACTIVE" {
 		t.Fatalf("%+v", d)
@@ -400,5 +404,32 @@ func TestDrainIsRefused(t *testing.T) {
 	s.write(t, journal, "broken")
 	if d := s.drains(t, drainsIt); d.RC != 12 || d.Error.Code != string(failure.JournalUnreadable) {
 		t.Errorf("an unreadable journal: %+v", d)
+	}
+	if err := os.Remove(filepath.Join(s.machine.root, journal)); err != nil {
+		t.Fatal(err)
+	}
+
+	release, err := engine.Lock(t.Context(), s.machine.host(), lifecycle.LockPath, "another", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := s.drains(t, drainsIt); d.RC != 13 || d.Error.Code != string(failure.Locked) || s.own().Status != "ACTIVE" {
+		t.Errorf("another run at work: %+v", d)
+	}
+	if d := s.drains(t, drainsIt, "--dry-run", "--detailed-exitcode"); d.RC != 11 { // it takes no lock
+		t.Errorf("a dry run beside it: %+v", d)
+	}
+	release()
+	asked := len(s.aws.Requests())
+	s.write(t, "etc/machine-id", strings.Repeat("c", 32)+"\n")
+	for _, l := range []line{drainsIt, activatesIt} {
+		if d := s.drains(t, l); d.RC != 12 || d.Error.Code != string(failure.FingerprintChanged) || s.own().Status != "ACTIVE" {
+			t.Errorf("a copy of another machine: %+v", d)
+		}
+	}
+	for _, r := range s.aws.Requests()[asked:] {
+		if r.KeyID == s.operator.ID {
+			t.Errorf("AWS was asked about the other machine: %+v", r)
+		}
 	}
 }
