@@ -22,9 +22,6 @@ import (
 // pace shortens the agents' own waiting: a rehearsal is watched.
 const pace = 0.1
 
-// taskTime is how long a task takes to start or stop; ECS_CONTAINER_STOP_TIMEOUT's default is 30 s.
-const taskTime = time.Duration(pace * float64(30*time.Second))
-
 // machine is the throw-away host.
 type machine struct {
 	root    string

@@ -51,7 +51,30 @@ var scenarios = map[string][]line{
 		{args: []string{"register", "--region", region, "--cluster", cluster, "--name", "rehearsal"}, operator: true, extra: true, faults: true},
 		{args: []string{"register"}, operator: true, extra: true, unchanged: true},
 	},
+	"drain": {
+		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true},
+		{args: []string{"drain", "--dry-run"}, operator: true, before: (*stage).busy, unchanged: true},
+		{args: []string{"drain"}, operator: true, extra: true, faults: true, unchanged: true},
+		{args: []string{"status"}, unchanged: true},
+		{args: []string{"activate"}, operator: true, unchanged: true},
+	},
 }
+
+// busy gives the host's instance a task of a service that can move to another machine, and one of none that ends soon.
+func (s *stage) busy() {
+	s.aws.AddInstance(cluster)
+	s.aws.AddService(cluster, emulator.Service{Name: "web", Desired: 1, Minimum: 100, Maximum: 200})
+	for _, i := range s.aws.Instances() {
+		if i.Connected && i.AgentVersion != "" {
+			s.aws.AddTask(i.ARN, emulator.Task{Service: "web"})
+			job := s.aws.AddTask(i.ARN, emulator.Task{Family: "nightly"})
+			time.AfterFunc(2*taskTime, func() { s.aws.FinishTask(job) })
+		}
+	}
+}
+
+// taskTime is how long a task takes to start and to stop.
+const taskTime = 300 * time.Millisecond
 
 // DefaultScenario is played when none is named.
 const DefaultScenario = "register"
@@ -72,6 +95,8 @@ type line struct {
 	extra     bool   // the caller's own flags are added
 	faults    bool   // the caller's faults are armed before it
 	unchanged bool   // it must change nothing
+
+	before func(*stage) // what happens in AWS before it; optional
 }
 
 // Result is the "result" of rehearse's document.
@@ -239,7 +264,7 @@ func (s *stage) knows(faults []string) error {
 func (s *stage) args(l line) []string {
 	args := slices.Clone(l.args)
 	switch l.args[0] {
-	case "activation", "preflight", "status", "deregister":
+	case "activation", "preflight", "status", "drain", "activate", "deregister":
 		args = append(args, "--endpoint-url", s.aws.URL())
 	case "register":
 		args = append(args, "--endpoint-url", s.aws.URL(), "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
@@ -288,6 +313,9 @@ func (s *stage) env(l line) cli.Env {
 
 // play runs one command line on the throw-away host and looks at what it changed.
 func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Command, error) {
+	if l.before != nil {
+		l.before(s)
+	}
 	if l.faults {
 		for _, name := range req.Faults {
 			if err := s.aws.Fault(name); err != nil {
