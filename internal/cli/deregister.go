@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,18 +14,15 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/report"
 )
 
-// onTimeout is what can become of a drain that is not over in time.
-var onTimeout = []string{"abort", "leave", "force"}
-
 func newDeregister(a *app) *cobra.Command {
-	req := &lifecycle.DeregisterRequest{DrainTimeout: 15 * time.Minute, OnTimeout: onTimeout[0]}
+	req := &lifecycle.DeregisterRequest{DrainTimeout: lifecycle.DefaultDrain, OnTimeout: lifecycle.OnTimeouts[0]}
 	cmd := &cobra.Command{
 		Use:   "deregister [flags]",
 		Short: "Take this host out of its cluster, and remove what anywhere put on it",
 		Long: long(`
-Drains the container instance, deregisters it from ECS, deregisters the managed node if anywhere has registered it, stops
-the agents and keeps them from starting again, and removes from the host what anywhere has put there and what would
-hinder a new registration. Then it waits until ECS and Systems Manager agree that the host is gone. Docker, task
+Drains the container instance, deregisters it from ECS, deregisters the managed node if anywhere has registered it,
+stops the agents and keeps them from starting again, and removes from the host what anywhere has put there and what
+would hinder a new registration. Then it waits until ECS and Systems Manager agree that the host is gone. Docker, task
 containers that still run, and everything of somebody else's stay. docs/deregister.md has what goes, and what stays.
 
 What it has done it remembers: interrupted at any point, the same command finishes it. What is gone already, on one side
@@ -57,7 +53,7 @@ With --instance it gives up another machine, one that is gone, on AWS's side alo
 	f.BoolVar(&req.RemoteOnly, "remote-only", false, "do AWS's side only, and leave this host as it is")
 	f.BoolVar(&req.NoDrain, "no-drain", false, "do not drain first")
 	f.Var(durationValue{&req.DrainTimeout}, "drain-timeout", "how long to wait until no task is left")
-	f.Var(choiceValue{&req.OnTimeout, onTimeout}, "on-timeout",
+	f.Var(choiceValue{&req.OnTimeout, lifecycle.OnTimeouts}, "on-timeout",
 		"when tasks are left then: make the instance ACTIVE again and stop here, leave it DRAINING and stop here, or stop\n"+
 			"the tasks (--accept-risk running-tasks)")
 	f.BoolVar(&req.Force, "force", false, "deregister although tasks run; they go on unattended (--accept-risk running-tasks)")
@@ -90,7 +86,7 @@ func (a *app) runDeregister(cmd *cobra.Command, req lifecycle.DeregisterRequest)
 		}
 	}
 	req.AcceptRisk, req.LockTimeout = a.global.acceptRisk, a.global.lockTimeout
-	if a.origins["region"].kind == byFlag || req.Instance != "" {
+	if a.origins["region"].kind == byFlag {
 		req.Region = a.global.region
 	}
 	if !req.DryRun && !a.saidYes() {

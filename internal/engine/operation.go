@@ -17,7 +17,8 @@ type Operation struct {
 	Undoing                   bool // its last run was taking it back
 	Changes                   int  // recorded changes
 	LastStep                  string
-	Path                      string // of the journal
+	Done                      []string // ids of the steps that it has brought about
+	Path                      string   // of the journal
 }
 
 // Open is the unfinished operation, or nil when there is none. A journal that cannot be read is an error with the code
@@ -31,6 +32,11 @@ func (e *Engine) Open() (*Operation, error) {
 	op := &Operation{
 		Verb: s.Verb, Key: s.Key, RunID: s.Run, Version: s.Program, Pins: maps.Clone(s.Pins), Started: s.Started,
 		Committed: s.commit != "", Undoing: s.undoing, Changes: s.changes(), Path: e.journalPath(),
+	}
+	for _, step := range s.steps {
+		if step.done && !s.undoing {
+			op.Done = append(op.Done, step.id)
+		}
 	}
 	if n := len(s.steps); n > 0 {
 		op.LastStep = s.steps[n-1].id

@@ -33,7 +33,7 @@ type DeregisterRequest struct {
 	RemoteOnly   bool // AWS only
 
 	NoDrain      bool
-	DrainTimeout time.Duration // 0 is defaultDrain
+	DrainTimeout time.Duration // 0 is DefaultDrain
 	OnTimeout    string        // abort (or empty), leave or force
 	Force        bool          // tasks may run
 	StopTasks    bool          // containers of tasks that are left are ended and removed
@@ -76,6 +76,13 @@ type DeregisterResult struct {
 // Deregister takes this host out of its cluster and of Systems Manager, and removes from it what anywhere has put there.
 // With req.Instance it does so for another machine, on AWS's side alone.
 func Deregister(ctx context.Context, d Deps, req DeregisterRequest) (Report, error) {
+	if req.Instance != "" {
+		report, err := Report{Result: emptyFarewell()}, req.check()
+		if err == nil {
+			report, err = deregisterAway(ctx, d, req)
+		}
+		return report, err
+	}
 	f := &farewell{deps: d, req: req, engine: d.engine(), gone: map[string]bool{}}
 	if err := req.check(); err != nil {
 		return f.report(ctx, engine.Outcome{}), err
@@ -100,7 +107,12 @@ func Deregister(ctx context.Context, d Deps, req DeregisterRequest) (Report, err
 		return f.report(ctx, engine.Outcome{}), err
 	}
 	outcome, err := f.engine.Apply(ctx, f.plan(), engine.Options{})
+	f.ended = err == nil
 	report := f.report(ctx, outcome)
+	if failure.Is(err, failure.DrainTimeout) { // the drain has said what the instance is now; nothing else was done
+		report.Changed, report.RolledBack, report.Kept = f.away.drain.changed(), false, nil
+		return report, err
+	}
 	if err != nil {
 		return report, f.explain(err, outcome)
 	}
@@ -110,6 +122,11 @@ func Deregister(ctx context.Context, d Deps, req DeregisterRequest) (Report, err
 	f.purgeOwn(&report)
 	report.Message = f.success(report)
 	return report, nil
+}
+
+// emptyFarewell is the result before anything is known.
+func emptyFarewell() DeregisterResult {
+	return DeregisterResult{Removed: []string{}, Kept: []string{}, Leftovers: []string{}, Owed: []string{}, Verified: VerifiedNone}
 }
 
 // check refuses what contradicts itself.
@@ -150,6 +167,7 @@ func (f *farewell) gates(ctx context.Context) error {
 // dryRun observes with the steps that would apply.
 func (f *farewell) dryRun(ctx context.Context) (Report, error) {
 	steps, err := f.engine.Observe(ctx, f.plan())
+	f.ended = err == nil
 	report := f.report(ctx, engine.Outcome{Steps: steps})
 	if err != nil {
 		return report, err
@@ -176,13 +194,15 @@ func (f *farewell) dryRun(ctx context.Context) (Report, error) {
 
 // report tells what is so now.
 func (f *farewell) report(ctx context.Context, o engine.Outcome) Report {
-	result := DeregisterResult{
-		Cluster: f.cluster, Region: f.region, Account: f.account, ManagedInstanceID: f.node, ContainerInstanceARN: f.instance,
-		Removed: []string{}, Kept: []string{}, Leftovers: []string{}, Owed: []string{}, Verified: VerifiedNone,
-	}
+	result := emptyFarewell()
+	result.Cluster, result.Region, result.Account = f.cluster, f.region, f.account
+	result.ManagedInstanceID, result.ContainerInstanceARN = f.node, f.instance
 	report := Report{
 		Changed: o.Changed, Steps: o.Steps, Checks: f.checks, RolledBack: o.RolledBack, Kept: o.Kept,
 		Warnings: slices.Clone(f.warnings),
+	}
+	if f.away.drain != nil {
+		report.Warnings = append(report.Warnings, f.away.drain.warnings...)
 	}
 	if f.settled {
 		ctx = context.WithoutCancel(ctx)
@@ -192,7 +212,9 @@ func (f *farewell) report(ctx context.Context, o engine.Outcome) Report {
 				result.Removed = append(result.Removed, t.String())
 			}
 		}
-		result.Kept = append(result.Kept, f.stays(reader)...)
+		if f.ended {
+			result.Kept, result.Owed = append(result.Kept, f.stays(reader)...), append(result.Owed, f.owed()...)
+		}
 		containers, why := f.containers(ctx)
 		for _, c := range containers {
 			result.Leftovers = append(result.Leftovers, leftover(c))
@@ -204,7 +226,6 @@ func (f *farewell) report(ctx context.Context, o engine.Outcome) Report {
 			report.Warnings = append(report.Warnings, fmt.Sprintf("%d containers of tasks are still here, and no agent looks after them; "+
 				"--stop-tasks removes them, or: docker rm -f $(docker ps -aq --filter label=%s)", len(containers), taskLabel))
 		}
-		result.Owed = append(result.Owed, f.owed()...)
 	}
 	report.Result = result
 	return report
@@ -292,7 +313,7 @@ func (f *farewell) isGone(r host.Reader, t thing) bool {
 		return f.gone[t.Name]
 	case thingPackage:
 		p, err := r.Packages.Package(t.Name)
-		return err == nil && !p.Installed && !p.Partial
+		return err == nil && !p.Installed && !p.Partial && !p.Residual
 	}
 	_, err := r.Files.Lstat(t.Name)
 	return missing(err)

@@ -214,7 +214,7 @@ func (f *farewell) removePackage(name string) engine.Step {
 			switch {
 			case err != nil:
 				return engine.Obs{}, err
-			case !p.Installed && !p.Partial:
+			case !p.Installed && !p.Partial && !p.Residual:
 				return engine.Obs{State: engine.OK, Detail: "not installed"}, nil
 			case !slices.Contains(f.packages(), name):
 				return engine.Obs{State: engine.OK, Detail: "stays"}, nil

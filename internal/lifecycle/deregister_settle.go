@@ -39,6 +39,7 @@ type farewell struct {
 	engine *engine.Engine
 
 	settled bool
+	ended   bool              // all is done, or in a dry run told
 	resumed *engine.Operation // the unfinished deregistration that this run goes on with
 	blind   bool              // the journal of an unfinished operation cannot be read, and is moved aside
 
@@ -327,17 +328,12 @@ func leftover(c docker.Container) string {
 
 // settleContainers refuses to orphan running tasks where no drain comes before: without AWS nobody can drain.
 func (f *farewell) settleContainers(ctx context.Context) error {
-	found, why := f.containers(ctx)
+	_, why := f.containers(ctx)
 	if f.req.StopTasks && why != "" {
 		return failure.New(failure.DockerDown, "--stop-tasks: the containers of tasks cannot be listed: %s", why).
 			WithRemedy("systemctl start docker, or leave --stop-tasks out")
 	}
-	var running []string
-	for _, c := range found {
-		if c.Running() {
-			running = append(running, leftover(c))
-		}
-	}
+	running := f.runningHere(ctx)
 	orphans := f.req.LocalOnly && (f.resumed == nil || !f.resumed.Committed)
 	if len(running) == 0 || !orphans && !f.req.StopTasks {
 		return nil
@@ -356,12 +352,18 @@ func (f *farewell) settleContainers(ctx context.Context) error {
 
 // pinGoes fixes what the operation removes, so that its last run can tell what all of them have done.
 func (f *farewell) pinGoes() error {
-	if f.resumed != nil {
-		f.pins[pinGoes] = f.resumed.Pins[pinGoes]
-		return nil
+	goes := f.before()
+	for _, t := range f.awayGoes() {
+		if !slices.Contains(goes, t) {
+			goes = append(goes, t)
+		}
 	}
-	goes := f.awayGoes()
 	reader := f.deps.Host.Reader
+	if f.resumed != nil {
+		text, err := json.Marshal(goes)
+		f.pins[pinGoes] = string(text)
+		return err
+	}
 	if !f.req.RemoteOnly {
 		for _, p := range f.packages() {
 			goes = append(goes, thing{thingPackage, p})
@@ -399,7 +401,7 @@ func (f *farewell) packages() (names []string) {
 	}
 	for _, name := range []string{ecsagent.Package, ssmagent.Package} {
 		p, err := f.deps.Host.Packages.Package(name)
-		if err == nil && (p.Installed || p.Partial) && f.ours(name) && (name != ssmagent.Package || f.ssm) {
+		if err == nil && (p.Installed || p.Partial || p.Residual) && f.ours(name) && (name != ssmagent.Package || f.ssm) {
 			names = append(names, name)
 		}
 	}
@@ -432,7 +434,9 @@ func (f *farewell) trees() (all []string) {
 		}
 	}
 	purge, packages := f.req.Purge, !f.req.KeepPackages
-	made := func(folder, by string) bool { return packages && f.ours(by) && slices.Contains(f.record.Folders, folder) }
+	made := func(folder, by string) bool {
+		return packages && f.ours(by) && slices.Contains(f.record.Folders, folder)
+	}
 	add(slices.Contains(f.record.Files, ecsagent.ExecDir), ecsagent.ExecDir)
 	add(made(ecsagent.CacheDir, ecsagent.Package) || purge && f.ours(ecsagent.Package), ecsagent.CacheDir)
 	add(purge, path.Dir(ecsagent.DataDir), path.Dir(ecsagent.ConfigPath), ecsagent.LogDir)
@@ -501,7 +505,7 @@ func (f *farewell) cached(name string) string {
 // stays are the things that stay on purpose, with the reason.
 func (f *farewell) stays(r host.Reader) (kept []string) {
 	if f.ssmStays() {
-		why := "anywhere has not registered it; --remove-ssm removes it"
+		why := "not registered by anywhere; --remove-ssm removes it"
 		if f.req.KeepSSM {
 			why = "--keep-ssm"
 		}
@@ -521,12 +525,12 @@ func (f *farewell) stays(r host.Reader) (kept []string) {
 		case name == ssmagent.Package && f.ssmStays():
 			kept = append(kept, "package "+name+" (the managed node needs it)")
 		case !f.ours(name) || name == ssmagent.Package && !f.ssm:
-			kept = append(kept, "package "+name+" (anywhere has not installed it)")
+			kept = append(kept, "package "+name+" (not installed by anywhere)")
 		}
 	}
 	for _, p := range []struct{ path, why string }{
-		{ecsagent.ConfigPath, "anywhere has not made it; --purge removes it"},
-		{ssmagent.ConfigPath, "anywhere has not made it; --purge removes it"},
+		{ecsagent.ConfigPath, "not made by anywhere; --purge removes it"},
+		{ssmagent.ConfigPath, "not made by anywhere; --purge removes it"},
 		{ecsagent.DataDir, "what other programs keep there; --purge removes it"},
 		{ecsagent.LogDir, "logs; --purge removes them"}, {ssmagent.LogDir, "logs; --purge removes them"},
 		{ssmagent.CredentialsPath, "what is not the SSM agent's in it"},

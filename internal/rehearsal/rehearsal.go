@@ -51,7 +51,36 @@ var scenarios = map[string][]line{
 		{args: []string{"register", "--region", region, "--cluster", cluster, "--name", "rehearsal"}, operator: true, extra: true, faults: true},
 		{args: []string{"register"}, operator: true, extra: true, unchanged: true},
 	},
+	"drain": {
+		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true},
+		{args: []string{"drain", "--dry-run"}, operator: true, before: (*stage).busy, unchanged: true},
+		{args: []string{"drain"}, operator: true, extra: true, faults: true, unchanged: true},
+		{args: []string{"status"}, unchanged: true},
+		{args: []string{"activate"}, operator: true, unchanged: true},
+	},
+	"deregister": {
+		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true},
+		{args: []string{"deregister", "--dry-run"}, operator: true, unchanged: true},
+		{args: []string{"deregister", "--yes"}, operator: true, extra: true, faults: true},
+		{args: []string{"deregister", "--yes"}, operator: true, unchanged: true},
+	},
 }
+
+// busy gives the host's instance a task of a service that can move to another machine, and one of none that ends soon.
+func (s *stage) busy() {
+	s.aws.AddInstance(cluster)
+	s.aws.AddService(cluster, emulator.Service{Name: "web", Desired: 1, Minimum: 100, Maximum: 200})
+	for _, i := range s.aws.Instances() {
+		if i.Connected && i.AgentVersion != "" {
+			s.aws.AddTask(i.ARN, emulator.Task{Service: "web"})
+			job := s.aws.AddTask(i.ARN, emulator.Task{Family: "nightly"})
+			time.AfterFunc(2*taskTime, func() { s.aws.FinishTask(job) })
+		}
+	}
+}
+
+// taskTime is how long a task takes to start and to stop.
+const taskTime = 300 * time.Millisecond
 
 // DefaultScenario is played when none is named.
 const DefaultScenario = "register"
@@ -65,12 +94,15 @@ var witness func(document []byte)
 // line is one command line of a story.
 type line struct {
 	args      []string
-	makes     bool // it prints the join token
-	token     bool // that token comes on stdin
-	operator  bool // there are an operator's credentials where it runs; a host has none by itself
-	extra     bool // the caller's own flags are added
-	faults    bool // the caller's faults are armed before it
-	unchanged bool // it must change nothing
+	makes     bool   // it prints the join token
+	token     bool   // that token comes on stdin
+	types     string // what is typed on the terminal
+	operator  bool   // there are an operator's credentials where it runs; a host has none by itself
+	extra     bool   // the caller's own flags are added
+	faults    bool   // the caller's faults are armed before it
+	unchanged bool   // it must change nothing
+
+	before func(*stage) // what happens in AWS before it; optional
 }
 
 // Result is the "result" of rehearse's document.
@@ -168,7 +200,9 @@ type stage struct {
 	buckets *host.Dir
 
 	operator emulator.Key
-	token    string // the join token that the story made
+	token    string                    // the join token that the story made
+	around   func(host.Host) host.Host // what the tests put around the host; nil is nothing
+	way      aws.HTTPClient            // and around the way to AWS
 }
 
 func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
@@ -196,7 +230,7 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 	if err := fillBuckets(s.buckets, region, key); err != nil {
 		return nil, err
 	}
-	s.aws = emulator.New(emulator.Options{Account: account, Region: region, Artifacts: os.DirFS(s3)})
+	s.aws = emulator.New(emulator.Options{Account: account, Region: region, Artifacts: os.DirFS(s3), TaskTime: taskTime})
 	if err := s.aws.Start("127.0.0.1:0"); err != nil {
 		return nil, err
 	}
@@ -239,7 +273,7 @@ func (s *stage) knows(faults []string) error {
 func (s *stage) args(l line) []string {
 	args := slices.Clone(l.args)
 	switch l.args[0] {
-	case "activation", "preflight", "status", "deregister":
+	case "activation", "preflight", "status", "drain", "activate", "deregister":
 		args = append(args, "--endpoint-url", s.aws.URL())
 	case "upgrade":
 		args = append(args, "--artifacts", s.aws.URL(), "--keyring", s.keyring)
@@ -255,14 +289,19 @@ var looks = []string{"LANG", "LC_ALL", "LC_CTYPE", "TERM", "NO_COLOR", "CLICOLOR
 // env is the world of one command line: the caller's streams and clock, the throw-away host.
 func (s *stage) env(l line) cli.Env {
 	env := s.base
-	env.Host = func() (host.Host, error) { return s.machine.host(), nil }
+	env.Host = func() (host.Host, error) {
+		if s.around != nil {
+			return s.around(s.machine.host()), nil
+		}
+		return s.machine.host(), nil
+	}
 	env.HTTP = func() *http.Client { return &http.Client{} }
 	env.AWS = func(context.Context, control.Access) (aws.Config, error) {
 		if l.args[0] != "activation" && !l.operator {
-			return aws.Config{Region: region}, nil
+			return aws.Config{Region: region, HTTPClient: s.way}, nil
 		}
 		key := credentials.NewStaticCredentialsProvider(s.operator.ID, s.operator.Secret.Reveal(), s.operator.Token.Reveal())
-		return aws.Config{Region: region, Credentials: key}, nil
+		return aws.Config{Region: region, HTTPClient: s.way, Credentials: key}, nil
 	}
 	env.LookupEnv = func(name string) (string, bool) { // the caller's AWS settings are another world's
 		if slices.Contains(looks, name) && s.base.LookupEnv != nil {
@@ -274,6 +313,9 @@ func (s *stage) env(l line) cli.Env {
 	env.ReadFile = s.machine.disk.ReadFile
 	env.Rehearse, env.Signals = nil, nil // they reach the rehearsal, whose context ends
 	env.Streams.In, env.Streams.InTTY = strings.NewReader(""), s.base.Streams.InTTY
+	if l.types != "" {
+		env.Streams.In = strings.NewReader(l.types)
+	}
 	if l.token {
 		env.Streams.In, env.Streams.InTTY = strings.NewReader(s.token+"\n"), false
 	}
@@ -282,6 +324,9 @@ func (s *stage) env(l line) cli.Env {
 
 // play runs one command line on the throw-away host and looks at what it changed.
 func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Command, error) {
+	if l.before != nil {
+		l.before(s)
+	}
 	if l.faults {
 		for _, name := range req.Faults {
 			if err := s.aws.Fault(name); err != nil {
