@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,7 +20,11 @@ import (
 // version: they change when what they say changes.
 func TestGeneratedManual(t *testing.T) {
 	files := map[string][]byte{}
-	everyCommand(tree(), func(cmd *cobra.Command) { files[pageName(cmd)+".8"] = page(t, cmd) })
+	everyCommand(tree(), func(cmd *cobra.Command) {
+		if !cmd.Hidden {
+			files[pageName(cmd)+".8"] = page(t, cmd)
+		}
+	})
 	upToDate(t, filepath.Join("..", "..", "docs", "man"), files)
 }
 
@@ -41,6 +46,11 @@ func TestGeneratedCompletions(t *testing.T) {
 	upToDate(t, filepath.Join("..", "..", "completions"), files)
 }
 
+// listed are the commands below one that people are told of.
+func listed(cmd *cobra.Command) []*cobra.Command {
+	return slices.DeleteFunc(slices.Clone(cmd.Commands()), func(sub *cobra.Command) bool { return sub.Hidden })
+}
+
 func pageName(cmd *cobra.Command) string { return strings.ReplaceAll(cmd.CommandPath(), " ", "-") }
 
 // page is the manual page of a command, in man's macros.
@@ -53,7 +63,7 @@ func page(t *testing.T, cmd *cobra.Command) []byte {
 	w.macro(".SH SYNOPSIS")
 	_, arguments, _ := strings.Cut(cmd.UseLine(), cmd.CommandPath())
 	w.macro(`\fB%s\fR %s`, roffed(cmd.CommandPath()), roffed(strings.TrimSpace(arguments)))
-	for _, sub := range cmd.Commands() {
+	for _, sub := range listed(cmd) {
 		w.macro(".br")
 		w.macro(`\fB%s\fR ...`, roffed(sub.CommandPath()))
 	}
@@ -63,7 +73,7 @@ func page(t *testing.T, cmd *cobra.Command) []byte {
 	if len(cmd.Aliases) > 0 {
 		w.text("Also: anywhere " + strings.Join(cmd.Aliases, ", anywhere "))
 	}
-	if subs := cmd.Commands(); len(subs) > 0 {
+	if subs := listed(cmd); len(subs) > 0 {
 		w.macro(".SH COMMANDS")
 		for _, sub := range subs {
 			w.macro(".TP\n\\fB%s\\fR(8)", roffed(pageName(sub)))
@@ -173,13 +183,13 @@ func (w *roff) seeAlso(cmd *cobra.Command) {
 	var pages []string
 	if cmd.HasParent() {
 		pages = append(pages, pageName(cmd.Parent()))
-		for _, sibling := range cmd.Parent().Commands() {
+		for _, sibling := range listed(cmd.Parent()) {
 			if sibling != cmd {
 				pages = append(pages, pageName(sibling))
 			}
 		}
 	}
-	for _, sub := range cmd.Commands() {
+	for _, sub := range listed(cmd) {
 		pages = append(pages, pageName(sub))
 	}
 	for i, name := range pages {
