@@ -14,13 +14,14 @@ import (
 type upgradeOptions struct {
 	ecsAgentVersion, ssmAgentVersion string
 	only, artifacts, keyring         string
-	check, allowDowngrade            bool
+	check, allowDowngrade, drain     bool
+	drainTimeout                     time.Duration
 	waitTimeout, watchTime           time.Duration
 	dryRun, detailed                 bool
 }
 
 func newUpgrade(a *app) *cobra.Command {
-	o := &upgradeOptions{waitTimeout: lifecycle.UpgradePatience, watchTime: lifecycle.UpgradeSteady}
+	o := &upgradeOptions{waitTimeout: lifecycle.UpgradePatience, watchTime: lifecycle.UpgradeSteady, drainTimeout: lifecycle.DefaultDrain}
 	cmd := &cobra.Command{
 		Use:   "upgrade [flags]",
 		Short: "Replace the agents' versions in place, or go back",
@@ -50,6 +51,9 @@ anywhere rollback goes back from an upgrade that is done.`),
 	f.BoolVar(&o.allowDowngrade, "allow-downgrade", false, "install a version that is named although it is older")
 	f.StringVar(&o.artifacts, "artifacts", "", "`URL|DIR` with the agents' packages (default: AWS)")
 	f.StringVar(&o.keyring, "keyring", "", "`FILE` with further OpenPGP public keys, after AWS has rotated one")
+	f.BoolVar(&o.drain, "drain", false, "move the instance's tasks away first, and make it ACTIVE again at the end; needs an operator's credentials\n"+
+		"or the node role's own right to drain")
+	f.Var(durationValue{&o.drainTimeout}, "drain-timeout", "how long to wait for that, before all is as it was")
 	f.Var(durationValue{&o.waitTimeout}, "wait-timeout", "how long to wait for a new agent to connect, before the old one comes back")
 	f.Var(durationValue{&o.watchTime}, "watch-time", "how long the new agents must be connected and well, before the old ones are given up")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "show what would be done, and do nothing")
@@ -71,7 +75,7 @@ func (a *app) runUpgrade(cmd *cobra.Command, o *upgradeOptions) error {
 	}
 	req := lifecycle.UpgradeRequest{
 		ECSAgentVersion: o.ecsAgentVersion, SSMAgentVersion: o.ssmAgentVersion, Only: o.only, AllowDowngrade: o.allowDowngrade,
-		Artifacts: artifacts, Keyring: keyring, Check: o.check, WaitTimeout: o.waitTimeout, WatchTime: o.watchTime, AcceptRisk: a.global.acceptRisk,
+		Artifacts: artifacts, Keyring: keyring, Check: o.check, WaitTimeout: o.waitTimeout, WatchTime: o.watchTime, Drain: o.drain, DrainTimeout: o.drainTimeout, AcceptRisk: a.global.acceptRisk,
 		DryRun: o.dryRun, DetailedExitcode: o.detailed, LockTimeout: a.global.lockTimeout,
 	}
 	a.outcome.text = func(w io.Writer, s report.Style, rep lifecycle.Report, err error) {
@@ -112,4 +116,3 @@ While a run is at work it does nothing. Else it watches the new agents and commi
 		},
 	}
 }
-

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/artifact"
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -35,6 +36,7 @@ const (
 
 const (
 	riskNoWayBack = "no-way-back"
+	pinDrained    = "drained" // the instance is made ACTIVE again at the end
 	pinARN        = "arn"
 	pinOldImage   = "old-image"
 	pinPlugins    = "plugins" // units of the volume plugin that ran
@@ -51,6 +53,9 @@ type UpgradeRequest struct {
 
 	Artifacts string // --artifacts: URL or absolute folder
 	Keyring   string // --keyring: file with further public keys
+
+	Drain        bool          // move the tasks away first, and make the instance ACTIVE again
+	DrainTimeout time.Duration // for that; 0 is DefaultDrain
 
 	Check            bool          // look, and change nothing
 	WaitTimeout      time.Duration // for a new agent to connect; 0 is UpgradePatience
@@ -111,8 +116,10 @@ type upgrade struct {
 	due    bool // something is to be done
 	node   string
 	goal   watchGoal
-	seen   bool // the watch of this run came to a commit
-	kept   bool // the replaced image could not be removed
+	seen   bool      // the watch of this run came to a commit
+	drain  *draining // nil where no task is to be moved away
+	active bool      // the instance was made ACTIVE again
+	kept   bool      // the replaced image could not be removed
 
 	loaded    string    // the id of the image that this run has loaded
 	packaging time.Time // when this run began to install the last package
@@ -178,6 +185,9 @@ func (req UpgradeRequest) check() error {
 		if req.Only == c.only && c.version != "" {
 			return failure.New(failure.Usage, "--only %s excludes %s", c.only, c.flag).WithRemedy("leave one of the two out")
 		}
+	}
+	if req.Drain && req.Only == OnlySSM {
+		return failure.New(failure.Usage, "--drain excludes --only ssm: the SSM agent has nothing to do with tasks").WithRemedy("leave one of the two out")
 	}
 	if req.Check && req.DryRun {
 		return failure.New(failure.Usage, "--check excludes --dry-run").
@@ -296,7 +306,31 @@ func (u *upgrade) settle(ctx context.Context) error {
 		return err
 	}
 	u.pins[pinExec] = ssmagent.Upstream(first(u.ssm().target, u.ssm().installed.Version))
+	if err := u.settleDrain(ctx); err != nil {
+		return err
+	}
 	return u.settleSession()
+}
+
+// settleDrain finds out whether the tasks can be moved away, before anything is changed.
+func (u *upgrade) settleDrain(ctx context.Context) error {
+	if !u.asked.Drain || u.pins[pinECS] == "" || u.resumed != nil && u.resumed.Committed {
+		return nil
+	}
+	if u.arnText == "" {
+		return failure.New(failure.NotVerified, "--drain: the ECS agent does not tell its container instance, so nobody knows what to drain").
+			WithRemedy("anywhere status says what is wrong; or leave --drain out")
+	}
+	u.drain = &draining{
+		deps: u.deps, remote: u.remote, cluster: u.cluster, instance: u.arnText, local: true, timeout: first(u.asked.DrainTimeout, DefaultDrain),
+	}
+	u.remote.account = u.account
+	err := u.drain.settle(ctx)
+	u.warnings = append(u.warnings, u.drain.warnings...)
+	if err == nil && !u.drain.gone && u.drain.before != control.Draining {
+		u.pins[pinDrained] = "yes"
+	}
+	return err
 }
 
 // settleHost reads what the host is. One that is no external instance is refused.
@@ -507,7 +541,10 @@ func (u *upgrade) key() string {
 	if u.named != "" {
 		return u.named
 	}
-	text, err := json.Marshal(struct{ ECS, SSM, Only string }{u.asked.ECSAgentVersion, u.asked.SSMAgentVersion, u.asked.Only})
+	text, err := json.Marshal(struct {
+		ECS, SSM, Only string
+		Drain          bool
+	}{u.asked.ECSAgentVersion, u.asked.SSMAgentVersion, u.asked.Only, u.asked.Drain})
 	if err != nil { // strings always marshal
 		panic(err)
 	}

@@ -25,6 +25,7 @@ const (
 	stateKind     = "upgrade.state"
 	imageKind     = "upgrade.image"
 	imageGoneKind = "upgrade.image-gone"
+	activeKind    = "upgrade.active"
 )
 
 // savedState is the ECS agent's state as the old version left it.
@@ -106,8 +107,8 @@ func imageReplaced() engine.Kind {
 	}}
 }
 
-// imageGone is of behind the point of no return.
-func imageGone() engine.Kind {
+// behindCommit is of what comes behind the point of no return.
+func behindCommit() engine.Kind {
 	return engine.Kind{Undo: func(context.Context, host.Host, []byte) ([]string, error) { return nil, nil }}
 }
 

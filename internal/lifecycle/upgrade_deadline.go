@@ -118,7 +118,7 @@ func deadlineArmed() engine.Kind {
 func (u *upgrade) arm(ctx context.Context) error {
 	h, now := u.deps.Host, u.deps.Host.Now()
 	d := deadline{
-		Schema: deadlineSchema, Run: u.deps.RunID, Verb: u.verb, Armed: now.UTC(), DecideBy: now.Add(longestWatch + u.goal.Patience).UTC(), Goal: u.goal,
+		Schema: deadlineSchema, Run: u.deps.RunID, Verb: u.verb, Armed: now.UTC(), DecideBy: now.Add(u.longest()).UTC(), Goal: u.goal,
 		Packages: map[string]OwnedPackage{},
 	}
 	for _, a := range u.both() {
@@ -162,6 +162,15 @@ func (u *upgrade) arm(ctx context.Context) error {
 		return err
 	}
 	return h.Manager.Start(ctx, deadlineUnit+".timer")
+}
+
+// longest is how long an upgrade can take while somebody waits for it.
+func (u *upgrade) longest() time.Duration {
+	longest := longestWatch + u.goal.Patience
+	if u.drain != nil {
+		longest += u.drain.timeout
+	}
+	return longest
 }
 
 func packageKey(a *upgradedAgent, version string) string { return a.name + " " + version }

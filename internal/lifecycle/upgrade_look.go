@@ -42,6 +42,9 @@ func (u *upgrade) settleGoal(ctx context.Context) error {
 		return err
 	}
 	u.goal.Connected = unit.Running() && !life.Connected.IsZero() && life.LostSince.IsZero()
+	if u.drain != nil { // none is to be left
+		return nil
+	}
 	if tasks, err := ecsagent.Tasks(ctx, reader); err == nil {
 		for _, t := range tasks {
 			if !t.Stopped() && t.DesiredStatus != "STOPPED" {

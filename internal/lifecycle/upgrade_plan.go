@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/artifact"
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/docker"
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
@@ -29,6 +30,9 @@ func (u *upgrade) plan() engine.Plan {
 	if u.resumed != nil {
 		steps = append(steps, u.repairPackages())
 	}
+	if u.drain != nil {
+		steps = append(steps, u.drain.step())
+	}
 	if u.ssm().in {
 		steps = append(steps, u.replace(u.ssm(), "Replace the SSM agent"), u.ssmAgain())
 	}
@@ -39,6 +43,9 @@ func (u *upgrade) plan() engine.Plan {
 		steps = append(steps, u.loadImage(), u.replace(u.ecs(), "Replace the ECS agent"), u.ecsAgain())
 	}
 	steps = append(steps, u.watching())
+	if u.pins[pinDrained] != "" || u.resumedPin(pinDrained) != "" {
+		steps = append(steps, u.activeAgain())
+	}
 	if u.ecs().in {
 		steps = append(steps, u.oldImage())
 	}
@@ -430,6 +437,36 @@ func (u *upgrade) watching() engine.Step {
 // steady is how long the new agents must be well.
 func (u *upgrade) steady() time.Duration {
 	return first(u.asked.WatchTime, u.goal.Steady, UpgradeSteady)
+}
+
+// activeAgain makes the instance that was drained ACTIVE. Who cannot is warned: the upgrade is done all the same.
+func (u *upgrade) activeAgain() engine.Step {
+	return engine.Step{
+		ID: "upgrade.active", Title: "Make the container instance ACTIVE again",
+		Observe: func(context.Context, host.Reader) (engine.Obs, error) {
+			if u.active {
+				return engine.Obs{State: engine.OK, Detail: control.Active}, nil
+			}
+			return engine.Obs{State: engine.Unknown, Detail: "make it ACTIVE"}, nil
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			u.active = true
+			err := tx.Effect(ctx, activeKind, struct{}{}, func(ctx context.Context) error {
+				return within(ctx, drainUndo, func(ctx context.Context) error {
+					caller, err := u.remote.orNode(ctx)
+					if err != nil {
+						return err
+					}
+					return caller.SetInstanceStatus(ctx, u.cluster, u.pins[pinARN], control.Active)
+				})
+			})
+			if err != nil && ctx.Err() == nil {
+				u.warnings = append(u.warnings, "the container instance stays DRAINING: "+failure.Of(err).Message+"; anywhere activate makes it ACTIVE")
+				return nil
+			}
+			return err
+		},
+	}
 }
 
 // oldImage removes the image that was replaced. One that somebody has given a name, or that a container is made of, stays.

@@ -21,6 +21,8 @@ const (
 	UpgradeSteady = 20 * time.Second
 	// longestWatch bounds a watch during which the network, or AWS, is out: then the new agent stays, with a warning.
 	longestWatch = 10 * time.Minute
+	// taskTime is what a connected agent is given to know its tasks again: it reads them from its state before it connects.
+	taskTime = 10 * time.Second
 	// deadFor is how long the SSM agent's unit may wait for its next start before it counts as dead: that start comes 90
 	// seconds after its end (facts: ssm-agent section 5.2).
 	deadFor = 5 * time.Second
@@ -265,7 +267,7 @@ func (w *watch) missing(s watchSight) (what string, held bool) {
 // unknownTasks is what the new agent has not told yet of its tasks.
 func (w *watch) unknownTasks(s watchSight) string {
 	switch {
-	case len(w.goal.Tasks) > 0 && !s.asked:
+	case len(w.goal.Tasks) > 0 && (!s.asked || len(w.unknown(s)) > 0):
 		return "the new ECS agent to tell its tasks"
 	case len(w.goal.Containers) > 0 && !s.listed:
 		return "Docker to tell which containers run"
@@ -279,13 +281,7 @@ func (w *watch) lostTasks(s watchSight) *failure.Error {
 	if !s.answered || !s.asked || s.life.Connected.IsZero() {
 		return nil
 	}
-	var lost []string
-	for _, arn := range w.goal.Tasks {
-		if !slices.ContainsFunc(s.tasks, func(t ecsagent.Task) bool { return t.ARN == arn }) {
-			lost = append(lost, arn)
-		}
-	}
-	if len(lost) > 0 {
+	if lost := w.unknown(s); len(lost) > 0 && !w.connected.IsZero() && s.now.Sub(w.connected) >= taskTime {
 		return failure.New(failure.NotVerified, "the new ECS agent does not know %d of %d tasks any more", len(lost), len(w.goal.Tasks)).
 			WithEvidence("%s", strings.Join(lost, ", "))
 	}
@@ -301,6 +297,16 @@ func (w *watch) lostTasks(s watchSight) *failure.Error {
 		}
 	}
 	return nil
+}
+
+// unknown are the tasks that the old agent knew and the new one does not.
+func (w *watch) unknown(s watchSight) (lost []string) {
+	for _, arn := range w.goal.Tasks {
+		if !slices.ContainsFunc(s.tasks, func(t ecsagent.Task) bool { return t.ARN == arn }) {
+			lost = append(lost, arn)
+		}
+	}
+	return lost
 }
 
 // ended names the containers that ran before and do not any more, for a reason of their own or of ECS's.

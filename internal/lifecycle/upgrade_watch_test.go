@@ -135,8 +135,12 @@ func TestWatch(t *testing.T) {
 		{name: "the unit does not come up", looks: []watchSight{but(3*time.Minute, func(s *watchSight) { s.ecsUnit.Active, s.ecsUnit.Sub = "activating", "start-pre" })},
 			want: revertIt, code: failure.ConnectTimeout, says: "ecs.service to run"},
 
-		{name: "a task is not known any more", looks: []watchSight{but(time.Second, func(s *watchSight) { s.tasks = nil })},
-			want: revertIt, code: failure.NotVerified, says: "does not know 1 of 1 tasks"},
+		{name: "a task is not known any more", looks: []watchSight{
+			but(time.Second, func(s *watchSight) { s.tasks = nil }), but(11*time.Second, func(s *watchSight) { s.tasks = nil }),
+		}, want: revertIt, code: failure.NotVerified, says: "does not know 1 of 1 tasks"},
+		{name: "a task is known again after a moment", looks: []watchSight{
+			but(time.Second, func(s *watchSight) { s.tasks = nil }), well(3 * time.Second), well(22 * time.Second),
+		}, want: waitOn},
 		{name: "its tasks are not told", looks: []watchSight{
 			but(2*time.Second, func(s *watchSight) { s.asked = false }), but(30*time.Second, func(s *watchSight) { s.asked = false }),
 		}, want: waitOn},

@@ -276,7 +276,7 @@ func (s *stage) args(l line) []string {
 	case "activation", "preflight", "status", "drain", "activate", "deregister":
 		args = append(args, "--endpoint-url", s.aws.URL())
 	case "upgrade":
-		args = append(args, "--artifacts", s.aws.URL(), "--keyring", s.keyring)
+		args = append(args, "--endpoint-url", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
 	case "register":
 		args = append(args, "--endpoint-url", s.aws.URL(), "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/emulator"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 	"github.com/anywhere-ecs/anywhere/internal/simagent"
@@ -96,6 +97,8 @@ func TestUpgradeOfBothAndBack(t *testing.T) {
 	if d := s.upgrade(t); d.RC != 0 || d.Changed || d.Result.ECSAgent.Due {
 		t.Fatalf("nothing is newer: %+v", d)
 	}
+	task := s.aws.AddTask(first.Result.ContainerInstanceARN, emulator.Task{Service: "web"})
+	s.until(t, func(h health) bool { return h.Result.Tasks.Running == 1 })
 	s.publish(t, nextSSM, nextECS, "")
 	check := s.upgrades(t, line{args: []string{"upgrade", "--check", "--detailed-exitcode"}, unchanged: true})
 	if check.RC != 11 || check.Failed || !check.Result.ECSAgent.Due || check.Result.ECSAgent.Newest != nextECS || check.Result.SSMAgent.Newest != nextSSM ||
@@ -121,7 +124,7 @@ func TestUpgradeOfBothAndBack(t *testing.T) {
 	if again := s.run(t, line{args: []string{"register"}}); again.RC != 0 || again.Changed {
 		t.Errorf("a registration after it: %+v", again)
 	}
-	s.until(t, func(h health) bool { return h.Result.State == lifecycle.Healthy })
+	s.until(t, func(h health) bool { return h.Result.State == lifecycle.Healthy && h.Result.Tasks.Running == 1 && h.Result.Tasks.List[0].ARN == task })
 
 	back := s.upgrades(t, line{args: []string{"rollback", "--watch-time", "200ms"}})
 	if back.RC != 0 || !back.Changed || back.Result.ECSAgent.Installed != ecsVersion || back.Result.SSMAgent.Installed != ssmVersion+"-1" ||
@@ -173,5 +176,44 @@ func TestBadVersionsAreTakenBack(t *testing.T) {
 				t.Errorf("remembered is %+v", again.Result.Failed)
 			}
 		})
+	}
+}
+
+// With --drain the tasks leave first, and the instance is ACTIVE again at the end, whichever end that is.
+func TestUpgradeWithDrain(t *testing.T) {
+	s, first := joined(t)
+	status := func() string {
+		for _, i := range s.aws.Instances() {
+			if i.ARN == first.Result.ContainerInstanceARN {
+				return i.Status
+			}
+		}
+		return ""
+	}
+	drained := func(flags ...string) upgraded {
+		return s.upgrades(t, line{operator: true, args: append([]string{"upgrade", "--only", "ecs", "--watch-time", "200ms", "--drain"}, flags...)})
+	}
+	s.aws.AddTask(first.Result.ContainerInstanceARN, emulator.Task{Family: "job"}) // it never leaves by itself
+	s.publish(t, "", nextECS, "")
+	if d := drained("--drain-timeout", "500ms"); d.RC != 7 || d.Error.Code != string(failure.DrainTimeout) || d.Changed || status() != "ACTIVE" ||
+		d.Result.ECSAgent.Installed != ecsVersion {
+		t.Errorf("a task that stays: %+v; the instance is %s", d, status())
+	}
+	s.disarmed(t)
+	for _, task := range s.aws.Tasks() {
+		s.aws.FinishTask(task.ARN)
+	}
+	d := drained()
+	if d.RC != 0 || !d.Changed || d.Result.ECSAgent.Installed != nextECS || status() != "ACTIVE" {
+		t.Errorf("%+v; the instance is %s", d, status())
+	}
+	s.disarmed(t)
+	s.publish(t, "", "1.107.0-1", simagent.FaultVersion)
+	if d = drained(); d.RC != 7 || d.Result.ECSAgent.Installed != nextECS || status() != "ACTIVE" {
+		t.Errorf("a bad version: %+v; the instance is %s", d, status())
+	}
+	s.disarmed(t)
+	if d = drained(); d.RC != 0 || d.Changed || status() != "ACTIVE" {
+		t.Errorf("nothing to do: %+v; the instance is %s", d, status())
 	}
 }
