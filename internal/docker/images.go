@@ -49,6 +49,22 @@ func Load(ctx context.Context, r host.Reader, archive io.Reader) error {
 	}
 }
 
+// Mounted reports whether a container, running or not, has something at or below a folder of the host mounted.
+func Mounted(ctx context.Context, r host.Reader, folder string) (bool, error) {
+	var all []struct{ Mounts []struct{ Source string } }
+	if err := newClient(r).get(ctx, "/containers/json?all=1", &all); err != nil {
+		return false, unanswered(ctx, err, "could not list Docker's containers")
+	}
+	for _, c := range all {
+		for _, m := range c.Mounts {
+			if m.Source == folder || strings.HasPrefix(m.Source, folder+"/") {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
 // Unnamed reports whether an image is there, by its id, and has no name: another image has taken it.
 func Unnamed(ctx context.Context, r host.Reader, id string) (bool, error) {
 	var answer struct{ RepoTags []string }

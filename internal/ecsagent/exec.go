@@ -55,6 +55,12 @@ func (e ExecFiles) Has(version string) bool {
 	return e.ConfigDir && e.Certs && slices.Contains(e.Complete, upstream(version))
 }
 
+// ExecFolder is where the programs of a version of the SSM agent are.
+func ExecFolder(version string) string { return path.Join(execBin, upstream(version)) }
+
+// ExecAside is where they can be put aside: under a name that the ECS agent passes over.
+func ExecAside(version string) string { return path.Join(execBin, ".anywhere-old-"+upstream(version)) }
+
 // Deadly reports whether the agent would die at its start, again and again and without a line in its log: versions are
 // there and none is complete (agent/app/agent_capability.go of 1.105.1; seen with the real agent on 2026-11-22). It counts
 // the config folder as there, since Docker makes it.

@@ -50,6 +50,7 @@ func (d Deps) engine() *engine.Engine {
 			dockerKind:            dockerInstalled(),
 			deadlineKind:          deadlineArmed(),
 			stateKind:             stateKept(),
+			identityKind:          identityKept(),
 			imageKind:             imageReplaced(),
 			imageGoneKind:         behindCommit(),
 			activeKind:            behindCommit(),

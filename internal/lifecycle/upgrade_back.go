@@ -23,6 +23,7 @@ import (
 
 const (
 	stateKind     = "upgrade.state"
+	identityKind  = "upgrade.identity"
 	imageKind     = "upgrade.image"
 	imageGoneKind = "upgrade.image-gone"
 	activeKind    = "upgrade.active"
@@ -59,21 +60,58 @@ func stateKept() engine.Kind {
 		if err == nil && slices.Equal(now, saved.Instances) {
 			return nil, nil
 		}
-		for _, f := range saved.Files {
-			text, err := h.Files.ReadFile(f.Copy)
-			if err != nil {
-				return nil, err
-			}
-			owner, err := h.Disk.Owner(f.Copy)
-			if err != nil {
-				return nil, err
-			}
-			if err := h.Disk.WriteFile(f.Path, bytes.NewReader(text), 0o600, owner); err != nil {
-				return nil, err
-			}
-		}
-		return nil, nil
+		return nil, putBack(h, saved.Files)
 	}}
+}
+
+func putBack(h host.Host, files []savedFile) error {
+	for _, f := range files {
+		text, err := h.Files.ReadFile(f.Copy)
+		if err != nil {
+			return err
+		}
+		if err := h.Disk.WriteFile(f.Path, bytes.NewReader(text), 0o600, host.Owner{}); err != nil { // as both agents have them
+			return err
+		}
+	}
+	return nil
+}
+
+// savedIdentity is the managed node as it was.
+type savedIdentity struct {
+	Node  string      `json:"node"`
+	Files []savedFile `json:"files"`
+}
+
+// identityKept puts the SSM agent's identity back where the host is another managed node by then, or none. One that is the
+// same stays as it is, for the agent may have renewed its key.
+func identityKept() engine.Kind {
+	return engine.Kind{Undo: func(_ context.Context, h host.Host, data []byte) ([]string, error) {
+		var saved savedIdentity
+		if err := json.Unmarshal(data, &saved); err != nil {
+			return nil, err
+		}
+		if now, err := ssmagent.ReadIdentity(h.Reader); err != nil || now.InstanceID == saved.Node && len(now.Damaged) == 0 {
+			return nil, err
+		}
+		return nil, putBack(h, saved.Files)
+	}}
+}
+
+// keepIdentity copies the SSM agent's identity for the time of the operation. An upgrade does not touch it, and the watch
+// holds it to that.
+func (u *upgrade) keepIdentity(ctx context.Context, tx *engine.Tx) error {
+	saved := savedIdentity{Node: u.node}
+	for _, file := range ssmagent.StoreFiles() {
+		held, err := tx.Backup(file)
+		if err != nil {
+			return err
+		}
+		if held != "" {
+			saved.Files = append(saved.Files, savedFile{file, held})
+		}
+	}
+	return tx.Effect(ctx, identityKind, saved, func(context.Context) error { return nil })
 }
 
 // replacedImage is the image of the ECS agent that goes with the old package.

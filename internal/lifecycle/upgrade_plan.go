@@ -47,7 +47,7 @@ func (u *upgrade) plan() engine.Plan {
 		steps = append(steps, u.activeAgain())
 	}
 	if u.ecs().in {
-		steps = append(steps, u.oldImage())
+		steps = append(steps, u.oldImage(), u.dropExec())
 	}
 	steps = append(steps, u.remembered())
 	return engine.Plan{
@@ -131,7 +131,7 @@ func (u *upgrade) replace(a *upgradedAgent, title string) engine.Step {
 		return u.fetchFormer(ctx, a)
 	}
 	step.Change = func(ctx context.Context, tx *engine.Tx) error {
-		before := u.saveIdentity // an upgrade does not touch it, and the watch holds it to that
+		before := u.keepIdentity
 		if a.product == artifact.ECSInit {
 			before = u.holdService
 		}
@@ -239,18 +239,75 @@ func (u *upgrade) hasExec() bool {
 // and takes the highest. The older stay, for containers that run have them mounted.
 func (u *upgrade) execFiles() engine.Step {
 	step := u.ecsExec()
-	step.Observe = func(_ context.Context, r host.Reader) (engine.Obs, error) {
+	change := step.Change
+	step.Observe = func(ctx context.Context, r host.Reader) (engine.Obs, error) {
 		exec, err := ecsagent.ReadExec(r)
 		if err != nil {
 			return engine.Obs{}, err
 		}
-		wanted := u.pins[pinExec]
-		if u.pins[pinECS] == "" || slices.Contains(exec.Complete, wanted) {
-			return engine.Obs{State: engine.OK, Detail: "version " + exec.Complete[len(exec.Complete)-1]}, nil
+		wanted, surplus := u.pins[pinExec], u.surplusExec(ctx, r)
+		switch {
+		case u.pins[pinECS] == "", slices.Contains(exec.Complete, wanted) && surplus == "":
+			return engine.Obs{State: engine.OK, Detail: "version " + strings.Join(exec.Complete, ", ")}, nil
+		case surplus != "":
+			return engine.Obs{State: engine.Pending, Detail: "put version " + surplus + " aside below " + ecsagent.ExecDir}, nil
 		}
 		return engine.Obs{State: engine.Pending, Detail: "install version " + wanted + " below " + ecsagent.ExecDir}, nil
 	}
+	step.Change = func(ctx context.Context, tx *engine.Tx) error {
+		exec, err := ecsagent.ReadExec(tx.Reader())
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(exec.Complete, u.pins[pinExec]) {
+			if err := change(ctx, tx); err != nil {
+				return err
+			}
+		}
+		if surplus := u.surplusExec(ctx, tx.Reader()); surplus != "" {
+			return tx.Rename(ctx, ecsagent.ExecFolder(surplus), ecsagent.ExecAside(surplus))
+		}
+		return nil
+	}
+	fetch := step.Fetch
+	step.Fetch = func(ctx context.Context) error {
+		if exec, err := ecsagent.ReadExec(u.deps.Host.Reader); err == nil && slices.Contains(exec.Complete, u.pins[pinExec]) {
+			return nil // nothing is to be unpacked
+		}
+		return fetch(ctx)
+	}
 	return step
+}
+
+// surplusExec is the version of ECS Exec's programs that an upgrade brought and that is to go on the way back: the agent would
+// take it, for it is the higher one. One that a container has mounted stays; "" is none.
+func (u *upgrade) surplusExec(ctx context.Context, r host.Reader) string {
+	from := ssmagent.Upstream(u.pins[pinFromSSM])
+	if u.verb != verbUpgradeBack || from == "" || from == u.pins[pinExec] {
+		return ""
+	}
+	if _, err := r.Files.Stat(ecsagent.ExecFolder(from)); err != nil {
+		return ""
+	}
+	if mounted, err := docker.Mounted(ctx, r, ecsagent.ExecFolder(from)); err != nil || mounted {
+		return ""
+	}
+	return from
+}
+
+// dropExec removes what was put aside.
+func (u *upgrade) dropExec() engine.Step {
+	aside := func() string { return ecsagent.ExecAside(first(u.pins[pinFromSSM], u.resumedPin(pinFromSSM), "none")) }
+	return engine.Step{
+		ID: "ecs.exec-old", Title: "Remove the programs of ECS Exec that were put aside",
+		Observe: func(_ context.Context, r host.Reader) (engine.Obs, error) {
+			if _, err := r.Files.Lstat(aside()); missing(err) {
+				return engine.Obs{State: engine.OK, Detail: "none"}, nil
+			}
+			return engine.Obs{State: engine.Pending, Detail: "remove " + aside()}, nil
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error { return tx.RemoveTree(ctx, aside()) },
+	}
 }
 
 // loadImage loads the new image while the old agent still works: its start takes none of the time for that then. The image

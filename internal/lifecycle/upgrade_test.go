@@ -245,6 +245,50 @@ func TestTheStateComesBack(t *testing.T) {
 	}
 }
 
+// The identity comes back only where the host is another node by then, or a broken one.
+func TestTheIdentityComesBack(t *testing.T) {
+	m := newMachine(t)
+	m.registered()
+	saved := savedIdentity{Node: nodeID}
+	for i, file := range ssmagent.StoreFiles() {
+		text, err := os.ReadFile(filepath.Join(m.root, file))
+		if os.IsNotExist(err) {
+			continue
+		}
+		kept := "/var/lib/anywhere/backup/run-1/" + string(rune('1'+i)) + ".0"
+		m.write(kept, string(text))
+		saved.Files = append(saved.Files, savedFile{file, kept})
+	}
+	data, err := json.Marshal(saved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	undo := func() (node string) {
+		t.Helper()
+		if kept, err := identityKept().Undo(t.Context(), m.host(), data); err != nil || len(kept) > 0 {
+			t.Fatalf("%v, %v", kept, err)
+		}
+		identity, err := ssmagent.ReadIdentity(m.host().Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return identity.InstanceID
+	}
+	m.write(saved.Files[0].Copy, "would break it") // it is not needed
+	if undo() != nodeID {
+		t.Error("an identity that is the same was touched")
+	}
+	text, err := os.ReadFile(filepath.Join(m.root, saved.Files[0].Path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.write(saved.Files[0].Copy, string(text))
+	m.write(ssmagent.KeyPath, `{"instanceID":"","region":""}`)
+	if undo() != nodeID {
+		t.Error("a blanked identity did not come back")
+	}
+}
+
 // What was taken back is remembered once, with the agents' words, and the oldest are forgotten.
 func TestRemember(t *testing.T) {
 	m := newMachine(t)

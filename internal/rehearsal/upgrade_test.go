@@ -124,7 +124,9 @@ func TestUpgradeOfBothAndBack(t *testing.T) {
 	if again := s.run(t, line{args: []string{"register"}}); again.RC != 0 || again.Changed {
 		t.Errorf("a registration after it: %+v", again)
 	}
-	s.until(t, func(h health) bool { return h.Result.State == lifecycle.Healthy && h.Result.Tasks.Running == 1 && h.Result.Tasks.List[0].ARN == task })
+	s.until(t, func(h health) bool {
+		return h.Result.State == lifecycle.Healthy && h.Result.Tasks.Running == 1 && h.Result.Tasks.List[0].ARN == task
+	})
 
 	back := s.upgrades(t, line{args: []string{"rollback", "--watch-time", "200ms"}})
 	if back.RC != 0 || !back.Changed || back.Result.ECSAgent.Installed != ecsVersion || back.Result.SSMAgent.Installed != ssmVersion+"-1" ||

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/contract"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -109,6 +110,9 @@ func disarmed(t *testing.T, h *lab.Machine) {
 func (s *site) joined() (h *lab.Machine, first document, task string) {
 	s.t.Helper()
 	h = s.host(lab.Host{})
+	for _, name := range []string{"/etc/simagent.json", "/etc/ecs/simagent.json"} { // the agents' own waiting is not what is tested
+		h.WriteFile(name, []byte(`{"pace": 0.1}`), 0o644)
+	}
 	first = s.mustRegister(h, s.register(s.token(1)))
 	return h, first, longTask(h)
 }
@@ -170,6 +174,50 @@ func TestUpgrade(t *testing.T) {
 	if again := s.mustRegister(h, s.register("")); again.Changed {
 		t.Errorf("a registration after it changes something: %+v", again)
 	}
+
+	// Rounds leave nothing: no image, package, file or unit.
+	before = look(h)
+	tree := h.Tree(treeOf...)
+	for range 4 {
+		d = s.upgraded(h.Run(s.upgrade()))
+		back = s.upgraded(h.Run(lab.Cmd{Args: []string{"anywhere", "rollback", "-o", "json", "--watch-time", "1s"}}))
+		if d.RC != 0 || back.RC != 0 {
+			t.Fatalf("a round: %+v %+v, %+v %+v", d, d.Error, back, back.Error)
+		}
+	}
+	same(t, back)
+	after := look(h)
+	if before.packages != after.packages || len(before.units) != len(after.units) {
+		t.Errorf("packages %s, units %v; they were %s, %v", after.packages, after.units, before.packages, before.units)
+	}
+	left := slices.DeleteFunc(lab.Diff(tree, h.Tree(treeOf...)), func(line string) bool {
+		name := strings.Fields(line)[1]
+		return ofOneHost(name) || strings.HasPrefix(line, "~ /var/lib/anywhere") || strings.HasPrefix(line, "~ /var/lib/ecs/data") || strings.HasPrefix(line, "~ /var/cache/ecs")
+	})
+	if len(left) > 0 {
+		t.Errorf("four rounds leave\n%s", strings.Join(left, "\n"))
+	}
+
+	// The time without an agent is that of a restart, and little more.
+	restart := time.Duration(0)
+	for range 3 {
+		connected, begun := connections(h), time.Now()
+		h.MustShell("systemctl restart ecs")
+		await(t, "the agent is connected", func() bool { return connections(h) > connected })
+		restart = max(restart, time.Since(begun))
+	}
+	d = s.upgraded(h.Run(s.upgrade("--only", "ecs")))
+	gap := took(d.Result.DisconnectedMs)
+	t.Logf("no agent was connected for %s; a restart alone takes %s", gap, restart)
+	if limit := restart * 3 / 2; d.RC != 0 || gap > limit {
+		t.Errorf("the limit is %s: %+v", limit, d.Error)
+	}
+}
+
+// connections counts how often the ECS agent has connected, by its log.
+func connections(h *lab.Machine) int {
+	text, _ := h.ReadFile("/var/log/ecs/ecs-agent.log")
+	return strings.Count(string(text), "Connected to ACS endpoint")
 }
 
 // Every kind of a bad upgrade ends with the old agents connected, and the task untouched.
