@@ -124,6 +124,7 @@ type upgrade struct {
 	loaded    string    // the id of the image that this run has loaded
 	packaging time.Time // when this run began to install the last package
 	started   time.Time // when this run began to start the agents anew
+	oldDeaths int       // in the second in which the new agent was started
 	gapFrom   time.Time // when it stopped the ECS agent
 	gap       time.Duration
 	guilty    *FailedUpgrade // the version that this run takes back
@@ -243,6 +244,9 @@ func (u *upgrade) apply(ctx context.Context) (Report, error) {
 	outcome, err := u.engine.Apply(ctx, u.plan(), engine.Options{})
 	if err != nil {
 		u.remember(&outcome)
+		if outcome.RolledBack {
+			u.awaitOld(ctx)
+		}
 		report := u.report(ctx, outcome)
 		disarmed(ctx, u.deps, &report)
 		return report, u.explain(err, outcome)
@@ -252,6 +256,34 @@ func (u *upgrade) apply(ctx context.Context) (Report, error) {
 	disarmed(ctx, u.deps, &report)
 	report.Message = u.success(outcome)
 	return report, nil
+}
+
+// oldTime is how long the old agent is waited for after it came back.
+const oldTime = time.Minute
+
+// awaitOld waits until the old ECS agent is at work again, so that who is told that it is back finds it so. Who does not
+// want to wait, as after Ctrl-C, does not.
+func (u *upgrade) awaitOld(ctx context.Context) {
+	if u.pins[pinECS] == "" || !u.goal.ECS {
+		return
+	}
+	reader, begun := u.deps.Host.Reader, u.deps.Host.Now()
+	for ctx.Err() == nil && reader.Now().Sub(begun) < oldTime {
+		unit, err := reader.Units.Unit(ctx, u.ecsUnit())
+		if err == nil && unit.Running() {
+			meta, err := ecsagent.Introspect(ctx, reader)
+			life, lifeErr := ecsagent.ReadLife(reader, unit.ActiveSince)
+			if err == nil && lifeErr == nil && meta.ContainerInstanceARN == u.goal.ARN && (!life.Connected.IsZero() || !u.goal.Connected) {
+				return
+			}
+		}
+		if sleep(ctx, pause(reader.Now().Sub(begun))) != nil {
+			return
+		}
+	}
+	if ctx.Err() == nil {
+		u.warnings = append(u.warnings, "the old ECS agent is back and has not connected within "+oldTime.String()+": anywhere status says why")
+	}
 }
 
 // dryRun observes with the same steps that would apply, and runs the checks that would stop it.

@@ -87,7 +87,7 @@ func (u *upgrade) watch(ctx context.Context, tx *engine.Tx) error {
 		}
 	}
 	reader := tx.Reader()
-	w := &watch{goal: u.goal, since: u.started, begun: reader.Now()}
+	w := &watch{goal: u.goal, since: first(u.ecsSince, u.started), begun: reader.Now(), old: u.oldDeaths}
 	if w.since.IsZero() { // an earlier run has started them
 		w.since = w.begun
 		unit, err := reader.Units.Unit(ctx, u.ecsUnit())

@@ -454,7 +454,7 @@ func (u *upgrade) ecsAgain() engine.Step {
 			if err := tx.ReloadUnits(ctx); err != nil {
 				return err
 			}
-			if err := awaitFreshLog(ctx, tx.Reader()); err != nil {
+			if err := u.awaitSilence(ctx, tx.Reader()); err != nil {
 				return err
 			}
 			if err := u.stopECS(ctx, tx); err != nil {
@@ -462,6 +462,9 @@ func (u *upgrade) ecsAgain() engine.Step {
 			}
 			u.ecsSince = u.deps.Host.Now()
 			u.begin()
+			if life, err := ecsagent.ReadLife(tx.Reader(), u.ecsSince); err == nil {
+				u.oldDeaths = len(life.Deaths)
+			}
 			err := u.start(ctx, tx, u.ecsUnit(), u.ecsInputs)
 			if err == nil {
 				return nil
@@ -471,6 +474,22 @@ func (u *upgrade) ecsAgain() engine.Step {
 			u.keepWords(tx.Reader())
 			return err
 		},
+	}
+}
+
+// awaitSilence waits until what the old agent's log says of itself can be told from what the new one's will say: its times
+// are whole seconds, and an old agent that has connected just now would be taken for the new one. It waits before the old
+// agent is stopped, so that this costs no time without one.
+func (u *upgrade) awaitSilence(ctx context.Context, r host.Reader) error {
+	for {
+		now := r.Now()
+		life, err := ecsagent.ReadLife(r, now)
+		if err != nil || len(life.Findings) == 0 && life.Connected.IsZero() && life.LostSince.IsZero() && life.Registered.IsZero() {
+			return err
+		}
+		if err := sleep(ctx, time.Second-now.Sub(now.Truncate(time.Second))); err != nil {
+			return err
+		}
 	}
 }
 

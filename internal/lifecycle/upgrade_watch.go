@@ -99,6 +99,7 @@ type watch struct {
 	goal  watchGoal
 	since time.Time // when the new agents were started
 	begun time.Time // and when the watch began
+	old   int       // deaths in the second of since that were the old agent's
 
 	goodSince time.Time // the agents have been well since
 	outSince  time.Time // nothing that is wrong can be held against the new agent since: the network or AWS is out
@@ -221,7 +222,7 @@ func (w *watch) deaths(s watchSight) (n int) {
 			n++
 		}
 	}
-	return n
+	return max(n-w.old, 0)
 }
 
 // awsIsOut reports whether the agent's own last word is that AWS does not serve it: that passes.

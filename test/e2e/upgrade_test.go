@@ -282,6 +282,7 @@ func TestBadUpgrades(t *testing.T) {
 			if d.Error.Remedy == "" {
 				t.Error("there is no remedy")
 			}
+			s.comesTo(h, "healthy", "")
 			if now := h.MustShell(facts); now != before {
 				t.Errorf("it was\n%s\nand is\n%s", before, now)
 			}
@@ -291,7 +292,6 @@ func TestBadUpgrades(t *testing.T) {
 			taskRuns(t, h, task)
 			disarmed(t, h)
 			s.settledIn(h)
-			s.comesTo(h, "healthy", "")
 			s.agree(first)
 			if images := strings.Fields(agentImages(h)); len(images) != 1 {
 				t.Errorf("images: %v", images)
