@@ -176,7 +176,7 @@ func (u *upgrade) fetchFormer(ctx context.Context, a *upgradedAgent) error {
 		u.fetching.Unlock()
 		return nil
 	}
-	return failure.Wrap(failure.NoWayBack, err, "%s %s, which is installed, cannot be had, so there is no way back to it", a.name, from).
+	return failure.New(failure.NoWayBack, "%s %s, which is installed, cannot be had, so there is no way back to it: %s", a.name, from, f.Message).
 		WithEvidence("%s", f.Evidence)
 }
 

@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/emulator"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
@@ -218,4 +220,105 @@ func TestUpgradeWithDrain(t *testing.T) {
 	if d = drained(); d.RC != 0 || d.Changed || status() != "ACTIVE" {
 		t.Errorf("nothing to do: %+v; the instance is %s", d, status())
 	}
+}
+
+// AWS that asks to slow down, or has trouble of its own, is no reason to give the new agent up: it has its time again once
+// that is over.
+func TestAWSIsOutDuringAnUpgrade(t *testing.T) {
+	for _, fault := range []string{emulator.FaultThrottled, emulator.FaultServerError} {
+		t.Run(fault, func(t *testing.T) {
+			s, first := joined(t)
+			s.publish(t, "", nextECS, "")
+			done := make(chan upgraded)
+			go func() { done <- s.upgrade(t, "--only", "ecs", "--wait-timeout", "2s") }()
+			if !eventually(func() bool { return strings.Contains(s.glance(ecsagent.InitLogPath), `msg="stop"`) }) {
+				t.Fatal("the agent was not stopped")
+			}
+			s.fault(fault)
+			calls := len(s.aws.Requests())
+			if !eventually(func() bool { return len(s.aws.Requests()) > calls+4 }) {
+				t.Fatal("nobody asked AWS")
+			}
+			select {
+			case d := <-done:
+				t.Fatalf("it has not waited: %+v", d)
+			case <-time.After(3 * time.Second): // longer than --wait-timeout
+			}
+			s.aws.ClearFault(fault)
+			if d := <-done; d.RC != 0 || d.Result.ECSAgent.Installed != nextECS || d.Result.ContainerInstanceARN != first.Result.ContainerInstanceARN {
+				t.Errorf("%+v", d)
+			}
+			s.disarmed(t)
+		})
+	}
+}
+
+// glance is what is in a file now; empty when it is not there.
+func (s *stage) glance(name string) string {
+	text, _ := os.ReadFile(filepath.Join(s.machine.root, name))
+	return string(text)
+}
+
+// eventually asks until it is so, for half a minute.
+func eventually(so func() bool) bool {
+	for limit := time.Now().Add(30 * time.Second); time.Now().Before(limit); time.Sleep(10 * time.Millisecond) {
+		if so() {
+			return true
+		}
+	}
+	return false
+}
+
+// What an upgrade cannot begin with is refused before anything is touched.
+func TestUpgradesThatAreRefused(t *testing.T) {
+	t.Run("no way back", func(t *testing.T) {
+		s, _ := joined(t)
+		s.publish(t, "", nextECS, "")
+		old := "amazon-ecs-init_" + ecsVersion + "_" + goarch() + ".deb"
+		s.remove(t, lifecycle.PackageDir+"/"+old)
+		if err := s.buckets.Remove("/amazon-ecs-agent-" + region + "/amazon-ecs-init-" + ecsVersion + "." + goarch() + ".deb"); err != nil {
+			t.Fatal(err)
+		}
+		before := s.everything(t)
+		d := s.upgrade(t, "--only", "ecs")
+		if d.RC != 12 || d.Error.Code != string(failure.NoWayBack) || d.Changed || d.Error.RolledBack {
+			t.Errorf("%+v", d)
+		}
+		if diff := differs(before, s.everything(t)); len(diff) > 0 {
+			t.Errorf("it touched %v", diff)
+		}
+		s.disarmed(t)
+		if d = s.upgrade(t, "--only", "ecs", "--accept-risk", "no-way-back"); d.RC != 0 || d.Result.ECSAgent.Installed != nextECS ||
+			!slices.ContainsFunc(d.Warnings, func(w string) bool { return strings.Contains(w, "there is no way back") }) {
+			t.Errorf("with the risk accepted: %+v", d)
+		}
+	})
+	t.Run("no instance", func(t *testing.T) {
+		s := empty(t)
+		before := s.everything(t)
+		for _, flags := range [][]string{nil, {"--check"}, {"--dry-run"}} {
+			if d := s.upgrade(t, flags...); d.RC != 12 || d.Error.Code != string(failure.NoInstance) || d.Changed {
+				t.Errorf("%v: %+v", flags, d)
+			}
+		}
+		if diff := differs(before, s.everything(t)); len(diff) > 0 {
+			t.Errorf("it touched %v", diff)
+		}
+	})
+	t.Run("the SSM agent is a snap", func(t *testing.T) {
+		s, _ := joined(t)
+		s.write(t, "/snap/amazon-ssm-agent/current/amazon-ssm-agent", "")
+		if d := s.upgrade(t); d.RC != 12 || d.Error.Code != string(failure.SnapAgent) || d.Changed {
+			t.Errorf("%+v", d)
+		}
+	})
+	t.Run("another operation is unfinished", func(t *testing.T) {
+		s, _ := joined(t)
+		s.publish(t, "", nextECS, "")
+		s.write(t, "/var/lib/anywhere/journal/open.jsonl",
+			`{"anywhereJournal":1,"verb":"register","key":"k","run":"run-0","program":"1.2.3","pins":{},"started":"2026-11-22T09:00:00Z"}`+"\n")
+		if d := s.upgrade(t); d.RC != 12 || d.Error.Code != string(failure.Unfinished) || d.Changed || !strings.Contains(d.Error.Remedy, "anywhere rollback") {
+			t.Errorf("%+v", d)
+		}
+	})
 }

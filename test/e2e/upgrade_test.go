@@ -332,7 +332,6 @@ func TestUpgradeInterrupted(t *testing.T) {
 		{`"is":"child"`, `!"pid":0`, "--install", "amazon-ssm-agent"},
 		{`"is":"child"`, `!"pid":0`, "--install", "amazon-ecs-init"},
 		{`"is":"step"`, "ecs.package"},
-		{`"is":"begin"`, "upgrade.watch"},
 		{`"is":"commit"`},
 	} {
 		r := s.begin(h, s.upgrade())
