@@ -161,7 +161,16 @@ func (u *upgrade) arm(ctx context.Context) error {
 	if err := h.Manager.Enable(ctx, deadlineUnit+".timer"); err != nil {
 		return err
 	}
-	return h.Manager.Start(ctx, deadlineUnit+".timer")
+	if err := h.Manager.Start(ctx, deadlineUnit+".timer"); err != nil {
+		return err
+	}
+	// Its first start proves that the copy can run here (a file system without programs, SELinux): it sees the lock, and ends.
+	if err := h.Manager.Start(ctx, deadlineUnit+".service"); err != nil {
+		f := failure.Of(err)
+		return failure.Wrap(failure.ServiceFailed, err, "the program that would end the upgrade if this run could not does not start").
+			WithEvidence("%s", first(f.Evidence, f.Message)).WithRemedy("journalctl -u %s.service -n 20; is %s on a file system that is mounted noexec?", deadlineUnit, tenderDir)
+	}
+	return nil
 }
 
 // longest is how long an upgrade can take while somebody waits for it.

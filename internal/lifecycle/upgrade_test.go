@@ -151,7 +151,7 @@ func TestDeadline(t *testing.T) {
 	if stands, err := armed(t.Context(), h.Reader); !stands || err != nil {
 		t.Errorf("not armed: %v, %v", stands, err)
 	}
-	if got, want := strings.Join(manager.told, ", "), "reload , enable anywhere-upgrade.timer, start anywhere-upgrade.timer"; got != want {
+	if got, want := strings.Join(manager.told, ", "), "reload , enable anywhere-upgrade.timer, start anywhere-upgrade.timer, start anywhere-upgrade.service"; got != want {
 		t.Errorf("systemd was told %q", got)
 	}
 	read, err := readDeadline(h.Reader)

@@ -269,6 +269,27 @@ func eventually(so func() bool) bool {
 	return false
 }
 
+// A host that anywhere did not register is upgraded as it is found, and nothing of it becomes anywhere's own.
+func TestUpgradeOfAHostThatIsSomebodyElses(t *testing.T) {
+	s, first := joined(t)
+	s.remove(t, "/var/lib/anywhere/record.json")
+	s.publish(t, nextSSM, nextECS, "")
+	d := s.upgrade(t)
+	if d.RC != 0 || d.Result.ECSAgent.Installed != nextECS || d.Result.ContainerInstanceARN != first.Result.ContainerInstanceARN {
+		t.Fatalf("%+v", d)
+	}
+	var record lifecycle.Record
+	if err := json.Unmarshal([]byte(s.read(t, "/var/lib/anywhere/record.json")), &record); err != nil {
+		t.Fatal(err)
+	}
+	if len(record.Packages) > 0 || len(record.Files) > 0 || record.Registration != nil {
+		t.Errorf("it claims %+v", record)
+	}
+	if back := s.upgrades(t, line{args: []string{"rollback", "--watch-time", "200ms"}}); back.RC != 0 || back.Result.ECSAgent.Installed != ecsVersion {
+		t.Errorf("and back: %+v", back)
+	}
+}
+
 // What an upgrade cannot begin with is refused before anything is touched.
 func TestUpgradesThatAreRefused(t *testing.T) {
 	t.Run("no way back", func(t *testing.T) {

@@ -368,8 +368,22 @@ func TestUpgradeInterrupted(t *testing.T) {
 		}
 	}
 
+	// The run is killed while it watches a bad version: the copy goes back all the same, and remembers.
+	s.publish(nil, &packages.Options{Version: "1.120.0-1", Fault: simagent.FaultCrash})
+	r := s.begin(h, s.upgrade("--only", "ecs", "--watch-time", "1m"))
+	if !r.until(line(`"is":"begin"`, "upgrade.watch")) {
+		t.Fatalf("it ended: %v", r.end())
+	}
+	r.killed()
+	_ = h.Shell("systemctl start anywhere-upgrade.service") // which fails, as the upgrade does
+	ended(t)
+	if d := s.upgraded(h.Run(s.upgrade("--only", "ecs"))); d.RC != 0 || d.Changed || !d.Result.ECSAgent.FailedBefore {
+		t.Errorf("it is not remembered: %+v %+v", d, d.Error)
+	}
+	s.publish(nil, &packages.Options{Version: "1.121.0-1"})
+
 	// Ctrl-C in the watch takes it back.
-	r := s.begin(h, s.upgrade("--watch-time", "1m"))
+	r = s.begin(h, s.upgrade("--only", "ecs", "--watch-time", "1m"))
 	if !r.until(line(`"is":"begin"`, "upgrade.watch")) {
 		t.Fatalf("it ended: %v", r.end())
 	}
