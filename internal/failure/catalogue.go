@@ -171,7 +171,7 @@ var Catalogue = map[Code]Entry{
 	RegisteredElsewere: {ExitRefused, "this host is registered to another cluster, account or Region", "anywhere move --cluster NEW", false},
 	IdentityUnknown:    {ExitRefused, "this host has a registration whose soundness cannot be shown", "give the identity up, once you know that it does not work: the same command with a new activation and --accept-risk replace-identity", false},
 	ClusterMismatch:    {ExitRefused, "the ECS agent's state belongs to another cluster", "anywhere move --cluster NEW", false},
-	VersionManaged:     {ExitRefused, "another version is installed, and changing it is an upgrade", "leave the version flag out, so that what is installed stays; changing it is an upgrade", false},
+	VersionManaged:     {ExitRefused, "another version is installed, and changing it is an upgrade", "leave the version flag out, so that what is installed stays; to change it: anywhere upgrade", false},
 	KnownBadVersion:    {ExitRefused, "this version is known to be bad", "leave the version flag out, or name a better one", false},
 	Unfinished:         {ExitRefused, "another operation was begun here and is not finished", "run that command again to finish it, or undo it: anywhere rollback", false},
 	NothingToRollBack:  {ExitRefused, "there is no unfinished operation that could be undone", "anywhere operation show", false},

@@ -77,6 +77,7 @@ type UpgradeResult struct {
 	RunningTasks         int             `json:"runningTasks"`   // containers of tasks that run, which an upgrade does not touch
 	DisconnectedMs       int64           `json:"disconnectedMs"` // how long no ECS agent was connected; 0 is none, or not measured
 	Failed               []FailedUpgrade `json:"failed"`         // upgrades that were taken back on this host
+	Owed                 []string        `json:"owed"`           // AWS calls still to be made, as command lines of the aws tool
 }
 
 // UpgradeAgent is one agent in its versions, and what becomes of it.
@@ -633,6 +634,7 @@ func (u *upgrade) report(ctx context.Context, o engine.Outcome) Report {
 	result := UpgradeResult{
 		Cluster: u.cluster, Region: u.region, ManagedInstanceID: u.node, ContainerInstanceARN: u.arnText,
 		DisconnectedMs: u.gap.Milliseconds(), Failed: append([]FailedUpgrade{}, u.failed...),
+		Owed: append([]string{}, u.owed...),
 	}
 	for _, a := range u.both() {
 		if p, err := reader.Packages.Package(a.name); err == nil {

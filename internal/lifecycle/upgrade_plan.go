@@ -372,22 +372,32 @@ func (u *upgrade) holdService(ctx context.Context, tx *engine.Tx) error {
 	return tx.WriteFile(ctx, policyPath, strings.NewReader(policy), 0o755)
 }
 
-// afterECS takes the policy away, tells ecs-init that the image is loaded, and starts what else of the package's ran.
+// held reports whether the policy is there, and ours.
+func held(r host.Reader) bool {
+	text, err := r.Files.ReadFile(policyPath)
+	return err == nil && string(text) == policy
+}
+
+// releaseService takes the policy away.
+func (u *upgrade) releaseService(ctx context.Context, tx *engine.Tx) error {
+	if !held(tx.Reader()) {
+		return nil
+	}
+	return tx.Remove(ctx, policyPath)
+}
+
+// afterECS takes the policy away, and tells ecs-init that the image is loaded.
 func (u *upgrade) afterECS(ctx context.Context, tx *engine.Tx) error {
-	if text, err := tx.Reader().Files.ReadFile(policyPath); err == nil && string(text) == policy {
-		if err := tx.Remove(ctx, policyPath); err != nil {
-			return err
-		}
+	if err := u.releaseService(ctx, tx); err != nil {
+		return err
 	}
 	if unit, err := tx.Reader().Units.Unit(ctx, u.ecsUnit()); err == nil && !unit.Running() && u.gapFrom.IsZero() {
 		u.gapFrom = u.packaging // the script has stopped it after all
 	}
-	if now, _, err := docker.Image(ctx, tx.Reader(), ecsagent.Image); err == nil && u.loaded != "" && now == u.loaded {
-		if err := tx.WriteFile(ctx, ecsagent.CacheState, strings.NewReader(imageIsLoaded), 0o644); err != nil {
-			return err
-		}
+	if now, _, err := docker.Image(ctx, tx.Reader(), ecsagent.Image); err != nil || u.loaded == "" || now != u.loaded {
+		return nil //nolint:nilerr // its start loads it then
 	}
-	return u.startPlugins(ctx, tx)
+	return tx.WriteFile(ctx, ecsagent.CacheState, strings.NewReader(imageIsLoaded), 0o644)
 }
 
 // imageIsLoaded is ecs-init's own mark for it (see ecsagent.CacheState).
@@ -445,13 +455,22 @@ func (u *upgrade) ecsAgain() engine.Step {
 			if !u.ecsSince.IsZero() {
 				return engine.Obs{State: engine.OK, Detail: "started at " + stamp(u.ecsSince)}, nil
 			}
+			if held(r) { // a run was killed right behind the package manager
+				return engine.Obs{State: engine.Pending, Detail: "remove " + policyPath}, nil
+			}
 			if meta, err := ecsagent.Introspect(ctx, r); err == nil && meta.Version != ssmagent.Upstream(u.pins[pinECS]) {
 				return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("%s runs and %s is to run", meta.Version, u.pins[pinECS])}, nil
 			}
 			return u.registration.started(ctx, r, u.ecsUnit(), u.ecsInputs)
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
+			if err := u.releaseService(ctx, tx); err != nil {
+				return err
+			}
 			if err := tx.ReloadUnits(ctx); err != nil {
+				return err
+			}
+			if err := u.startPlugins(ctx, tx); err != nil {
 				return err
 			}
 			if err := u.awaitSilence(ctx, tx.Reader()); err != nil {

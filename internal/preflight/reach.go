@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"context"
+	"slices"
 	"strings"
 )
 
@@ -13,7 +14,7 @@ func ReachECS(ctx context.Context, s Subject) error {
 		return err
 	}
 	for _, t := range targets(s) {
-		if t.service != "ecs" && !strings.HasPrefix(t.service, "ecs,") {
+		if !slices.Contains(strings.Split(t.service, ", "), "ecs") { // targets at one address are one
 			continue
 		}
 		if r := try(ctx, s.Host, all, t); r.trouble != fine {

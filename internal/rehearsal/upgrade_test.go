@@ -82,12 +82,12 @@ func joined(t *testing.T) (*stage, register) {
 	return s, d
 }
 
-// images are the names of the images that Docker has, and its unnamed ones as "-".
+// disarmed checks that nothing is left of an upgrade that is over, whichever way.
 func (s *stage) disarmed(t *testing.T) {
 	t.Helper()
 	for _, name := range []string{"/var/lib/anywhere/deadline.json", "/var/lib/anywhere/bin", "/etc/systemd/system/anywhere-upgrade.timer",
 		"/etc/systemd/system/anywhere-upgrade.service", "/etc/systemd/system/timers.target.wants/anywhere-upgrade.timer",
-		"/var/lib/anywhere/journal/open.jsonl"} {
+		"/var/lib/anywhere/journal/open.jsonl", "/usr/sbin/policy-rc.d"} {
 		if _, err := os.Lstat(filepath.Join(s.machine.root, name)); err == nil {
 			t.Errorf("%s is left", name)
 		}
@@ -165,6 +165,10 @@ func TestBadVersionsAreTakenBack(t *testing.T) {
 			}
 			if d.Result.ECSAgent.Installed != ecsVersion || d.Result.SSMAgent.Installed != ssmVersion+"-1" {
 				t.Errorf("installed are %+v", d.Result)
+			}
+			if owed := test.fault == simagent.FaultForget; owed != (len(d.Result.Owed) == 1 && strings.HasPrefix(d.Result.Owed[0], "aws ecs deregister-container-instance ") &&
+				!strings.Contains(d.Result.Owed[0], first.Result.ContainerInstanceARN)) {
+				t.Errorf("owed is %q", d.Result.Owed)
 			}
 			s.disarmed(t)
 			s.until(t, func(h health) bool { return h.Result.State == lifecycle.Healthy })

@@ -26,6 +26,7 @@ func Upgrade(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.UpgradeResu
 		{"managed node", r.ManagedInstanceID},
 		{"disconnected for", gap},
 	})
+	Owed(w, r.Owed)
 }
 
 // versionsOf is one agent's versions in a line; the running one only where it is another.

@@ -96,7 +96,7 @@ func agentImages(h *lab.Machine) string {
 func disarmed(t *testing.T, h *lab.Machine) {
 	t.Helper()
 	for _, name := range []string{"/var/lib/anywhere/deadline.json", "/var/lib/anywhere/bin", "/etc/systemd/system/anywhere-upgrade.timer",
-		"/etc/systemd/system/anywhere-upgrade.service", "/etc/systemd/system/timers.target.wants/anywhere-upgrade.timer", openJournal} {
+		"/etc/systemd/system/anywhere-upgrade.service", "/etc/systemd/system/timers.target.wants/anywhere-upgrade.timer", "/usr/sbin/policy-rc.d", openJournal} {
 		if h.Exists(name) {
 			t.Errorf("%s is left", name)
 		}
@@ -331,6 +331,7 @@ func TestUpgradeInterrupted(t *testing.T) {
 		{`"is":"done"`},
 		{`"is":"child"`, `!"pid":0`, "--install", "amazon-ssm-agent"},
 		{`"is":"child"`, `!"pid":0`, "--install", "amazon-ecs-init"},
+		{`"is":"done"`, `"version":"1.106.0-1"`}, // the policy for the package's script is there
 		{`"is":"step"`, "ecs.package"},
 		{`"is":"commit"`},
 	} {
