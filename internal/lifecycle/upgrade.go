@@ -444,8 +444,8 @@ func (u *upgrade) settleTargets(ctx context.Context) error {
 	errs := map[*upgradedAgent]error{}
 	var mu sync.Mutex
 	for _, a := range u.both() {
-		if pinned := u.pinned(a); !a.in || pinned != "" {
-			a.target = pinned
+		if !a.in || u.resumed != nil { // what was begun has decided already, and needs nobody
+			a.target = u.pinned(a)
 			continue
 		}
 		asking.Go(func() {
