@@ -226,6 +226,12 @@ const (
 	ecsVersion = simagent.DefaultECSVersion + "-1"
 )
 
+// newerSSM and newerECS are those that an upgrade leads to.
+const (
+	newerSSM = "3.3.5000.0"
+	newerECS = "1.106.0-1"
+)
+
 // fillBuckets writes the emulated S3 buckets into a folder: both packages with their signatures, named as AWS names them.
 func fillBuckets(dir *host.Dir, region string, key *signer) error {
 	if err := addSSM(dir, region, key, ssmVersion); err != nil {

@@ -58,6 +58,14 @@ var scenarios = map[string][]line{
 		{args: []string{"status"}, unchanged: true},
 		{args: []string{"activate"}, operator: true, unchanged: true},
 	},
+	"upgrade": {
+		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true},
+		{args: []string{"upgrade", "--check"}, before: (*stage).newer, unchanged: true},
+		{args: []string{"upgrade", "--watch-time", "2s"}, extra: true, faults: true},
+		{args: []string{"upgrade"}, unchanged: true},
+		{args: []string{"rollback", "--watch-time", "2s"}},
+		{args: []string{"status"}, unchanged: true},
+	},
 	"deregister": {
 		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true},
 		{args: []string{"deregister", "--dry-run"}, operator: true, unchanged: true},
@@ -76,6 +84,13 @@ func (s *stage) busy() {
 			job := s.aws.AddTask(i.ARN, emulator.Task{Family: "nightly"})
 			time.AfterFunc(2*taskTime, func() { s.aws.FinishTask(job) })
 		}
+	}
+}
+
+// newer puts newer versions of both agents into the buckets.
+func (s *stage) newer() {
+	if err := errors.Join(addSSM(s.buckets, region, s.key, newerSSM), addECS(s.buckets, region, s.key, newerECS, "")); err != nil {
+		panic(err) // the folder was written to a moment ago
 	}
 }
 

@@ -20,8 +20,8 @@ import (
 
 // Versions that an upgrade leads to.
 const (
-	nextSSM = "3.3.5000.0"
-	nextECS = "1.106.0-1"
+	nextSSM = newerSSM
+	nextECS = newerECS
 )
 
 // upgraded is what the tests look at in upgrade's document.
@@ -346,4 +346,16 @@ func TestUpgradesThatAreRefused(t *testing.T) {
 			t.Errorf("%+v", d)
 		}
 	})
+}
+
+// The story is played to its end.
+func TestTheStoryOfAnUpgrade(t *testing.T) {
+	env, _, _ := world()
+	report, err := Run(t.Context(), env, cli.RehearseRequest{Scenario: "upgrade", JSON: true})
+	if err != nil {
+		t.Fatalf("%v\n%+v", err, report.Result)
+	}
+	if commands := report.Result.(Result).Commands; len(commands) != len(scenarios["upgrade"]) {
+		t.Errorf("%d commands were run", len(commands))
+	}
 }
