@@ -85,9 +85,6 @@ type registration struct {
 var gateChecks = []string{"privileges", "os.release", "os.arch", "os.systemd"}
 
 func (r *registration) gates(ctx context.Context) error {
-	if err := (preflight.Options{Ignore: r.req.Ignore}).Validate(); err != nil {
-		return err
-	}
 	r.checks = preflight.Run(ctx, preflight.All(), r.subject(),
 		preflight.Options{Only: gateChecks, Ignore: r.req.Ignore, Timeout: checkTime})
 	if ctx.Err() != nil {
@@ -297,20 +294,27 @@ func (r *registration) settleVersions(identity ssmagent.Identity) error {
 	return nil
 }
 
-func (r *registration) settleSource() error {
+// keys are those that packages may be signed with: the pinned ones, and --keyring's.
+func (req RegisterRequest) keys() (*artifact.Keyring, error) {
 	keys, err := artifact.Embedded()
+	if err != nil || req.Keyring == "" {
+		return keys, err
+	}
+	file, err := os.Open(req.Keyring)
+	if err != nil {
+		return nil, failure.New(failure.Usage, "--keyring: %v", err)
+	}
+	defer func() { _ = file.Close() }()
+	if err := keys.Add(file); err != nil {
+		return nil, failure.Wrap(failure.Usage, err, "--keyring: %s", req.Keyring)
+	}
+	return keys, nil
+}
+
+func (r *registration) settleSource() error {
+	keys, err := r.req.keys()
 	if err != nil {
 		return err
-	}
-	if r.req.Keyring != "" {
-		file, err := os.Open(r.req.Keyring)
-		if err != nil {
-			return failure.New(failure.Usage, "--keyring: %v", err)
-		}
-		defer func() { _ = file.Close() }()
-		if err := keys.Add(file); err != nil {
-			return failure.Wrap(failure.Usage, err, "--keyring: %s", r.req.Keyring)
-		}
 	}
 	r.source = &artifact.Source{
 		Base: r.req.Artifacts, HTTP: r.deps.HTTP, Keys: keys,
