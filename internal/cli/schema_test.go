@@ -37,6 +37,7 @@ const schemaHome = "https://raw.githubusercontent.com/anywhere-ecs/anywhere/main
 // what the types do not say; from "rules", what holds between fields.
 var documented = map[string][]any{
 	"":                  {cli.VersionResult{}}, // --version
+	"adopt":             {lifecycle.AdoptResult{}},
 	"activation":        nil,
 	"activation create": {lifecycle.CreateActivationResult{}},
 	"activation delete": {lifecycle.DeleteActivationsResult{}},

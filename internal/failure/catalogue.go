@@ -71,6 +71,7 @@ const (
 	JournalUnreadable  Code = "journal_unreadable"
 	NewerRecord        Code = "newer_record"
 	RecordUnreadable   Code = "record_unreadable"
+	NotAdoptable       Code = "not_adoptable"
 
 	NotRegistered Code = "not_registered"
 
@@ -167,6 +168,7 @@ var Catalogue = map[Code]Entry{
 	JournalUnreadable:  {ExitRefused, "the journal of an operation cannot be read", "anywhere operation abandon moves it aside without touching the host", false},
 	NewerRecord:        {ExitRefused, "this host's record was written by a newer anywhere", "use that version or a newer one", false},
 	RecordUnreadable:   {ExitRefused, "this host's record of what is anywhere's own cannot be read", "mv /var/lib/anywhere/record.json /root/, then run the same command again; what was installed before counts as somebody else's then", false},
+	NotAdoptable:       {ExitRefused, "there is no whole registration on this host that could be adopted", "anywhere register makes it whole; anywhere status says what is wrong", false},
 
 	NotRegistered: {ExitUnhealthy, "this host is not an external instance", "make it one: anywhere register --token -", false},
 

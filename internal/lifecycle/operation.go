@@ -37,6 +37,17 @@ func operationResult(op *engine.Operation) OperationResult {
 	}
 }
 
+// resumable is the open operation of this verb, or nil. Another verb's is refused here, before anything is said about a host
+// that it has left half-way.
+func resumable(ctx context.Context, e *engine.Engine, verb string) (*engine.Operation, error) {
+	open, err := e.Open()
+	if err != nil || open == nil || open.Verb == verb {
+		return open, err
+	}
+	_, err = e.Observe(ctx, engine.Plan{Verb: verb}) // of no step: it only refuses
+	return nil, err
+}
+
 // Rollback undoes the unfinished operation from its journal. It needs no AWS; an activation that the operation made for
 // itself is deleted if there are an operator's credentials, and told as owed if not.
 func Rollback(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, error) {

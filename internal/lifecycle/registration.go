@@ -139,12 +139,9 @@ func (r *registration) check(ctx context.Context) error {
 // settle makes the request definite: Region, cluster, endpoints, the source of packages. It reads and changes nothing.
 func (r *registration) settle(ctx context.Context) error {
 	reader := r.deps.Host.Reader
-	open, err := r.engine.Open()
-	if err != nil {
+	var err error
+	if r.resumed, err = resumable(ctx, r.engine, verbRegister); err != nil {
 		return err
-	}
-	if open != nil && open.Verb == verbRegister {
-		r.resumed = open
 	}
 	if _, err := readRecord(reader); err != nil {
 		return err
