@@ -188,6 +188,10 @@ var rules = map[string][]node{
 		when(properties("verified", node{{"not", is("none")}}),
 			filled("cluster", "region", "account", "managedInstanceId", "containerInstanceArn", "ecsAgentVersion", "ssmAgentVersion"), nil),
 	},
+	"AdoptResult": {
+		when(properties("verified", node{{"not", is("none")}}),
+			filled("cluster", "region", "account", "managedInstanceId", "containerInstanceArn"), nil),
+	},
 	"OperationResult": {
 		when(properties("unfinished", is(true)), filled("verb", "runId", "startedAt", "journal"), properties("undoable", is(false))),
 	},
