@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -160,7 +161,10 @@ func (a *adoption) settleInstance(ctx context.Context, identity ssmagent.Identit
 		return half(a.ecsUnit() + " is no service here, and anywhere looks after an agent that is one")
 	}
 	meta, err := ecsagent.Introspect(ctx, reader)
-	if err != nil {
+	switch {
+	case errors.Is(err, ecsagent.ErrClosed):
+		return half("it has not registered since it was started")
+	case err != nil:
 		return half("it does not answer: " + why(err))
 	}
 	arn, err := ecsagent.ParseInstanceARN(meta.ContainerInstanceARN)

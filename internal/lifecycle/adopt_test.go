@@ -73,7 +73,9 @@ func TestAdoptRefuses(t *testing.T) {
 		says   string
 		try    string
 	}{
-		{"a host that is not registered", func(m *machine) { m.lose(ssmagent.KeyPath, ssmagent.ManifestPath, ssmagent.RegistrationPath, ecsagent.StateDB) },
+		{"a host that is not registered", func(m *machine) {
+			m.lose(ssmagent.KeyPath, ssmagent.ManifestPath, ssmagent.RegistrationPath, ecsagent.StateDB)
+		},
 			failure.NotAdoptable, "no registration on this host", "anywhere register --token -"},
 		{"an instance without a node", func(m *machine) { m.lose(ssmagent.KeyPath, ssmagent.ManifestPath, ssmagent.RegistrationPath) },
 			failure.NotAdoptable, "only half of a registration", "anywhere register --token -"},
@@ -83,7 +85,9 @@ func TestAdoptRefuses(t *testing.T) {
 			failure.FingerprintChanged, "does not work any more", "--accept-risk replace-identity"},
 		{"a node without an instance", func(m *machine) { m.metadata = "" },
 			failure.NotAdoptable, "proves no container instance", "anywhere register finishes the registration, without a token"},
-		{"an agent that has not registered", func(m *machine) { m.metadata = `{"Cluster":"shop","ContainerInstanceArn":null,"Version":"Amazon ECS Agent - v1.105.1 (a8b3e7d3)"}` },
+		{"an agent that has not registered", func(m *machine) {
+			m.metadata = `{"Cluster":"shop","ContainerInstanceArn":null,"Version":"Amazon ECS Agent - v1.105.1 (a8b3e7d3)"}`
+		},
 			failure.NotAdoptable, "it has none yet", "anywhere register finishes the registration"},
 		{"an agent that is no service", func(m *machine) { delete(m.units, ecsagent.Unit) },
 			failure.NotAdoptable, "ecs.service is no service here", "anywhere register"},
