@@ -113,7 +113,8 @@ func ShowOperation(_ context.Context, d Deps) (Report, error) {
 	return report, nil
 }
 
-// AbandonOperation moves the journal aside and leaves the host as it is. It works with a journal that cannot be read.
+// AbandonOperation moves the journal aside and leaves the host as it is. It works with a journal that cannot be read, or
+// that a newer program wrote.
 func AbandonOperation(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, error) {
 	report := Report{Result: OperationResult{}}
 	release, err := engine.Lock(ctx, d.Host, LockPath, d.RunID, lockTimeout)
@@ -123,7 +124,7 @@ func AbandonOperation(ctx context.Context, d Deps, lockTimeout time.Duration) (R
 	defer release()
 	e := d.engine()
 	op, err := e.Open()
-	if err != nil && !failure.Is(err, failure.JournalUnreadable) {
+	if err != nil && !failure.Is(err, failure.JournalUnreadable) && !failure.Is(err, failure.NewerRecord) {
 		return report, err
 	}
 	if err == nil && op == nil {

@@ -78,10 +78,17 @@ func readRecord(r host.Reader) (Record, error) {
 	if err != nil {
 		return record, failure.Wrap(failure.Internal, err, "could not read the record")
 	}
-	var head struct{ Schema int }
+	var head struct {
+		Schema  int
+		Program string
+	}
 	if err := json.Unmarshal(text, &head); err == nil && head.Schema > recordSchema {
-		return record, failure.New(failure.NewerRecord, "%s has schema %d; this anywhere knows %d",
-			recordPath, head.Schema, recordSchema)
+		f := failure.New(failure.NewerRecord, "%s has schema %d; this anywhere knows %d", recordPath, head.Schema, recordSchema)
+		if head.Program != "" {
+			f.Evidence = "it was written by anywhere " + head.Program
+			f.Remedy = "use anywhere " + head.Program + " or a newer one"
+		}
+		return record, f
 	}
 	read := Record{}
 	err = json.Unmarshal(text, &read)
