@@ -205,31 +205,33 @@ func TestWhatIsUnfinishedDoesNotStopWhatMustWork(t *testing.T) {
 	}
 }
 
-// deregister --local-only is for a host of which nothing can be read any more.
+// deregister --local-only is for a host of which nothing can be read any more. What a newer program wrote can be read, by that one.
 func TestLocalDeregistrationOfAHostThatCannotBeRead(t *testing.T) {
 	if _, built := changers(t)["deregister"]; !built {
 		return
 	}
-	for name, spoil := range map[string]func(*testing.T, *stage){
-		"unreadable journal": func(t *testing.T, s *stage) { s.write(t, openJournal, "rubbish\n") },
-		"newer journal": func(t *testing.T, s *stage) {
-			s.write(t, openJournal, `{"anywhereJournal":99,"verb":"move","run":"r","program":"99.0.0"}`+"\n")
-		},
-		"unreadable record": func(t *testing.T, s *stage) { s.write(t, recordFile, "rubbish") },
-		"newer record":      func(t *testing.T, s *stage) { s.write(t, recordFile, `{"schema":99,"program":"99.0.0"}`) },
-		"both": func(t *testing.T, s *stage) {
-			s.write(t, openJournal, "rubbish\n")
-			s.write(t, recordFile, "rubbish")
-		},
+	local := line{args: []string{"deregister", "--local-only", "--yes"}}
+	s, _ := registered(t)
+	record := s.read(t, recordFile)
+	s.write(t, openJournal, `{"anywhereJournal":99,"verb":"move","run":"r","program":"99.0.0"}`+"\n")
+	s.refuses(t, local, 12, "newer_record", "open.jsonl", "anywhere operation abandon")
+	s.clear(t)
+	s.write(t, recordFile, `{"schema":99,"program":"99.0.0"}`)
+	s.refuses(t, local, 12, "newer_record", "record.json", "anywhere 99.0.0 or a newer one")
+	s.write(t, recordFile, record)
+
+	for name, spoiled := range map[string][]string{
+		"journal": {openJournal}, "record": {recordFile}, "both": {openJournal, recordFile},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := registered(t)
-			spoil(t, s)
-			local := line{args: []string{"deregister", "--local-only", "--yes"}}
+			for _, file := range spoiled {
+				s.write(t, file, "rubbish\n")
+			}
 			if d := s.run(t, local); d.RC != 0 || !d.Changed {
 				t.Errorf("%+v", d)
 			}
-			if d := s.run(t, line{args: []string{"status"}}); d.RC != 10 || d.Result.ManagedInstanceID != "" {
+			if d := s.run(t, line{args: []string{"status"}}); d.RC != 10 || d.Result.ContainerInstanceARN != "" {
 				t.Errorf("afterwards: %+v", d)
 			}
 		})
