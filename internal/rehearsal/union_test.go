@@ -30,7 +30,7 @@ var apart = []string{
 // needs is what a command is not to be typed without.
 var needs = map[string][]string{
 	"deregister": {"--yes"},
-	"move":       {"--cluster", "elsewhere"},
+	"move":       {"--cluster", target, "--yes"},
 }
 
 // changers are the command lines of all commands that change a host, as they are typed on one that is registered.
@@ -69,7 +69,8 @@ func (s *stage) begun(t *testing.T, verb, key string, committed bool) {
 	}
 	done := false
 	broken := errors.New("broken")
-	plan := engine.Plan{Verb: verb, Key: key, Steps: []engine.Step{
+	pins := map[string]string{"region": region, "account": account, "cluster": cluster, "node": s.aws.Nodes()[0].ID}
+	plan := engine.Plan{Verb: verb, Key: key, Pins: pins, Steps: []engine.Step{
 		{
 			ID: "one", Title: "The first step",
 			Observe: func(context.Context, host.Reader) (engine.Obs, error) {
