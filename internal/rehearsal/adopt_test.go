@@ -38,7 +38,7 @@ func foreign(t *testing.T) (*stage, register) {
 	}
 	s.writeOld(t, userConfig, "# ours, hands off\nECS_CLUSTER="+cluster+"\nECS_CLUSTER="+cluster+"\nECS_LOGLEVEL=warn\n")
 	s.writeOld(t, instanceConfig, "AWS_DEFAULT_REGION="+region+"\nECS_EXTERNAL=true\nECS_BACKEND_HOST="+s.aws.URL()+
-		"\nECS_ENABLE_GPU_SUPPORT=true\n")
+		"\nECS_RESERVED_MEMORY=64\n")
 	return s, d
 }
 
@@ -154,5 +154,40 @@ func TestAdopt(t *testing.T) {
 	}
 	if now := s.lives(t); !sameLives(lives, now) || !maps.Equal(registrations, s.started(t)) {
 		t.Errorf("the agents were touched: %+v, before %+v", now, lives)
+	}
+}
+
+// An adopted host takes its record along: it is healthy, it keeps its node when it leaves, and a registration anew is anywhere's.
+func TestLifeOfAnAdoptedHost(t *testing.T) {
+	s, was := foreign(t)
+	if d := s.run(t, adopt); d.RC != 0 || len(d.Warnings) > 0 {
+		t.Fatalf("%+v", d)
+	}
+	if d := s.run(t, line{args: []string{"status"}}); d.RC != 0 {
+		t.Errorf("it is not healthy: %+v", d)
+	}
+	token := s.anotherToken()
+	s.refuses(t, line{args: []string{"register", "--cluster", target}}, 12, "registered_elsewhere", "belongs to cluster", "anywhere move")
+	built := changers(t)
+	if move, is := built["move"]; is {
+		d := s.run(t, move)
+		if is := s.record(t); d.RC != 0 || is.Registration != nil || is.Adopted == nil || is.Adopted.Cluster != target ||
+			is.Adopted.ContainerInstanceARN != d.Result.ContainerInstanceARN || is.Adopted.ManagedInstanceID != was.Result.ManagedInstanceID {
+			t.Errorf("after a move the record has %+v: %+v", is.Adopted, d)
+		}
+	}
+	if deregister, is := built["deregister"]; is {
+		if d := s.run(t, deregister); d.RC != 0 || len(s.aws.Nodes()) != 1 {
+			t.Errorf("the node that somebody else made is gone: %+v, %+v", s.aws.Nodes(), d)
+		}
+		if installed, err := s.machine.host().Packages.Package(ecsagent.Package); err != nil || !installed.Installed {
+			t.Errorf("the package that somebody else installed is gone: %v", err)
+		}
+		return
+	}
+	d := s.run(t, withToken, "--accept-risk", "replace-identity")
+	if is := s.record(t); d.RC != 0 || is.Adopted != nil || is.Registration == nil || is.Registration.ActivationID != token.ActivationID ||
+		is.Registration.ManagedInstanceID != d.Result.ManagedInstanceID || len(is.Packages) > 0 {
+		t.Errorf("after a registration anew the record has %+v: %+v", is, d)
 	}
 }
