@@ -38,6 +38,7 @@ const schemaHome = "https://raw.githubusercontent.com/anywhere-ecs/anywhere/main
 var documented = map[string][]any{
 	"":                  {cli.VersionResult{}}, // --version
 	"activate":          {lifecycle.DrainResult{}},
+	"adopt":             {lifecycle.AdoptResult{}},
 	"activation":        nil,
 	"activation create": {lifecycle.CreateActivationResult{}},
 	"activation delete": {lifecycle.DeleteActivationsResult{}},
@@ -188,6 +189,10 @@ var rules = map[string][]node{
 	"RegisterResult": {
 		when(properties("verified", node{{"not", is("none")}}),
 			filled("cluster", "region", "account", "managedInstanceId", "containerInstanceArn", "ecsAgentVersion", "ssmAgentVersion"), nil),
+	},
+	"AdoptResult": {
+		when(properties("verified", node{{"not", is("none")}}),
+			filled("cluster", "region", "account", "managedInstanceId", "containerInstanceArn"), nil),
 	},
 	"OperationResult": {
 		when(properties("unfinished", is(true)), filled("verb", "runId", "startedAt", "journal"), properties("undoable", is(false))),

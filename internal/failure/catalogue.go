@@ -78,6 +78,7 @@ const (
 	Declined           Code = "declined"
 	StillThere         Code = "still_there"
 	RecordUnreadable   Code = "record_unreadable"
+	NotAdoptable       Code = "not_adoptable"
 
 	NotRegistered Code = "not_registered"
 
@@ -177,6 +178,7 @@ var Catalogue = map[Code]Entry{
 	JournalUnreadable:  {ExitRefused, "the journal of an operation cannot be read", "anywhere operation abandon moves it aside without touching the host", false},
 	NewerRecord:        {ExitRefused, "this host's record was written by a newer anywhere", "use that version or a newer one", false},
 	RecordUnreadable:   {ExitRefused, "this host's record of what is anywhere's own cannot be read", "mv /var/lib/anywhere/record.json /root/, then run the same command again; what was installed before counts as somebody else's then", false},
+	NotAdoptable:       {ExitRefused, "there is no whole registration on this host that could be adopted", "anywhere register makes it whole; anywhere status says what is wrong", false},
 
 	UnsafePath:   {ExitRefused, "what is to be removed lies behind a symbolic link, or something is mounted at or below it", "umount it, or remove by hand what the message names, then run the command again", false},
 	SSMSession:   {ExitRefused, "the command runs in a session of Systems Manager, which ends with the managed node", "run it from another shell, keep the node with --keep-ssm, or accept it: --accept-risk lose-ssm-session", false},

@@ -37,6 +37,17 @@ func operationResult(op *engine.Operation) OperationResult {
 	}
 }
 
+// resumable is the open operation of this verb, or nil. Another verb's is refused here, before anything is said about a host
+// that it has left half-way.
+func resumable(ctx context.Context, e *engine.Engine, verb string) (*engine.Operation, error) {
+	open, err := e.Open()
+	if err != nil || open == nil || open.Verb == verb {
+		return open, err
+	}
+	_, err = e.Observe(ctx, engine.Plan{Verb: verb}) // of no step: it only refuses
+	return nil, err
+}
+
 // Rollback undoes the unfinished operation from its journal. It needs no AWS; an activation that the operation made for
 // itself is deleted if there are an operator's credentials, and told as owed if not.
 func Rollback(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, error) {
@@ -102,7 +113,8 @@ func ShowOperation(_ context.Context, d Deps) (Report, error) {
 	return report, nil
 }
 
-// AbandonOperation moves the journal aside and leaves the host as it is. It works with a journal that cannot be read.
+// AbandonOperation moves the journal aside and leaves the host as it is. It works with a journal that cannot be read, or
+// that a newer program wrote.
 func AbandonOperation(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, error) {
 	report := Report{Result: OperationResult{}}
 	release, err := engine.Lock(ctx, d.Host, LockPath, d.RunID, lockTimeout)
@@ -112,7 +124,7 @@ func AbandonOperation(ctx context.Context, d Deps, lockTimeout time.Duration) (R
 	defer release()
 	e := d.engine()
 	op, err := e.Open()
-	if err != nil && !failure.Is(err, failure.JournalUnreadable) {
+	if err != nil && !failure.Is(err, failure.JournalUnreadable) && !failure.Is(err, failure.NewerRecord) {
 		return report, err
 	}
 	if err == nil && op == nil {

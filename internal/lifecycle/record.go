@@ -29,6 +29,9 @@ type Record struct {
 	Docker *OwnedDocker `json:"docker,omitempty"`
 	// Registration is the managed node and its cluster; nil while anywhere has not registered the host.
 	Registration *OwnedRegistration `json:"registration,omitempty"`
+	// Adopted is a registration that was here before anywhere was, and that it looks after since; nil when there is none.
+	// Nothing of it is anywhere's own: not its managed node, not its packages, not its files.
+	Adopted *AdoptedRegistration `json:"adopted,omitempty"`
 	// Started has, for each unit, the digest of what it read when it was last started (see inputs).
 	Started map[string]string `json:"started"`
 }
@@ -50,6 +53,19 @@ type OwnedRegistration struct {
 	Deleted           string `json:"activationDeletedBy,omitempty"` // the run that made the activation and deleted it
 }
 
+// AdoptedRegistration is a registration that somebody else made, as it was found.
+type AdoptedRegistration struct {
+	ManagedInstanceID    string            `json:"managedInstanceId"`
+	ContainerInstanceARN string            `json:"containerInstanceArn"`
+	Region               string            `json:"region"`
+	Account              string            `json:"account"`
+	Cluster              string            `json:"cluster"`
+	Packages             map[string]string `json:"packages"` // the agents' versions then, by the packages' names
+	Files                []string          `json:"files"`    // the agents' configuration that was there
+	At                   string            `json:"at"`       // RFC 3339, UTC
+	Run                  string            `json:"run"`
+}
+
 // readRecord returns an empty record when there is none.
 func readRecord(r host.Reader) (Record, error) {
 	record := Record{
@@ -62,10 +78,17 @@ func readRecord(r host.Reader) (Record, error) {
 	if err != nil {
 		return record, failure.Wrap(failure.Internal, err, "could not read the record")
 	}
-	var head struct{ Schema int }
+	var head struct {
+		Schema  int
+		Program string
+	}
 	if err := json.Unmarshal(text, &head); err == nil && head.Schema > recordSchema {
-		return record, failure.New(failure.NewerRecord, "%s has schema %d; this anywhere knows %d",
-			recordPath, head.Schema, recordSchema)
+		f := failure.New(failure.NewerRecord, "%s has schema %d; this anywhere knows %d", recordPath, head.Schema, recordSchema)
+		if head.Program != "" {
+			f.Evidence = "it was written by anywhere " + head.Program
+			f.Remedy = "use anywhere " + head.Program + " or a newer one"
+		}
+		return record, f
 	}
 	read := Record{}
 	err = json.Unmarshal(text, &read)
@@ -86,6 +109,17 @@ func readRecord(r host.Reader) (Record, error) {
 		read.Files = record.Files
 	}
 	return read, nil
+}
+
+// accountOf is the account of a managed node; empty when the record does not know.
+func (record Record) accountOf(node string) string {
+	switch own, adopted := record.Registration, record.Adopted; {
+	case own != nil && own.ManagedInstanceID == node:
+		return own.Account
+	case adopted != nil && adopted.ManagedInstanceID == node:
+		return adopted.Account
+	}
+	return ""
 }
 
 // updateRecord changes the record through tx. The same record again writes nothing.

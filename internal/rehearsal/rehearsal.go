@@ -35,6 +35,7 @@ const (
 	account = "123456789012"
 	region  = "eu-west-1"
 	cluster = "rehearsal"
+	target  = "rehearsal-next" // is there too, for a host that moves
 )
 
 // scenarios are the stories, by name; each is a list of command lines.
@@ -227,6 +228,7 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 	}
 	m.network = s.net.network()
 	s.aws.AddCluster(cluster)
+	s.aws.AddCluster(target)
 	s.operator = emulator.Key{ID: "AKIA" + rand.Text()[:16], Secret: secret.NewText(rand.Text())}
 	s.aws.AddOperator(s.operator)
 	return s, nil
@@ -260,11 +262,9 @@ func (s *stage) knows(faults []string) error {
 // args is what is typed, with where the emulated AWS is.
 func (s *stage) args(l line) []string {
 	args := slices.Clone(l.args)
-	switch l.args[0] {
-	case "activation", "preflight", "status", "drain", "activate":
-		args = append(args, "--endpoint-url", s.aws.URL())
-	case "register":
-		args = append(args, "--endpoint-url", s.aws.URL(), "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
+	args = append(args, "--endpoint-url", s.aws.URL())
+	if l.args[0] == "register" {
+		args = append(args, "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
 	}
 	return args
 }

@@ -81,6 +81,34 @@ func Registration(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.Regist
 		r.Region, r.Cluster, r.ContainerInstanceARN)
 }
 
+// Adoption writes what an adoption has come to.
+func Adoption(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.AdoptResult, dryRun bool) {
+	if dryRun {
+		Plan(w, s, rep.Steps)
+	}
+	fmt.Fprintln(w, s.emphasis.Render(rep.Message))
+	if dryRun {
+		return
+	}
+	fields(w, s, [][2]string{
+		{"cluster", r.Cluster},
+		{"region", r.Region},
+		{"account", r.Account},
+		{"container instance", r.ContainerInstanceARN},
+		{"managed node", r.ManagedInstanceID},
+		{"ECS agent", r.ECSAgentVersion},
+		{"SSM agent", r.SSMAgentVersion},
+		{"verified", proof[r.Verified]},
+	})
+	if len(r.Adopted) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nOn record as made by somebody else:")
+	for _, item := range r.Adopted {
+		fmt.Fprintln(w, "  "+item)
+	}
+}
+
 // Owed writes AWS calls that are still to be made.
 func Owed(w io.Writer, calls []string) {
 	if len(calls) == 0 {
