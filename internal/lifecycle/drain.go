@@ -88,6 +88,9 @@ func (v *drainer) run(ctx context.Context, verb string, do func(*drainer, contex
 		_, err = v.deps.engine().Observe(ctx, engine.Plan{Verb: verb}) // of no step: it refuses while an operation is unfinished
 	}
 	if err == nil {
+		_, err = readRecord(v.deps.Host.Reader) // a newer program's host is not this one's to change
+	}
+	if err == nil {
 		err = v.settlePlace(ctx)
 	}
 	if err == nil {
