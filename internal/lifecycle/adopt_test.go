@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -255,8 +256,8 @@ func (f mortalFile) Write(line []byte) (int, error) {
 	return f.AppendFile.Write(line)
 }
 
-// dies runs adopt and kills it at its change number at; false is a run that came to its end.
-func (m *machine) dies(t *testing.T, at int) (died bool) {
+// dies runs adopt and kills it at its change number at; false is a run that came to its end. left is what remains of at.
+func (m *machine) dies(t *testing.T, at int) (died bool, left int) {
 	t.Helper()
 	d := m.adopter()
 	d.Host.Disk = mortal{d.Host.Disk, &at}
@@ -270,12 +271,12 @@ func (m *machine) dies(t *testing.T, at int) (died bool) {
 	if report, err := Adopt(t.Context(), d, AdoptRequest{}); err != nil {
 		t.Fatalf("%+v, %v", report, err)
 	}
-	return false
+	return false, at
 }
 
 // Killed at every change and at every line of its journal, adopt goes on to the same end, and can be undone.
 func TestAdoptIsKilled(t *testing.T) {
-	t.Parallel()
+	const many = 1000
 	outside := func(all map[string]string) map[string]string { // of anywhere's own journal and copies
 		left := maps.Clone(all)
 		maps.DeleteFunc(left, func(name, _ string) bool {
@@ -285,47 +286,53 @@ func TestAdoptIsKilled(t *testing.T) {
 	}
 	whole := byScript(t)
 	before := outside(whole.tree())
-	if whole.dies(t, 0) {
-		t.Fatal("it was not to be killed")
+	died, left := whole.dies(t, many)
+	if died || many-left < 15 {
+		t.Fatalf("it was not to be killed, and has changed only %d things", many-left)
 	}
 	want := outside(whole.tree())
-	kills := 0
-	for at := 1; ; at++ {
-		m := byScript(t)
-		m.copyIdentity(whole)
-		if !m.dies(t, at) {
-			break
-		}
-		kills++
-		undone := byScript(t)
-		undone.copyIdentity(whole)
-		undone.dies(t, at)
-		open, err := undone.adopter().engine().Open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if open != nil {
-			if _, err := Rollback(t.Context(), undone.adopter(), 0); err != nil {
-				t.Fatalf("killed at %d and undone: %v", at, err)
+	for at := 1; at <= many-left; at++ {
+		killed := func(t *testing.T) *machine {
+			m := byScript(t)
+			m.copyIdentity(whole)
+			if died, _ := m.dies(t, at); !died {
+				t.Fatal("it was not killed")
 			}
-			if now := outside(undone.tree()); !maps.Equal(now, before) {
-				t.Errorf("killed at %d and undone: %v", at, different(before, now))
+			return m
+		}
+		t.Run(fmt.Sprint("and run again at ", at), func(t *testing.T) {
+			t.Parallel()
+			m := killed(t)
+			if report, err := Adopt(t.Context(), m.adopter(), AdoptRequest{}); err != nil {
+				t.Fatalf("%+v, %v", report, err)
 			}
-		}
-
-		d := m.adopter()
-		if report, err := Adopt(t.Context(), d, AdoptRequest{}); err != nil {
-			t.Fatalf("killed at %d and run again: %+v, %v", at, report, err)
-		}
-		if now := outside(m.tree()); !maps.Equal(now, want) {
-			t.Errorf("killed at %d and run again: %v", at, different(want, now))
-		}
-		if again, err := Adopt(t.Context(), d, AdoptRequest{}); err != nil || again.Changed {
-			t.Errorf("killed at %d, and once more: %+v, %v", at, again, err)
-		}
-	}
-	if kills < 15 {
-		t.Errorf("only %d kills", kills)
+			if now := outside(m.tree()); !maps.Equal(now, want) {
+				t.Error(different(want, now))
+			}
+			if again, err := Adopt(t.Context(), m.adopter(), AdoptRequest{}); err != nil || again.Changed {
+				t.Errorf("and once more: %+v, %v", again, err)
+			}
+		})
+		t.Run(fmt.Sprint("and undone at ", at), func(t *testing.T) {
+			t.Parallel()
+			m := killed(t)
+			open, err := m.adopter().engine().Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if open == nil { // not begun, or just over
+				if now := outside(m.tree()); !maps.Equal(now, before) && !maps.Equal(now, want) {
+					t.Error(different(before, now))
+				}
+				return
+			}
+			if _, err := Rollback(t.Context(), m.adopter(), 0); err != nil {
+				t.Fatal(err)
+			}
+			if now := outside(m.tree()); !maps.Equal(now, before) {
+				t.Error(different(before, now))
+			}
+		})
 	}
 }
 
