@@ -52,7 +52,9 @@ func SearchLogs(r host.Reader, most int64) ([]Sighting, []Searched) {
 			if err != nil {
 				continue
 			}
-			left -= int64(len(data))
+			if left -= int64(len(data)); !whole {
+				left = 0
+			}
 			for _, e := range parseEntries(data) {
 				e.file = file
 				entries = append(entries, e)

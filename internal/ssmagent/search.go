@@ -60,7 +60,9 @@ func SearchLogs(r host.Reader, most int64) ([]Sighting, []Searched) {
 			if err != nil {
 				continue
 			}
-			left -= int64(len(data))
+			if left -= int64(len(data)); !whole {
+				left = 0
+			}
 			for _, rec := range splitRecords(string(data), r.Now().Location()) {
 				if !rec.time.IsZero() {
 					all = append(all, found{rec, file})
