@@ -60,6 +60,9 @@ type Kind struct {
 	// operation only goes forward; what names it ("managed node mi-…"). Optional. It closes the gap between an effect
 	// and its mark in the journal.
 	Committed func(ctx context.Context, r host.Reader, data []byte) (what string, yes bool)
+	// Refused reports whether an effect that failed with err certainly did not happen, so that there is nothing of it to
+	// take back. Optional: without it an effect counts as soon as it is begun.
+	Refused func(err error) bool
 	// Stays are the files that the operation wrote and that stay with the effect where Undo keeps something of it: what
 	// is kept is of no use without them. Optional.
 	Stays func(data []byte) (paths []string)

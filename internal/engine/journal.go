@@ -55,6 +55,7 @@ const (
 	markBegin  mark = "begin"  // a step's change begins
 	markRecord mark = "record" // something is about to be changed; has its before-image
 	markDone   mark = "done"   // and has been changed
+	markVoid   mark = "void"   // and has not been, which is certain: it was refused
 	markChild  mark = "child"  // a child process was started
 	markStep   mark = "step"   // a step was observed OK after its change
 	markCommit mark = "commit" // from here on only forward
@@ -92,6 +93,7 @@ type record struct {
 	data    json.RawMessage
 	change  change // data, for the undo table
 	done    bool
+	void    bool   // it never happened
 	version string // of a package, after its installation
 	undone  bool
 	kept    []string
@@ -195,14 +197,17 @@ func (s *story) tell(e entry) error {
 			return fmt.Errorf("record %d (%s): %w", e.Seq, e.Kind, err)
 		}
 		s.records = append(s.records, &record{seq: e.Seq, step: e.Step, kind: e.Kind, data: e.Data, change: change})
-	case markDone, markUndone:
+	case markDone, markVoid, markUndone:
 		if e.Seq < 1 || e.Seq > len(s.records) {
 			return fmt.Errorf("%q of the unknown record %d", e.Is, e.Seq)
 		}
 		r := s.records[e.Seq-1]
-		if e.Is == markDone {
+		switch e.Is {
+		case markDone:
 			r.done, r.version = true, e.Version
-		} else {
+		case markVoid:
+			r.void = true
+		default:
 			r.undone, r.kept = true, e.Kept
 		}
 	case markChild:
@@ -251,8 +256,8 @@ func (s *story) step(id string) *begun {
 func (s *story) changes() int {
 	n := 0
 	for _, r := range s.records {
-		switch r.kind {
-		case kindClaim, kindSnapshot, kindBackup:
+		switch {
+		case r.void, r.kind == kindClaim, r.kind == kindSnapshot, r.kind == kindBackup:
 		default:
 			n++
 		}
@@ -281,7 +286,7 @@ func (s *story) left() []string {
 // touched reports whether a step has recorded anything.
 func (s *story) touched(step string) bool {
 	for _, r := range s.records {
-		if r.step == step {
+		if r.step == step && !r.void {
 			return true
 		}
 	}

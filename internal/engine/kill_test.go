@@ -57,6 +57,9 @@ func planned(name string, more ...Step) Plan {
 		plan.Commit = "slot"
 		return plan
 	}
+	if name == "clear" {
+		return planOf(join([]Step{write("conf", "/etc/fresh", "x")}, clearing, []Step{write("after", "/etc/after", "y")}, more)...)
+	}
 	return planOf(join(plans[name], more)...)
 }
 

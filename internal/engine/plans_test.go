@@ -37,9 +37,9 @@ func furnish(m *machine) {
 		Files:   map[string]string{"/lib/systemd/system/demo.service": "unit", "/usr/share/demo/doc": "read me"},
 		Appends: map[string]string{"/etc/shared.conf": "demo was here\n"},
 	}.text())
-	must(packages{m}.Install(ctx, "/cache/base-1"))
 	m.put("/lib/systemd/system/idle.service", "unit")
 	m.put("/lib/systemd/system/busy.service", "unit")
+	must(packages{m}.Install(ctx, "/cache/base-1"))
 	must(units{m}.Enable(ctx, "busy.service"))
 	must(units{m}.Start(ctx, "busy.service"))
 }
@@ -123,6 +123,18 @@ var (
 		func(ctx context.Context, tx *Tx) error {
 			return tx.Install(ctx, "base", "/cache/base-2", "/cache/base-1", "base.service")
 		})}
+	uninstalling = []Step{
+		step("rest", func(r host.Reader) bool { return !there(r, "/run/units/base.service") }, func(ctx context.Context, tx *Tx) error {
+			return tx.Unit(ctx, "base.service", UnitWant{Disable: true, Stop: true})
+		}),
+		step("uninstall", func(r host.Reader) bool { p, _ := r.Packages.Package("base"); return !p.Installed && !p.Partial },
+			func(ctx context.Context, tx *Tx) error {
+				return tx.RemovePackage(ctx, "base", true, "/cache/base-1", "base.service")
+			}),
+		step("forget", func(r host.Reader) bool { return !there(r, "/etc/conf/base.service") }, func(ctx context.Context, tx *Tx) error {
+			return tx.Remove(ctx, "/etc/conf/base.service")
+		}),
+	}
 	identifying = []Step{step("identity", func(r host.Reader) bool { return holds(r, "/var/lib/ident", "identity 2\n") },
 		func(ctx context.Context, tx *Tx) error {
 			saved, err := tx.Backup("/var/lib/ident")
@@ -164,7 +176,7 @@ var (
 // plans by name, so that a second process can be told which.
 var plans = map[string][]Step{
 	"write": writing, "mkdir": folders, "rename": renaming, "remove": removing, "claim": claiming, "install": installing,
-	"upgrade": upgrading, "identity": identifying, "units": serving,
+	"uninstall": uninstalling, "upgrade": upgrading, "identity": identifying, "units": serving,
 	"everything": join(writing, folders, removing, installing, upgrading, identifying, serving, moved),
 }
 
@@ -209,6 +221,11 @@ func kinds(m *machine) map[string]Kind {
 			}
 			return nil, h.Disk.WriteFile("/var/lib/ident", strings.NewReader(string(text)), 0o600, host.Owner{})
 		}},
+		"call": {
+			Undo:      func(context.Context, host.Host, []byte) ([]string, error) { return nil, nil },
+			Committed: func(context.Context, host.Reader, []byte) (string, bool) { return "the call", true },
+			Refused:   func(err error) bool { return failure.Is(err, failure.AccessDenied) },
+		},
 		"slot": {
 			Undo: func(context.Context, host.Host, []byte) ([]string, error) {
 				m.drop("/slot-begun")

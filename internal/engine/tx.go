@@ -83,6 +83,11 @@ func (tx *Tx) Effect(ctx context.Context, kind string, data any, do func(ctx con
 		}
 	}
 	if err := do(tx.watched(ctx)); err != nil {
+		if refused := tx.journal.Kinds[kind].Refused; refused != nil && !r.done && refused(err) {
+			if unwritten := tx.journal.write(entry{Is: markVoid, Seq: r.seq}); unwritten != nil {
+				tx.tell.warn("the journal could not be written", unwritten)
+			}
+		}
 		return err
 	}
 	return tx.done(r)
@@ -91,7 +96,7 @@ func (tx *Tx) Effect(ctx context.Context, kind string, data any, do func(ctx con
 // effect finds the record of the same effect, begun by a run that did not end: it needs no second one.
 func (tx *Tx) effect(kind string, data []byte) *record {
 	for _, r := range tx.journal.story.records {
-		if r.kind == kind && r.step == tx.step && bytes.Equal(r.data, data) {
+		if !r.void && r.kind == kind && r.step == tx.step && bytes.Equal(r.data, data) {
 			return r
 		}
 	}

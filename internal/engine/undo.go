@@ -21,6 +21,8 @@ const (
 	kindSnapshot = "snapshot"
 	kindBackup   = "backup"
 	kindPackage  = "package"
+	kindRemoval  = "removal"
+	kindTree     = "tree"
 	kindUnit     = "unit"
 	kindReload   = "reload"
 )
@@ -35,6 +37,8 @@ var undoTable = map[string]func() change{
 	kindSnapshot: func() change { return new(snapshotChange) },
 	kindBackup:   func() change { return new(backupChange) },
 	kindPackage:  func() change { return new(packageChange) },
+	kindRemoval:  func() change { return new(removalChange) },
+	kindTree:     func() change { return new(treeChange) },
 	kindUnit:     func() change { return new(unitChange) },
 	kindReload:   func() change { return new(reloadChange) },
 }
@@ -121,6 +125,9 @@ func (u *undoing) status(step string) string {
 
 // back takes one record back.
 func (u *undoing) back(ctx context.Context, r *record) {
+	if r.void {
+		return
+	}
 	if !r.undone {
 		if last := u.journal.story.lastOf(r.step); last == r {
 			u.tell.event(Event{Kind: Undoing, Step: r.step, Title: u.journal.story.step(r.step).title})
@@ -234,15 +241,19 @@ func (s *story) lastOf(step string) *record {
 	return nil
 }
 
-// committed reports whether the operation only goes forward: by the journal's mark, or because the kind of a recorded
-// effect sees on the host that it cannot be taken back. Then the mark is written.
+// committed reports whether the operation only goes forward: by the journal's mark, because something was removed for
+// good, or because the kind of a recorded effect sees on the host that it cannot be taken back. Then the mark is written.
 func (j *journal) committed(ctx context.Context, tell *teller) bool {
 	if j.story.commit != "" {
 		return true
 	}
 	for _, r := range j.story.records {
+		if tree, ok := r.change.(*treeChange); ok {
+			j.commit(tell, "the removal of "+tree.Path)
+			return true
+		}
 		kind := j.Kinds[r.kind]
-		if kind.Committed == nil {
+		if kind.Committed == nil || r.void {
 			continue
 		}
 		if what, yes := kind.Committed(ctx, j.Host.Reader, r.data); yes {

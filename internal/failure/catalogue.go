@@ -70,6 +70,11 @@ const (
 	NothingToRollBack  Code = "nothing_to_roll_back"
 	JournalUnreadable  Code = "journal_unreadable"
 	NewerRecord        Code = "newer_record"
+	UnsafePath         Code = "unsafe_path"
+	SSMSession         Code = "ssm_session"
+	LiveInstance       Code = "live_instance"
+	Declined           Code = "declined"
+	StillThere         Code = "still_there"
 	RecordUnreadable   Code = "record_unreadable"
 
 	NotRegistered Code = "not_registered"
@@ -142,6 +147,7 @@ var Catalogue = map[Code]Entry{
 	Throttled:        {ExitNetwork, "AWS asked to slow down", "wait a minute, then run the command again", true},
 	AWSUnavailable:   {ExitNetwork, "AWS answered with a server error", "run the command again", true},
 	ConnectTimeout:   {ExitNetwork, "the ECS agent did not register in time", "run the same command again; it goes on where it was", true},
+	StillThere:       {ExitNetwork, "the deregistration was made, and ECS or Systems Manager still showed the host when waiting ended", "run the same command again; nothing is left to do on the host", true},
 	NotConfirmed:     {ExitNetwork, "the ECS agent has registered, and ECS or Systems Manager did not show it connected in time", "run the same command again; nothing was undone", true},
 	ArtifactMissing:  {ExitNetwork, "an artifact is not where it should be", "check the version and the Region, or the --artifacts location", false},
 	ArtifactDownload: {ExitNetwork, "an artifact could not be downloaded whole", "run the command again; what was downloaded is kept", true},
@@ -167,6 +173,11 @@ var Catalogue = map[Code]Entry{
 	JournalUnreadable:  {ExitRefused, "the journal of an operation cannot be read", "anywhere operation abandon moves it aside without touching the host", false},
 	NewerRecord:        {ExitRefused, "this host's record was written by a newer anywhere", "use that version or a newer one", false},
 	RecordUnreadable:   {ExitRefused, "this host's record of what is anywhere's own cannot be read", "mv /var/lib/anywhere/record.json /root/, then run the same command again; what was installed before counts as somebody else's then", false},
+
+	UnsafePath:         {ExitRefused, "what is to be removed lies behind a symbolic link, or something is mounted at or below it", "umount it, or remove by hand what the message names, then run the command again", false},
+	SSMSession:         {ExitRefused, "the command runs in a session of Systems Manager, which ends with the managed node", "run it from another shell, keep the node with --keep-ssm, or accept it: --accept-risk lose-ssm-session", false},
+	LiveInstance:       {ExitRefused, "the machine that is to be given up is still connected to AWS", "run anywhere deregister on the machine itself, or accept it: --accept-risk live-instance", false},
+	Declined:           {ExitRefused, "the operator did not confirm what would be done", "run the command again, and type what it asks for", false},
 
 	NotRegistered: {ExitUnhealthy, "this host is not an external instance", "make it one: anywhere register --token -", false},
 

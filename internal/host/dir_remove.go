@@ -38,29 +38,12 @@ func (d *Dir) remove(at string) error {
 }
 
 // RemoveAll removes a tree without following symbolic links. Before anything is removed it refuses, with
-// failure.Internal and the place in the evidence, when a parent of name is a symbolic link, or when another file system
+// failure.UnsafePath and the place in the evidence, when a parent of name is a symbolic link, or when another file system
 // begins at or below name: a bind mount there would be emptied too.
 func (d *Dir) RemoveAll(name string) error {
-	at, err := d.touch(name, false)
-	if err != nil {
-		return d.failed(err, "remove", name)
-	}
-	if at != clean(name) {
-		return refused(name, "a parent of it is a symbolic link").
-			WithEvidence("it is %s in truth", at).
-			WithRemedy("look at it, and remove %s by hand if it is to go", at)
-	}
-	local := d.Local(at)
-	info, err := os.Lstat(local)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return d.failed(err, "remove", name)
-	case info.IsDir():
-		if err := d.unmounted(name, local); err != nil {
-			return err
-		}
+	local, there, err := d.removable(name)
+	if err != nil || !there {
+		return err
 	}
 	parent, err := os.OpenRoot(filepath.Dir(local))
 	if err != nil {
@@ -71,6 +54,37 @@ func (d *Dir) RemoveAll(name string) error {
 		return d.failed(err, "remove", name)
 	}
 	return d.failed(syncFolder(filepath.Dir(local)), "remove", name)
+}
+
+// Removable is the error with which RemoveAll would refuse name.
+func (d *Dir) Removable(name string) error {
+	_, _, err := d.removable(name)
+	return err
+}
+
+func (d *Dir) removable(name string) (local string, there bool, err error) {
+	at, err := d.touch(name, false)
+	if err != nil {
+		return "", false, d.failed(err, "remove", name)
+	}
+	if at != clean(name) {
+		return "", false, refused(name, "a parent of it is a symbolic link").
+			WithEvidence("it is %s in truth", at).
+			WithRemedy("look at it, and remove %s by hand if it is to go", at)
+	}
+	local = d.Local(at)
+	info, err := os.Lstat(local)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return local, false, nil
+	case err != nil:
+		return local, false, d.failed(err, "remove", name)
+	case info.Mode()&fs.ModeSymlink == 0: // a file can be a mount point too
+		if err := d.unmounted(name, local); err != nil {
+			return local, false, err
+		}
+	}
+	return local, true, nil
 }
 
 // unmounted returns an error when a mount point lies at or below local. The list of mounts names them all, bind mounts
@@ -118,5 +132,5 @@ func mounted(name, point string) error {
 }
 
 func refused(name, why string, args ...any) *failure.Error {
-	return failure.New(failure.Internal, "will not remove %s: %s", name, fmt.Sprintf(why, args...))
+	return failure.New(failure.UnsafePath, "will not remove %s: %s", name, fmt.Sprintf(why, args...))
 }

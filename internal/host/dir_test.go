@@ -339,8 +339,15 @@ func TestRemoveAllDoesNotFollowLinks(t *testing.T) {
 	link(t, outside, filepath.Join(root, "tree/out"))
 	link(t, "../beside", filepath.Join(root, "tree/sub/in"))
 	link(t, "tree", filepath.Join(root, "way"))
-	if err := d.RemoveAll("/way/sub"); err == nil || !strings.Contains(err.Error(), "symbolic link") {
-		t.Errorf("a parent that is a link: %v", err)
+	for name, remove := range map[string]func(string) error{"ask": d.Removable, "remove": d.RemoveAll} {
+		if err := remove("/way/sub"); !failure.Is(err, failure.UnsafePath) || !strings.Contains(err.Error(), "symbolic link") {
+			t.Errorf("%s: a parent that is a link: %v", name, err)
+		}
+	}
+	for _, name := range []string{"/way", "/tree", "/tree/sub/x", "/never"} {
+		if err := d.Removable(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	check(t, "not yet", content(t, filepath.Join(root, "tree/sub/x")), "1")
 	if err := d.RemoveAll("/way"); err != nil {

@@ -85,6 +85,8 @@ type Disk interface {
 	// RemoveAll removes a tree without following symbolic links. It refuses, before anything is removed, when a mount
 	// point lies at or below path or when a parent of path is a symbolic link.
 	RemoveAll(path string) error
+	// Removable is the error with which RemoveAll would refuse path; it changes nothing. Something mounted on a file counts too.
+	Removable(path string) error
 	// Append opens path for appending, made with mode 0600 when missing; Sync of the result reaches the disk.
 	Append(path string) (AppendFile, error)
 	// Owner tells who owns path, without following a symbolic link.

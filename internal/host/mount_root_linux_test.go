@@ -68,6 +68,13 @@ func TestRemoveAllStopsAtMounts(t *testing.T) {
 		{"bind mount of the same file system", "tree/sub/mnt", "/tree/sub", func(t *testing.T, root, at string) {
 			mountAt(t, filepath.Join(root, "dear"), at, "", syscall.MS_BIND, "")
 		}},
+		{"bind mount on a file", "tree/file", "/tree/file", func(t *testing.T, root, at string) {
+			put(t, at, "below")
+			if err := syscall.Mount(filepath.Join(root, "dear/x"), at, "", syscall.MS_BIND, ""); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { syscall.Unmount(at, syscall.MNT_DETACH) })
+		}},
 		{"name with blanks", "tree/a b\tc\\d", "/tree", func(t *testing.T, root, at string) {
 			mountAt(t, filepath.Join(root, "dear"), at, "", syscall.MS_BIND, "")
 		}},
@@ -80,20 +87,27 @@ func TestRemoveAllStopsAtMounts(t *testing.T) {
 			put(t, filepath.Join(root, "dear/x"), "dear")
 			put(t, filepath.Join(root, "tree/first"), "1")
 			test.mount(t, root, filepath.Join(root, test.at))
-			put(t, filepath.Join(root, test.at, "mounted"), "dear")
+			dear := filepath.Join(root, test.at)
+			if info, err := os.Stat(dear); err == nil && info.IsDir() {
+				dear = filepath.Join(dear, "mounted")
+				put(t, dear, "dear")
+			}
 			at := root
 			if test.name == "root behind a link" {
 				at = filepath.Join(t.TempDir(), "root")
 				link(t, root, at)
 			}
 			err := NewDir(at).RemoveAll(test.remove)
-			if err == nil || !strings.Contains(err.Error(), "mounted") {
+			if !failure.Is(err, failure.UnsafePath) || !strings.Contains(err.Error(), "mounted") {
 				t.Errorf("got %v", err)
+			}
+			if asked := NewDir(at).Removable(test.remove); asked == nil || asked.Error() != err.Error() {
+				t.Errorf("asked first: %v", asked)
 			}
 			if evidence := failure.Of(err).Evidence; !strings.Contains(evidence, filepath.Join(root, test.at)) {
 				t.Errorf("the evidence does not name the mount: %q", evidence)
 			}
-			check(t, "content below the mount", content(t, filepath.Join(root, test.at, "mounted")), "dear")
+			check(t, "content below the mount", content(t, dear), "dear")
 			if test.at != "tree" {
 				check(t, "nothing is removed before", content(t, filepath.Join(root, "tree/first")), "1")
 			}
