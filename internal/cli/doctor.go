@@ -80,7 +80,8 @@ func (a *app) runDoctor(cmd *cobra.Command, o *doctorOptions) error {
 		return err
 	}
 	req := lifecycle.DoctorRequest{
-		Remote: o.remote, Offline: o.offline, Fix: o.fix, DryRun: o.dryRun, Bundle: bundle, LockTimeout: a.global.lockTimeout,
+		Remote: o.remote, Offline: o.offline, Fix: o.fix, DryRun: o.dryRun, Bundle: bundle, NewFile: a.env.NewFile,
+		LockTimeout: a.global.lockTimeout,
 	}
 	if a.origins["region"].kind == byFlag {
 		req.Region = a.global.region

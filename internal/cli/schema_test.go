@@ -44,6 +44,7 @@ var documented = map[string][]any{
 	"completion":        nil,
 	"config":            nil,
 	"config show":       {cli.ConfigResult{}},
+	"doctor":            {lifecycle.DoctorResult{}},
 	"help":              nil,
 	"operation":         nil,
 	"operation abandon": {lifecycle.OperationResult{}},

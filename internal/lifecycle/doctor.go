@@ -1,8 +1,10 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +29,8 @@ type DoctorRequest struct {
 	Confirm func(steps []engine.StepReport) error
 
 	Bundle string // absolute path of the support archive to be written; empty is none
+	// NewFile makes that file, which must not exist, readable by its owner only.
+	NewFile func(path string) (*os.File, error)
 }
 
 // DoctorResult is the "result" of doctor's document.
@@ -70,8 +74,14 @@ type DoctorFinding struct {
 	Since    string           `json:"since"`    // since when, as far as that was seen
 	Remedy   string           `json:"remedy"`   // what to type
 	Fix      string           `json:"fix"`      // the safe remedy that --fix applies; empty when there is none
+}
 
-	at time.Time // of its newest evidence
+// newest is the time of the finding's newest evidence, as the document has it.
+func (f DoctorFinding) newest() (last string) {
+	for _, e := range f.Evidence {
+		last = max(last, e.Last)
+	}
+	return last
 }
 
 // DoctorEvidence is what shows a finding.
@@ -100,26 +110,30 @@ const (
 // Doctor looks for what is wrong with the host, says what most probably is the cause, and, when asked to, applies the
 // remedies that are safe. With an error the report still has what was seen.
 func Doctor(ctx context.Context, d Deps, req DoctorRequest) (Report, error) {
+	out := &output{}
+	if req.Bundle != "" {
+		var err error
+		if out, err = req.openBundle(); err != nil {
+			return (&examination{}).report(), err
+		}
+		defer out.discard()
+	}
 	x, err := examine(ctx, d, req)
 	report := x.report()
-	if err != nil {
+	if err == nil && req.Fix {
+		err = x.fix(ctx, &report)
+	}
+	if req.Bundle == "" || x.sight == nil || ctx.Err() != nil {
 		return report, err
 	}
-	if req.Fix {
-		if err := x.fix(ctx, &report); err != nil {
-			return report, err
-		}
+	bundle, failed := x.bundle(ctx, out, report) // also of a host that AWS could not be asked about, or that was not mended
+	if failed != nil {
+		return report, cmp.Or(err, failed)
 	}
-	if req.Bundle != "" {
-		result := report.Result.(DoctorResult)
-		bundle, err := x.bundle(ctx, report)
-		if err != nil {
-			return report, err
-		}
-		result.Bundle = bundle
-		report.Result = result
-	}
-	return report, nil
+	result := report.Result.(DoctorResult)
+	result.Bundle = bundle
+	report.Result = result
+	return report, err
 }
 
 // examination is one look at everything.

@@ -74,7 +74,7 @@ func newestFirst(a, b DoctorFinding) int {
 	if a.Kind != FindingCause && a.Kind != FindingHistory {
 		return 0
 	}
-	return b.at.Compare(a.at)
+	return strings.Compare(b.newest(), a.newest())
 }
 
 // causesFirst moves each finding that explains others before the first of those. One that is moved up is their cause.
@@ -110,9 +110,6 @@ func merged(all []DoctorFinding, f DoctorFinding) []DoctorFinding {
 		all[i].Fix = cmp.Or(all[i].Fix, f.Fix)
 		if slices.Index(FindingKinds, f.Kind) < slices.Index(FindingKinds, all[i].Kind) {
 			all[i].Kind = f.Kind
-		}
-		if f.at.After(all[i].at) {
-			all[i].at = f.at
 		}
 		return all
 	}
@@ -245,20 +242,20 @@ func (x *examination) fromLogs() []DoctorFinding {
 		row := ecsagent.Failures[s.Row]
 		over := !s.Over.IsZero() || len(row.Over) == 0 && x.stale(s.Last, x.sight.units.ecs.value.ActiveSince)
 		all = append(all, x.fromLine(row.Code, row.Cause, row.Remedy, row.Fix, over, row.Symptom,
-			DoctorEvidence{"log", s.File, s.Line, stamp(s.First), stamp(s.Last), s.Count}, s.Last))
+			DoctorEvidence{"log", s.File, s.Line, stamp(s.First), stamp(s.Last), s.Count}))
 	}
 	for _, s := range x.logs.ssm {
 		row := ssmagent.Failures[s.Row]
 		cause, remedy := row.Explained()
 		all = append(all, x.fromLine(row.Code, cause, remedy, row.Fix, !s.Over.IsZero(), false,
-			DoctorEvidence{"log", s.File, s.Line, stamp(s.First), stamp(s.Last), s.Count}, s.Last))
+			DoctorEvidence{"log", s.File, s.Line, stamp(s.First), stamp(s.Last), s.Count}))
 	}
 	return newestHistory(all)
 }
 
 // newestHistory leaves out all but the newest of what is over.
 func newestHistory(all []DoctorFinding) []DoctorFinding {
-	slices.SortStableFunc(all, func(a, b DoctorFinding) int { return b.at.Compare(a.at) })
+	slices.SortStableFunc(all, func(a, b DoctorFinding) int { return strings.Compare(b.newest(), a.newest()) })
 	n := 0
 	return slices.DeleteFunc(all, func(f DoctorFinding) bool {
 		if f.Kind != FindingHistory {
@@ -278,9 +275,9 @@ func (x *examination) stale(last, started time.Time) bool {
 }
 
 func (x *examination) fromLine(
-	code failure.Code, cause, remedy, fix string, over, symptom bool, e DoctorEvidence, at time.Time,
+	code failure.Code, cause, remedy, fix string, over, symptom bool, e DoctorEvidence,
 ) DoctorFinding {
-	f := DoctorFinding{Kind: FindingCause, Code: code, Title: cause, Remedy: remedy, Fix: fix, Evidence: []DoctorEvidence{e}, at: at}
+	f := DoctorFinding{Kind: FindingCause, Code: code, Title: cause, Remedy: remedy, Fix: fix, Evidence: []DoctorEvidence{e}}
 	switch {
 	case over:
 		f.Kind, f.Fix = FindingHistory, ""

@@ -327,7 +327,7 @@ func (x *examination) fromJournal() []DoctorFinding {
 	for _, s := range x.journal.seen {
 		row := journalFailures[s.row]
 		f := x.fromLine(row.Code, row.Cause, row.Remedy, "", s.over, false,
-			DoctorEvidence{"journal", s.unit, x.clean(s.line), stamp(s.first), stamp(s.last), s.count}, s.last)
+			DoctorEvidence{"journal", s.unit, x.clean(s.line), stamp(s.first), stamp(s.last), s.count})
 		if row.Warning && f.Kind == FindingCause {
 			f.Kind = FindingWarning
 		}

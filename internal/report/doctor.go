@@ -35,7 +35,7 @@ func Doctor(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.DoctorResult
 	if len(past) > 0 {
 		fmt.Fprintln(w, s.emphasis.Render("Earlier, and over"))
 		for _, f := range past {
-			fmt.Fprintf(w, "  %s %s\n", s.dim.Render(first(lastOf(f), f.Since)), s.dim.Render(f.Title+" ("+string(f.Code)+")"))
+			fmt.Fprintf(w, "  %s %s\n", s.dim.Render(first(newest(f), f.Since)), s.dim.Render(f.Title+" ("+string(f.Code)+")"))
 		}
 	}
 	doctorFixes(w, s, r.Fixes)
@@ -60,11 +60,11 @@ func Doctor(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.DoctorResult
 }
 
 func doctorFinding(w io.Writer, s Style, f lifecycle.DoctorFinding, now time.Time) {
-	mark := "fail"
+	mark, code := "fail", s.dim.Render(" ("+string(f.Code)+")")
 	if f.Kind == lifecycle.FindingWarning {
-		mark = "warn"
+		mark, code = "warn", ""
 	}
-	fmt.Fprintf(w, "%s %s %s\n", s.mark(mark), indented(f.Title), s.dim.Render("("+string(f.Code)+")"))
+	fmt.Fprintf(w, "%s %s%s\n", s.mark(mark), indented(f.Title), code)
 	if f.Cause != "" && f.Cause != f.Title && f.Kind != lifecycle.FindingWarning {
 		fmt.Fprintf(w, "    %s %s\n", s.dim.Render("means:"), indented(f.Cause))
 	}
@@ -116,9 +116,8 @@ func doctorFixes(w io.Writer, s Style, fixes []lifecycle.DoctorFix) {
 	}
 }
 
-// lastOf is when a finding's evidence was last seen.
-func lastOf(f lifecycle.DoctorFinding) string {
-	last := ""
+// newest is when a finding's evidence was last seen.
+func newest(f lifecycle.DoctorFinding) (last string) {
 	for _, e := range f.Evidence {
 		last = max(last, e.Last)
 	}
