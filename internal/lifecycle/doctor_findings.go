@@ -39,7 +39,7 @@ var explains = map[failure.Code][]failure.Code{
 	failure.DockerAbsent:        {failure.ServiceFailed, failure.ConnectTimeout, failure.AgentCrashLoop, failure.DockerDown},
 	failure.DockerVersion:       {failure.ServiceFailed, failure.ConnectTimeout, failure.AgentCrashLoop, failure.DockerDown},
 	failure.DockerDown:          {failure.ServiceFailed, failure.ConnectTimeout, failure.AgentCrashLoop, failure.Network},
-	failure.ToolMissing:         {failure.ServiceFailed, failure.ConnectTimeout, failure.AgentCrashLoop},
+	failure.ToolMissing:         {failure.DockerDown, failure.ServiceFailed, failure.ConnectTimeout, failure.AgentCrashLoop},
 	failure.PortTaken:           {failure.ConnectTimeout, failure.AgentCrashLoop},
 	failure.ForeignProfile:      {failure.AccessDenied, failure.CredentialsInvalid, failure.ConnectTimeout, failure.RegistrationDenied},
 	failure.NodeUnknown:         {failure.CredentialsExpired, failure.CredentialsInvalid},
@@ -103,9 +103,7 @@ func merged(all []DoctorFinding, f DoctorFinding) []DoctorFinding {
 			continue
 		}
 		for _, e := range f.Evidence {
-			if !slices.Contains(all[i].Evidence, e) {
-				all[i].Evidence = append(all[i].Evidence, e)
-			}
+			all[i].Evidence = withEvidence(all[i].Evidence, e)
 		}
 		all[i].Fix = cmp.Or(all[i].Fix, f.Fix)
 		if slices.Index(FindingKinds, f.Kind) < slices.Index(FindingKinds, all[i].Kind) {
@@ -114,6 +112,20 @@ func merged(all []DoctorFinding, f DoctorFinding) []DoctorFinding {
 		return all
 	}
 	return append(all, f)
+}
+
+// withEvidence adds a piece of evidence. A line of a log takes the place of the same line as status quotes it.
+func withEvidence(all []DoctorEvidence, e DoctorEvidence) []DoctorEvidence {
+	for i, other := range all {
+		switch {
+		case other == e:
+			return all
+		case e.Source == "log" && (other.Source == "status" || other.Source == "aws") && e.Line != "" && strings.HasSuffix(other.Line, e.Line):
+			all[i] = e
+			return slices.Compact(all)
+		}
+	}
+	return append(all, e)
 }
 
 // same reports whether two findings are of one thing: the same code, unless many share it, or the same line of a log.
@@ -157,7 +169,7 @@ func (x *examination) fromStatus() []DoctorFinding {
 		if r.Rule == "aws" {
 			source = "aws"
 		}
-		f.Evidence = []DoctorEvidence{{Source: source, File: r.Rule, Line: r.Evidence, Count: 1}}
+		f.Evidence = []DoctorEvidence{{Source: source, File: r.Rule, Line: cmp.Or(r.Evidence, r.Message), Count: 1}}
 		all = append(all, f)
 	}
 	if x.status.Remote != nil {
@@ -212,7 +224,7 @@ func (x *examination) fromHost() []DoctorFinding {
 		if flaw.Verdict != ecsagent.Refuse {
 			all = append(all, DoctorFinding{Kind: FindingWarning, Code: failure.KnownBadVersion,
 				Title:    fmt.Sprintf("ECS agent %s: %s", x.status.ECSAgent.Installed, flaw.Reason),
-				Remedy:   "anywhere upgrade",
+				Remedy:   "install a newer package amazon-ecs-init, then systemctl restart ecs; tasks run on",
 				Evidence: []DoctorEvidence{{Source: "status", File: "packages", Line: flaw.Source, Count: 1}}})
 		}
 	}
