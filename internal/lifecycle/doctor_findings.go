@@ -228,7 +228,7 @@ func (x *examination) fromHost() []DoctorFinding {
 				Evidence: []DoctorEvidence{{Source: "status", File: "packages", Line: flaw.Source, Count: 1}}})
 		}
 	}
-	if s.answers() && s.units.ecs.value.Running() {
+	if s.answers() && s.units.ecs.value.Running() && x.status.Tasks.Running > 0 {
 		if text, err := x.deps.Host.Files.ReadFile(loopbackRouting); err == nil && strings.TrimSpace(string(text)) == "0" {
 			all = append(all, DoctorFinding{Kind: FindingWarning, Code: failure.AgentConfig,
 				Title:    "tasks get no credentials of their roles: net.ipv4.conf.all.route_localnet is 0 again, though ecs-init had set it",
@@ -252,18 +252,30 @@ func (x *examination) fromLogs() []DoctorFinding {
 	var all []DoctorFinding
 	for _, s := range x.logs.ecs {
 		row := ecsagent.Failures[s.Row]
+		if passing(s.First, s.Over) {
+			continue
+		}
 		over := !s.Over.IsZero() || len(row.Over) == 0 && x.stale(s.Last, x.sight.units.ecs.value.ActiveSince)
 		all = append(all, x.fromLine(row.Code, row.Cause, row.Remedy, row.Fix, over, row.Symptom,
 			DoctorEvidence{"log", s.File, s.Line, stamp(s.First), stamp(s.Last), s.Count}))
 	}
 	for _, s := range x.logs.ssm {
 		row := ssmagent.Failures[s.Row]
+		if passing(s.First, s.Over) || s.Last.Before(x.sight.node.value.identity.KeyCreated) { // of the time before it registered
+			continue
+		}
 		cause, remedy := row.Explained()
 		all = append(all, x.fromLine(row.Code, cause, remedy, row.Fix, !s.Over.IsZero(), false,
 			DoctorEvidence{"log", s.File, s.Line, stamp(s.First), stamp(s.Last), s.Count}))
 	}
 	return newestHistory(all)
 }
+
+// passingTime is how long a failure must have lasted to be told when it is over: each start has some, and the agents close
+// their connections by themselves now and then.
+const passingTime = time.Minute
+
+func passing(begun, over time.Time) bool { return !over.IsZero() && over.Sub(begun) < passingTime }
 
 // newestHistory leaves out all but the newest of what is over.
 func newestHistory(all []DoctorFinding) []DoctorFinding {

@@ -1,0 +1,206 @@
+package rehearsal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
+	"github.com/anywhere-ecs/anywhere/internal/emulator"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
+	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
+)
+
+// diagnosis is what the tests look at in doctor's document.
+type diagnosis struct {
+	Changed, Failed bool
+	RC              int
+	Msg             string
+	Warnings        []string
+	Steps           []struct{ ID, Status string }
+	Result          lifecycle.DoctorResult
+	Error           *struct{ Code, Message, Remedy string }
+}
+
+// doctor runs "anywhere doctor".
+func (s *stage) doctor(t *testing.T, flags ...string) diagnosis {
+	t.Helper()
+	c, err := s.play(context.Background(), line{args: []string{"doctor"}, extra: true, operator: true}, cli.RehearseRequest{Args: flags})
+	if err != nil && c.RC == 0 {
+		t.Fatal(err)
+	}
+	var d diagnosis
+	if err := json.Unmarshal(c.Document, &d); err != nil {
+		t.Fatalf("%v: %s", err, c.Document)
+	}
+	if d.RC != c.RC || d.Failed != (d.Error != nil) || d.Failed && (c.RC == 0 || c.RC == 10) {
+		t.Errorf("rc %d, failed %v, error %+v", c.RC, d.Failed, d.Error)
+	}
+	if changed := slices.DeleteFunc(c.Changed, agentsOwn); len(changed) > 0 && !slices.Contains(flags, "--fix") {
+		t.Errorf("doctor changed %v", changed)
+	}
+	return d
+}
+
+// first is the most probable cause.
+func (d diagnosis) first(t *testing.T) lifecycle.DoctorFinding {
+	t.Helper()
+	if len(d.Result.Findings) == 0 {
+		t.Fatalf("nothing was found: %s", d.Msg)
+	}
+	return d.Result.Findings[0]
+}
+
+// fix is what has become of a remedy.
+func (d diagnosis) fix(id string) string {
+	for _, f := range d.Result.Fixes {
+		if f.ID == id {
+			return f.Status
+		}
+	}
+	return ""
+}
+
+func TestDoctorOfARegisteredHost(t *testing.T) {
+	s, _ := registered(t)
+	d := s.doctor(t)
+	if d.RC != 0 || d.Msg != "nothing wrong was found" || len(d.Result.Findings) > 0 || len(d.Result.Fixes) > 0 || len(d.Warnings) > 0 || d.Changed {
+		t.Fatalf("%+v", d)
+	}
+	for _, id := range []string{"registration", "docker", "ecs.connection", "logs", "ecs.version"} {
+		if !slices.ContainsFunc(d.Result.RuledOut, func(o lifecycle.DoctorRuledOut) bool { return o.ID == id }) {
+			t.Errorf("%s is not ruled out: %+v", id, d.Result.RuledOut)
+		}
+	}
+	if d := s.doctor(t, "--fix", "--yes"); d.RC != 0 || d.Changed || len(d.Result.Fixes) > 0 {
+		t.Errorf("there was nothing to fix: %+v", d)
+	}
+}
+
+func TestDoctorBeforeAnyRegistration(t *testing.T) {
+	env, _, _ := world()
+	s, err := newStage(t.TempDir(), env, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for _, flags := range [][]string{{"--offline"}, {"--remote"}, {"--fix", "--yes"}} {
+		if d := s.doctor(t, flags...); d.RC != 10 || d.first(t).Code != failure.NotRegistered || d.Changed {
+			t.Errorf("%v: %+v", flags, d)
+		}
+	}
+}
+
+// What is stopped is started, and the second time nothing is changed. The registration and Docker stay as they are.
+func TestDoctorFixesAHostWhoseAgentsAreAtRest(t *testing.T) {
+	s, before := registered(t)
+	ctx := t.Context()
+	for _, unit := range []string{ecsagent.Unit, ssmagent.UnitName} {
+		if err := errors.Join(s.machine.units.Stop(ctx, unit), s.machine.units.Disable(ctx, unit)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(filepath.Join(s.machine.root, ecsagent.DropInPath)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.machine.root, ecsagent.CacheState), []byte("seven\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	sick := s.doctor(t)
+	if sick.RC != 10 || sick.fix("ecs.service") != "possible" || sick.fix("ssm.service") != "possible" || sick.fix("ecs.dropin") != "possible" ||
+		sick.fix("ecs.cache") != "possible" || sick.Changed {
+		t.Fatalf("%+v", sick)
+	}
+	if f := sick.first(t); f.Fix == "" || f.Code != failure.ServiceFailed {
+		t.Errorf("%+v", f)
+	}
+	plan := s.doctor(t, "--fix", "--dry-run")
+	if plan.RC != 10 || plan.Changed || plan.fix("ecs.service") != "planned" || len(plan.Steps) != len(lifecycle.Fixes) {
+		t.Errorf("%+v", plan)
+	}
+	if u, err := s.machine.units.Unit(ctx, ecsagent.Unit); err != nil || u.Running() {
+		t.Fatalf("the dry run started it: %+v %v", u, err)
+	}
+	fixed := s.doctor(t, "--fix", "--yes")
+	if fixed.RC != 0 || !fixed.Changed || fixed.Result.State != lifecycle.Healthy || fixed.fix("ecs.service") != "done" || fixed.fix("ssm.service") != "done" ||
+		fixed.fix("ecs.dropin") != "done" || fixed.fix("ecs.cache") != "done" || len(fixed.Result.Findings) > 0 {
+		t.Fatalf("%+v", fixed)
+	}
+	for _, unit := range []string{ecsagent.Unit, ssmagent.UnitName} {
+		if u, err := s.machine.units.Unit(ctx, unit); err != nil || !u.Running() || !u.IsEnabled() {
+			t.Errorf("%+v %v", u, err)
+		}
+	}
+	if again := s.doctor(t, "--fix", "--yes"); again.RC != 0 || again.Changed || len(again.Result.Fixes) > 0 {
+		t.Errorf("%+v", again)
+	}
+	after := s.run(t, line{args: []string{"register"}})
+	if after.RC != 0 || after.Changed || after.Result.ManagedInstanceID != before.Result.ManagedInstanceID ||
+		after.Result.ContainerInstanceARN != before.Result.ContainerInstanceARN {
+		t.Errorf("the registration is another one: %+v", after)
+	}
+}
+
+// Another operation that is unfinished keeps --fix from beginning, and nothing from being seen.
+func TestDoctorBesideAnUnfinishedOperation(t *testing.T) {
+	env, _, _ := world()
+	s, err := newStage(t.TempDir(), env, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	s.anotherToken()
+	if err := s.aws.Fault(emulator.FaultClusterMissing); err != nil {
+		t.Fatal(err)
+	}
+	if d := s.run(t, line{args: []string{"register", "--token", "-"}, token: true}, "--wait-timeout", "20s"); d.RC != 8 {
+		t.Fatalf("%+v", d)
+	}
+	d := s.doctor(t)
+	if d.RC != 10 || d.Result.State != lifecycle.HalfDone || d.first(t).Code != failure.ClusterNotFound {
+		t.Errorf("%+v", d)
+	}
+	if !slices.ContainsFunc(d.Result.Findings, func(f lifecycle.DoctorFinding) bool { return f.Code == failure.Unfinished }) {
+		t.Errorf("the unfinished operation is not told: %+v", d.Result.Findings)
+	}
+	for _, flags := range [][]string{{"--fix", "--yes"}, {"--fix", "--dry-run"}} {
+		if d := s.doctor(t, flags...); d.RC != 12 || d.Error.Code != string(failure.Unfinished) || d.Changed || d.Result.State != lifecycle.HalfDone {
+			t.Errorf("%v: %+v", flags, d)
+		}
+	}
+}
+
+// With AWS's refusals behind a running agent, the agents' own words come first.
+func TestDoctorOfHostsThatFailBehindTheirUnits(t *testing.T) {
+	for _, test := range []struct {
+		fault string
+		code  failure.Code
+	}{
+		{emulator.FaultInstanceInactive, failure.InstanceInactive},
+	} {
+		t.Run(test.fault, func(t *testing.T) {
+			t.Parallel()
+			s, _ := registered(t)
+			if err := s.aws.Fault(test.fault); err != nil {
+				t.Fatal(err)
+			}
+			s.until(t, is(lifecycle.Unhealthy))
+			d := s.doctor(t)
+			for range 50 { // the connection is lost a moment before its reason is known
+				if d.first(t).Code == test.code {
+					break
+				}
+				d = s.doctor(t)
+			}
+			if f := d.first(t); d.RC != 10 || f.Code != test.code || len(f.Evidence) == 0 || f.Since == "" {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}
