@@ -71,6 +71,14 @@ var ecsOperations = map[string]operation{
 	"DeregisterContainerInstance":   (*Emulator).deregisterContainerInstance,
 	"UpdateContainerInstancesState": (*Emulator).updateContainerInstancesState,
 	"PutAttributes":                 (*Emulator).putAttributes,
+	"ListTasks":                     (*Emulator).listTasks,
+	"DescribeTasks":                 (*Emulator).describeTasks,
+	"StopTask":                      (*Emulator).stopTask,
+	"ListServices":                  (*Emulator).listServices,
+	"DescribeServices":              (*Emulator).describeServices,
+	"ListTaskDefinitions":           (*Emulator).listTaskDefinitions,
+	"DescribeTaskDefinition":        (*Emulator).describeTaskDefinition,
+	"ListClusters":                  (*Emulator).listClusters,
 }
 
 // services are the prefixes of X-Amz-Target.
@@ -154,6 +162,9 @@ func (e *Emulator) dispatch(c *call, target string) (any, *apiError) {
 			return nil, failed
 		}
 	}
+	e.mu.Lock()
+	e.settle()
+	e.mu.Unlock()
 	return run(e, c)
 }
 
