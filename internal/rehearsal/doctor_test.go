@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
@@ -202,5 +203,64 @@ func TestDoctorOfHostsThatFailBehindTheirUnits(t *testing.T) {
 				t.Errorf("%+v", f)
 			}
 		})
+	}
+}
+
+// With an operator's credentials the cluster's task definitions are held to what external instances cannot do.
+func TestDoctorRemoteNamesWhatCannotRunHere(t *testing.T) {
+	s, d := registered(t)
+	external := []string{"EXTERNAL"}
+	for family, more := range map[string]map[string]any{
+		"fine":    {"requiresCompatibilities": external, "networkMode": "bridge"},
+		"any":     {"networkMode": "host", "containerDefinitions": []any{map[string]any{"name": "a", "logConfiguration": map[string]any{"logDriver": "awsfirelens"}}}},
+		"fargate": {"requiresCompatibilities": []string{"FARGATE"}, "networkMode": "awsvpc"},
+		"unused":  {"requiresCompatibilities": []string{"EC2"}, "networkMode": "awsvpc"},
+		"vpc":     {"requiresCompatibilities": external, "networkMode": "awsvpc"},
+		"efs": {"volumes": []any{map[string]any{"name": "data", "efsVolumeConfiguration": map[string]any{"fileSystemId": "fs-1"}},
+			map[string]any{"name": "tmp", "host": map[string]any{"sourcePath": "/srv"}}}},
+		"ebs":     {"volumes": []any{map[string]any{"name": "data", "configuredAtLaunch": true}}},
+		"mesh":    {"proxyConfiguration": map[string]any{"type": "APPMESH", "containerName": "envoy"}},
+		"gpu":     {"containerDefinitions": []any{map[string]any{"name": "a", "resourceRequirements": []any{map[string]any{"type": "GPU", "value": "1"}}}}},
+		"windows": {"runtimePlatform": map[string]any{"operatingSystemFamily": "WINDOWS_SERVER_2022_CORE"}},
+		"arch":    {"runtimePlatform": map[string]any{"cpuArchitecture": map[string]string{"amd64": "ARM64", "arm64": "X86_64"}[goarch()]}},
+		"logs":    {"containerDefinitions": []any{map[string]any{"name": "a", "logConfiguration": map[string]any{"logDriver": "splunk"}}}},
+		"task":    {"networkMode": "awsvpc"},
+	} {
+		s.aws.AddTaskDefinition(emulator.TaskDefinition{Family: family, More: more})
+	}
+	s.aws.AddService(cluster, emulator.Service{Name: "web", Desired: 1, TaskDefinition: "vpc:1", More: map[string]any{
+		"loadBalancers": []any{map[string]any{"containerName": "a"}}, "serviceRegistries": []any{map[string]any{"registryArn": "arn:x"}},
+	}})
+	s.aws.AddService(cluster, emulator.Service{Name: "api", Desired: 1, TaskDefinition: "fargate:1", More: map[string]any{
+		"launchType": "", "capacityProviderStrategy": []any{map[string]any{"capacityProvider": "FARGATE"}},
+	}})
+	s.aws.AddService(cluster, emulator.Service{Name: "gone", Desired: 1, TaskDefinition: "deleted:7"})
+	s.aws.AddTask(d.Result.ContainerInstanceARN, emulator.Task{Family: "task"})
+
+	got := s.doctor(t, "--remote")
+	if got.RC != 0 || got.Result.Remote == nil || got.Result.Remote.ECS == nil {
+		t.Fatalf("%+v", got)
+	}
+	var found []string
+	for _, l := range got.Result.Limits {
+		found = append(found, l.TaskDefinition+" "+l.Limit)
+		if l.Why == "" || l.Instead == "" || l.UsedBy == nil {
+			t.Errorf("%+v", l)
+		}
+		if by := l.UsedBy; l.TaskDefinition == "task:1" && !slices.Equal(by, []string{"1 running tasks"}) || l.TaskDefinition == "vpc:1" && !slices.Equal(by, []string{"service web"}) {
+			t.Errorf("%+v", l)
+		}
+	}
+	slices.Sort(found)
+	want := []string{
+		"arch:1 architecture", "ebs:1 ebs", "efs:1 efs", "fargate:1 capacity-provider", "fargate:1 launch-type", "fargate:1 network-mode", "gpu:1 gpu",
+		"logs:1 log-driver", "mesh:1 app-mesh", "task:1 network-mode", "vpc:1 load-balancer", "vpc:1 network-mode", "vpc:1 service-discovery",
+		"windows:1 operating-system",
+	}
+	if !slices.Equal(found, want) {
+		t.Errorf("found %q\nwant  %q", found, want)
+	}
+	if len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "deleted:7") {
+		t.Errorf("%q", got.Warnings)
 	}
 }
