@@ -35,10 +35,11 @@ first, each with what shows it, since when, and what to type; then what was rule
 registers anew, deletes the agent's state or removes a container. What it would do is shown first and asked about;
 without a terminal that needs --yes. What fails is undone.
 
---remote asks AWS too, with an operator's credentials: how the host differs from what ECS and Systems Manager have of it,
-and which of the cluster's task definitions cannot run here, and why (docs/limits.md). The operator needs
+--remote asks AWS too, with an operator's credentials: how the host differs from what ECS and Systems Manager have of
+it, and which of the cluster's task definitions cannot run here, and why (docs/limits.md). The operator needs
 ecs:DescribeContainerInstances, ecs:ListContainerInstances, ecs:ListServices, ecs:DescribeServices, ecs:ListTasks,
-ecs:DescribeTasks, ecs:DescribeTaskDefinition and ssm:DescribeInstanceInformation; what is denied is only not seen.
+ecs:DescribeTasks, ecs:ListTaskDefinitions, ecs:DescribeTaskDefinition and ssm:DescribeInstanceInformation; what is
+denied is only not seen.
 
 --bundle writes an archive for whoever helps: what was found, configuration, logs, units, journal and facts, each cut to
 a bound. Secrets, tokens, keys and account ids are taken out. Look through it before you pass it on.`),

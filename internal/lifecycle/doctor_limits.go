@@ -199,7 +199,7 @@ var Limits = []Limit{
 		},
 	},
 	{
-		ID: "inference", What: "Attach Elastic Inference accelerators or AWS Neuron devices", Instead: "GPUs of the host (--enable-gpu)", Source: sourceCapabilities,
+		ID: "inference", What: "Attach Elastic Inference accelerators", Instead: "GPUs of the host (--enable-gpu)", Source: sourceCapabilities,
 		ofTask: func(d control.DefinitionSight, _ instanceFacts) string {
 			if !d.Accelerators {
 				return ""
@@ -241,7 +241,7 @@ var Limits = []Limit{
 		Instead: "running tasks go on; give what must survive an outage a restart policy of Docker's own, and data and credentials of its own", Source: sourceConsiderations},
 	{ID: "availability-zone", What: "Spread tasks over Availability Zones: external instances are in none",
 		Instead: "attributes of your own (--attribute site=berlin) and \"spread\" over attribute:site", Source: "aws/amazon-ecs-agent 1.105.1 run against a server, 2026-11-22: the zone is empty"},
-	{ID: "spot-draining", What: "Drain by itself before the machine goes away", Instead: "anywhere drain from whatever stops the machine",
+	{ID: "spot-draining", What: "Drain by itself before the machine goes away", Instead: "drain the instance from whatever stops the machine",
 		Source: "aws/amazon-ecs-agent 1.105.1, agent/app/agent.go: the metadata service is not asked on external instances"},
 	{ID: "ec2-tags", What: "Take the tags of an EC2 instance (`ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM`: the agent dies of it)",
 		Instead: "--tag at registration", Source: "aws/amazon-ecs-agent 1.105.1 run against a server, 2026-11-22"},

@@ -264,3 +264,26 @@ func TestDoctorRemoteNamesWhatCannotRunHere(t *testing.T) {
 		t.Errorf("%q", got.Warnings)
 	}
 }
+
+// What the operator may not read is told as not seen, and is no failure.
+func TestDoctorRemoteWithoutRights(t *testing.T) {
+	s, _ := registered(t)
+	s.aws.AddTaskDefinition(emulator.TaskDefinition{Family: "vpc", More: map[string]any{"networkMode": "awsvpc"}})
+	for _, test := range []struct {
+		deny   []string
+		limits int
+		unseen int
+	}{
+		{[]string{"ecs:ListServices", "ecs:ListTasks"}, 1, 2},
+		{[]string{"ecs:DescribeTaskDefinition"}, 0, 1},
+		{[]string{"ecs:*", "ssm:*"}, 0, 5},
+	} {
+		key := s.operator
+		key.Deny = test.deny
+		s.aws.AddOperator(key)
+		d := s.doctor(t, "--remote")
+		if d.RC != 0 || len(d.Result.Limits) != test.limits || len(d.Warnings) != test.unseen {
+			t.Errorf("%v: rc %d, %+v, %q", test.deny, d.RC, d.Result.Limits, d.Warnings)
+		}
+	}
+}
