@@ -238,7 +238,8 @@ func (x *examination) fromHost() []DoctorFinding {
 	}
 	if why := s.restartPending(); why != "" {
 		all = append(all, DoctorFinding{Kind: FindingWarning, Code: failure.VersionManaged, Cause: "a newer agent waits for a restart", Title: why,
-			Remedy: "systemctl restart " + s.ecsName + "; tasks run on"})
+			Remedy:   "systemctl restart " + s.ecsName + "; tasks run on",
+			Evidence: []DoctorEvidence{{Source: "status", File: "packages", Line: why, Count: 1}}})
 	}
 	return all
 }

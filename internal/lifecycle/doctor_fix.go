@@ -257,14 +257,18 @@ const fixedTime = 20 * time.Second
 
 // again looks at everything anew. Agents that were just started have some time to come up, unless their logs say that they
 // will not.
-func (x *examination) again(ctx context.Context, o engine.Outcome) (*examination, error) {
-	ctx = context.WithoutCancel(ctx) // what was changed is told also when the run was interrupted meanwhile
+func (x *examination) again(caller context.Context, o engine.Outcome) (*examination, error) {
+	ctx := context.WithoutCancel(caller) // what was changed is told also when the run was interrupted meanwhile
 	req := x.req
 	req.Fix = false
 	started := slices.ContainsFunc(o.Steps, func(s engine.StepReport) bool {
 		return s.Status == "done" && strings.HasSuffix(s.ID, ".service")
 	})
-	for begun := time.Now(); started && time.Since(begun) < fixedTime; time.Sleep(pause(time.Since(begun))) {
+	for begun := time.Now(); started && time.Since(begun) < fixedTime && caller.Err() == nil; {
+		select {
+		case <-time.After(pause(time.Since(begun))):
+		case <-caller.Done():
+		}
 		s := lookAt(ctx, x.deps)
 		if state, _ := s.judge(); state == Healthy {
 			break

@@ -344,3 +344,151 @@ func TestDoctorOfSickHosts(t *testing.T) {
 		})
 	}
 }
+
+// What is not wrong any more, and what is no illness, does not make a host ill.
+func TestDoctorWarnsAndRemembers(t *testing.T) {
+	ago := func(minutes int) time.Time { return noon.Add(time.Duration(-minutes) * time.Minute) }
+	for _, test := range []struct {
+		name  string
+		spoil func(p *patient)
+		kind  FindingKind // of the only finding; empty is none
+		says  string
+	}{
+		{"a failure of an earlier life", func(p *patient) {
+			p.log = append([]string{logged(ago(90), "Cluster not found."), logged(ago(60), "Cluster not found.")}, p.log...)
+		}, FindingHistory, "Cluster not found"},
+		{"a refusal of Systems Manager that is over", func(p *patient) {
+			p.write(ssmagent.LogPath, ssmLine(ago(90), "ERROR [CredentialRefresher] Retrieve credentials produced error: RequestError: send request failed")+
+				ssmLine(ago(50), "ERROR [CredentialRefresher] Retrieve credentials produced error: RequestError: send request failed")+
+				ssmLine(started, "INFO [CredentialRefresher] Credentials ready"))
+		}, FindingHistory, "send request failed"},
+		{"a start's own trouble", func(p *patient) {
+			p.log = append([]string{logged(started, "no valid providers in chain")}, p.log...)
+		}, "", ""},
+		{"in what was rolled over and packed away", func(p *patient) {
+			p.write(ecsagent.LogPath+".4", logged(ago(900), "Cluster not found.")+logged(ago(800), "Cluster not found."))
+		}, FindingHistory, ecsagent.LogPath + ".4"},
+		{"tasks that fail", func(p *patient) {
+			p.log = append(p.log, logged(ago(2), "cgroup resource: setup cgroup: unable to create cgroup"))
+		}, FindingWarning, "control group"},
+		{"tasks that failed a life ago", func(p *patient) {
+			p.log = append([]string{logged(ago(40), "cgroup resource: setup cgroup: unable to create cgroup")}, p.log...)
+		}, FindingHistory, "control group"},
+		{"the message channel is closed", func(p *patient) {
+			p.write(ssmagent.LogPath, ssmLine(started, "INFO [CredentialRefresher] Credentials ready")+
+				ssmLine(ago(2), "ERROR [MGSInteractor] Failed to get controlchannel token, error: AccessDeniedException"))
+		}, FindingWarning, "AmazonSSMManagedInstanceCore"},
+		{"memory ran out", func(p *patient) { p.journal[unitKernel] = []string{"Out of memory: Killed process 7 (python3)"} }, FindingWarning, "Killed process"},
+		{"Docker died and came back", func(p *patient) {
+			p.journal["docker.service"] = []string{"docker.service: Start request repeated too quickly.", "Started Docker Application Container Engine."}
+		}, FindingHistory, "repeated too quickly"},
+		{"the memory controller is off", func(p *patient) { p.write("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io\n") }, FindingWarning, "cgroup_enable=memory"},
+		{"a newer package waits", func(p *patient) { p.install(ecsagent.Package, "1.106.0-1") }, FindingWarning, "1.106.0-1 is installed"},
+		{"an old agent", func(p *patient) {
+			p.install(ecsagent.Package, "1.99.0-1")
+			p.agent["/v1/metadata"] = strings.Replace(p.agent["/v1/metadata"], "1.105.1", "1.99.0", 1)
+		}, FindingWarning, "EC2 role"},
+		{"roles of tasks get no credentials", func(p *patient) { p.write(loopbackRouting, "0\n") }, FindingWarning, "route_localnet"},
+		{"a drop-in that systemd has not read", func(p *patient) {
+			p.write("/etc/systemd/system/docker.service.d/proxy.conf", "[Service]\n")
+		}, FindingWarning, "daemon-reload"},
+		{"a secret that is open", func(p *patient) {
+			p.write(ecsagent.ConfigPath, "ECS_CLUSTER=shop\nAWS_DEFAULT_REGION="+region+"\nECS_EXTERNAL=true\nECS_ENGINE_AUTH_DATA={\"r\":{\"password\":\"hunter2\"}}\n")
+			if err := os.Chmod(filepath.Join(p.root, ecsagent.ConfigPath), 0o644); err != nil {
+				p.t.Fatal(err)
+			}
+		}, FindingWarning, "can be read by others"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := newHealthy(t)
+			test.spoil(p)
+			report, got, err := p.doctor(DoctorRequest{})
+			if err != nil || report.Exit != 0 || !strings.HasPrefix(report.Message, "nothing wrong was found") {
+				t.Fatalf("%v, %d, %s: %+v", err, report.Exit, report.Message, got.Findings)
+			}
+			if test.kind == "" {
+				if len(got.Findings) > 0 {
+					t.Errorf("%+v", got.Findings)
+				}
+				return
+			}
+			if len(got.Findings) == 0 || got.Findings[0].Kind != test.kind || !strings.Contains(fmt.Sprintf("%+v", got.Findings[0]), test.says) {
+				t.Errorf("%+v; want %s: %s", got.Findings, test.kind, test.says)
+			}
+		})
+	}
+}
+
+// A half-blind doctor says what it could not see, and what it could.
+func TestDoctorIsHalfBlind(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		spoil func(p *patient)
+		state HealthState
+		parts []string // that are told as unseen
+	}{
+		{"no journal", func(p *patient) { p.journal = nil }, Healthy, []string{"the journal"}},
+		{"a journal for root", func(p *patient) {
+			p.journalSays = "Hint: You are currently not seeing messages from other users and the system.\n-- No entries --\n"
+		}, Healthy, []string{"the journal"}},
+		{"a journal of nonsense", func(p *patient) { p.journalSays = "{\"MESSAGE\":[255,65]}\nnonsense\n" }, Healthy, nil},
+		{"an ordinary user", func(p *patient) {
+			p.files, p.denied = forRoot{Files: host.NewDir(p.root)}, true
+		}, Healthy, []string{"registration and credentials", "Docker", ssmagent.LogPath, "what --fix could do"}},
+		{"no logs at all", func(p *patient) { p.log = nil; p.drop("/var/log") }, StateUnknown, nil},
+		{"a record that cannot be read", func(p *patient) { p.write(recordPath, "{") }, Healthy, nil},
+		{"a journal of an operation that cannot be read", func(p *patient) { p.write(openJournal, "garbage") }, HalfDone, nil},
+		{"Docker hangs", func(p *patient) { p.hang, p.docker = "unix", nil }, StateUnknown, []string{"Docker"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p := newHealthy(t)
+			test.spoil(p)
+			_, got, err := p.doctor(DoctorRequest{})
+			if err != nil || got.State != test.state || len(got.RuledOut) == 0 {
+				t.Errorf("%v, %s, %+v", err, got.State, got.Findings)
+			}
+			for _, part := range test.parts {
+				if !slices.ContainsFunc(got.Unseen, func(u StatusUnseen) bool { return u.Part == part && u.Why != "" }) {
+					t.Errorf("%s is not told as unseen: %+v", part, got.Unseen)
+				}
+			}
+		})
+	}
+}
+
+// What explains another finding stands before it, and nothing else moves.
+func TestCausesFirst(t *testing.T) {
+	finding := func(kind FindingKind, code failure.Code) DoctorFinding { return DoctorFinding{Kind: kind, Code: code} }
+	for _, test := range []struct {
+		name string
+		in   []DoctorFinding
+		want []failure.Code
+	}{
+		{"nothing to explain", []DoctorFinding{finding(FindingNow, failure.ClusterNotFound), finding(FindingCheck, failure.DiskFull)},
+			[]failure.Code{failure.ClusterNotFound, failure.DiskFull}},
+		{"a check explains", []DoctorFinding{finding(FindingNow, failure.NodeUnknown), finding(FindingNow, failure.DockerDown), finding(FindingCheck, failure.DiskFull)},
+			[]failure.Code{failure.NodeUnknown, failure.DiskFull, failure.DockerDown}},
+		{"a chain", []DoctorFinding{finding(FindingSymptom, failure.ConnectTimeout), finding(FindingSymptom, failure.DockerDown), finding(FindingCheck, failure.DiskFull)},
+			[]failure.Code{failure.DiskFull, failure.DockerDown, failure.ConnectTimeout}},
+		{"a warning explains nothing", []DoctorFinding{finding(FindingNow, failure.DockerDown), finding(FindingWarning, failure.DiskFull)},
+			[]failure.Code{failure.DockerDown, failure.DiskFull}},
+		{"history explains nothing", []DoctorFinding{finding(FindingNow, failure.DockerDown), finding(FindingHistory, failure.DiskFull)},
+			[]failure.Code{failure.DockerDown, failure.DiskFull}},
+	} {
+		var got []failure.Code
+		for _, f := range causesFirst(test.in) {
+			got = append(got, f.Code)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
+	for cause, effects := range explains { // no two explain each other: nothing would settle which comes first
+		for _, effect := range effects {
+			if slices.Contains(explains[effect], cause) {
+				t.Errorf("%s and %s explain each other", cause, effect)
+			}
+		}
+	}
+}

@@ -49,8 +49,9 @@ var (
 		regexp.MustCompile(`(?i)(\bECS_ENGINE_AUTH_DATA\\*["']?\s*[=:]\s*).+`),
 		regexp.MustCompile(`(?i)(\b(?:set-)?cookie\\*["']?\s*:\s*).+`),
 	}
+	privateKey = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)`)
+
 	whole = []*regexp.Regexp{
-		regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)`),
 		regexp.MustCompile(`\b(?:AKIA|ASIA|AIDA|AROA|ABIA|ACCA)[A-Z0-9]{12,}\b`),
 		regexp.MustCompile(`\b(?:gh[pousr]_|github_pat_|dckr_pat_|glpat-|xox[abp]-)[A-Za-z0-9_-]{10,}`),
 		regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]+`),
@@ -62,31 +63,64 @@ var (
 		regexp.MustCompile(`(?i)(_?proxy\\*["']?\s*[=:]\s*\\*["']?(?:[a-z]+://)?)[^\s"'/]*@`),
 		regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^\s"'/]*@`), // greedy: a password may have an @
 	}
-	// Long runs of base64 are keys and tokens, unless they are hexadecimal or words: those lack one of the three kinds.
-	runs = []struct {
-		form  *regexp.Regexp
-		least int
-	}{
-		{regexp.MustCompile(`[A-Za-z0-9+/]{40,}={0,2}`), 40},
-		{regexp.MustCompile(`[A-Za-z0-9_-]{60,}`), 60},
-	}
-	numbers = regexp.MustCompile(`[A-Za-z0-9]+`)
 )
+
+// suspicious are words without which no line can have what the forms above look for; all in small letters. To hold every
+// line of some megabytes to all of them would take half a minute.
+var suspicious = []string{
+	"pass", "secret", "token", "key", "auth", "code", "signature", "bearer", "cookie", "@", "eyj", "gh", "dckr_pat", "glpat", "xox", "anywhere1.",
+	"akia", "asia", "aida", "aroa", "abia", "acca",
+}
 
 // Clean returns a text without all that.
 func (s *Scrubber) Clean(text string) string {
-	text = strings.ToValidUTF8(text, "?")
-	text = s.known.Clean(text)
+	text = s.without(strings.ToValidUTF8(text, "?"))
+	if strings.Contains(text, "PRIVATE KEY-----") {
+		text = privateKey.ReplaceAllString(text, Mask)
+	}
+	var clean strings.Builder
+	clean.Grow(len(text))
+	for line := range strings.Lines(text) {
+		end := ""
+		if strings.HasSuffix(line, "\n") {
+			line, end = line[:len(line)-1], "\n"
+		}
+		lower := strings.ToLower(line)
+		for _, word := range suspicious {
+			if strings.Contains(lower, word) {
+				line = s.line(line)
+				break
+			}
+		}
+		s.runs(&clean, line)
+		clean.WriteString(end)
+	}
+	return clean.String()
+}
+
+// without is a text without what is known.
+func (s *Scrubber) without(text string) string {
+	s.known.mu.RLock()
+	defer s.known.mu.RUnlock()
+	for _, v := range s.known.values {
+		text = strings.ReplaceAll(text, v, Mask)
+	}
+	return text
+}
+
+// line holds a line to all forms.
+func (s *Scrubber) line(line string) string {
+	line = s.known.Clean(line)
 	for _, form := range whole {
-		text = form.ReplaceAllString(text, Mask)
+		line = form.ReplaceAllString(line, Mask)
 	}
 	for _, form := range toTheEnd {
-		text = form.ReplaceAllString(text, "${1}"+Mask)
+		line = form.ReplaceAllString(line, "${1}"+Mask)
 	}
-	text = quotedValue.ReplaceAllString(text, "${1}"+Mask)
-	text = labelled.ReplaceAllString(text, "${1}"+Mask)
+	line = quotedValue.ReplaceAllString(line, "${1}"+Mask)
+	line = labelled.ReplaceAllString(line, "${1}"+Mask)
 	for _, form := range kept {
-		text = form.ReplaceAllStringFunc(text, func(found string) string {
+		line = form.ReplaceAllStringFunc(line, func(found string) string {
 			parts := form.FindStringSubmatch(found)
 			if strings.HasSuffix(found, "@") {
 				return parts[1] + Mask + "@"
@@ -94,15 +128,51 @@ func (s *Scrubber) Clean(text string) string {
 			return parts[1] + Mask
 		})
 	}
-	for _, run := range runs {
-		text = run.form.ReplaceAllStringFunc(text, func(found string) string {
-			if mixed(found) {
-				return Mask
+	return line
+}
+
+// How long a run must be to be taken for a key or a token: 40 is a secret key, and in the alphabet of URLs names are long too.
+const (
+	longRun    = 40
+	longURLRun = 60
+)
+
+// runs writes a line without long runs of base64, which are keys and tokens unless they are hexadecimal or words, and with a
+// word for each account id.
+func (s *Scrubber) runs(to *strings.Builder, line string) {
+	for i := 0; i < len(line); {
+		plain, inURL := i, i
+		for plain < len(line) && (alphanumeric(line[plain]) || line[plain] == '+' || line[plain] == '/') {
+			plain++
+		}
+		for inURL < len(line) && (alphanumeric(line[inURL]) || line[inURL] == '-' || line[inURL] == '_') {
+			inURL++
+		}
+		switch {
+		case plain-i >= longRun && mixed(line[i:plain]):
+			to.WriteString(Mask)
+			for i = plain; i < len(line) && line[i] == '='; i++ {
+				continue
 			}
-			return found
-		})
+		case inURL-i >= longURLRun && mixed(line[i:inURL]):
+			to.WriteString(Mask)
+			i = inURL
+		case !alphanumeric(line[i]):
+			to.WriteByte(line[i])
+			i++
+		default: // a word; the rest of the run is looked at anew
+			end := i
+			for end < len(line) && alphanumeric(line[end]) {
+				end++
+			}
+			to.WriteString(s.account(line[i:end]))
+			i = end
+		}
 	}
-	return numbers.ReplaceAllStringFunc(text, s.account)
+}
+
+func alphanumeric(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
 // account puts a word in the place of an account id: twelve digits, and nothing else about them.
