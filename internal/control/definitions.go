@@ -19,7 +19,6 @@ type DefinitionSight struct {
 	Proxy          string   // APPMESH; empty is none
 	EFS, FSx, EBS  []string // names of volumes of that kind
 	GPU            bool
-	Accelerators   bool // Elastic Inference
 	FaultInjection bool
 	Ephemeral      bool     // ephemeral storage of a size
 	LogDrivers     []string // of its containers
@@ -49,7 +48,7 @@ func (o *Operator) SeeTaskDefinition(ctx context.Context, name string) (Definiti
 func definitionSight(d types.TaskDefinition) DefinitionSight {
 	arn := aws.ToString(d.TaskDefinitionArn)
 	s := DefinitionSight{
-		Name: arn[strings.LastIndexByte(arn, '/')+1:], Network: string(d.NetworkMode), Accelerators: len(d.InferenceAccelerators) > 0,
+		Name: arn[strings.LastIndexByte(arn, '/')+1:], Network: string(d.NetworkMode),
 		FaultInjection: aws.ToBool(d.EnableFaultInjection), Ephemeral: d.EphemeralStorage != nil,
 	}
 	for _, c := range d.RequiresCompatibilities {

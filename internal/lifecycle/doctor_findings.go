@@ -326,10 +326,11 @@ func (x *examination) fromChecks() []DoctorFinding {
 			if c.ID == "privileges" { // told by what could not be seen
 				continue
 			}
-			f.Kind = FindingWarning
+			f.Kind, f.Cause = FindingWarning, "a check of preflight warns"
 		default:
 			continue
 		}
+		f.Remedy = cmp.Or(f.Remedy, "anywhere preflight --only "+c.ID+" shows it again")
 		all = append(all, f)
 	}
 	return all

@@ -199,15 +199,6 @@ var Limits = []Limit{
 		},
 	},
 	{
-		ID: "inference", What: "Attach Elastic Inference accelerators", Instead: "GPUs of the host (--enable-gpu)", Source: sourceCapabilities,
-		ofTask: func(d control.DefinitionSight, _ instanceFacts) string {
-			if !d.Accelerators {
-				return ""
-			}
-			return "it asks for Elastic Inference accelerators"
-		},
-	},
-	{
 		ID: "fault-injection", What: "Inject faults with AWS FIS through the task metadata endpoint (`enableFaultInjection`)",
 		Instead: "tc, stress-ng or a chaos tool on the host", Source: sourceCapabilities,
 		ofTask: func(d control.DefinitionSight, _ instanceFacts) string {
