@@ -65,6 +65,15 @@ func SearchLogs(r host.Reader, most int64) ([]Sighting, []Searched) {
 	return sightings(entries), searched
 }
 
+// SearchText is SearchLogs for what ecs-init says in its unit's journal, where its logs are not to be had.
+func SearchText(text, file string) []Sighting {
+	entries := parseEntries([]byte(text))
+	for i := range entries {
+		entries[i].file = file
+	}
+	return sightings(entries)
+}
+
 func sightings(entries []entry) []Sighting {
 	seen := map[int]*Sighting{}
 	last := map[int]entry{}

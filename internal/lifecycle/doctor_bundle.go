@@ -420,8 +420,12 @@ func (b *bundler) journal() {
 	}
 	slices.Sort(units)
 	for _, unit := range units {
-		if text := b.x.journal.text[unit]; text != "" {
-			b.add(bundleEntry{Name: "journal/" + unit + ".txt", Source: "journalctl, " + unit}, text)
+		var text strings.Builder
+		for _, m := range b.x.journal.text[unit] {
+			fmt.Fprintf(&text, "%s %s\n", m.at.UTC().Format(time.RFC3339), m.text)
+		}
+		if text.Len() > 0 {
+			b.add(bundleEntry{Name: "journal/" + unit + ".txt", Source: "journalctl, " + unit}, text.String())
 		}
 	}
 }

@@ -3,7 +3,6 @@ package lifecycle
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -138,7 +137,7 @@ type journal struct {
 	seen   []journalSighting
 	lines  int           // how many were read
 	unseen *StatusUnseen // why it was not read
-	text   map[string]string
+	text   map[string][]journalMessage
 }
 
 type journalSighting struct {
@@ -160,7 +159,7 @@ const (
 // readJournal reads what the journal has of Docker, the agents and the kernel. It is read by its own program, for its
 // format is systemd's own.
 func readJournal(caller context.Context, d Deps, ecsUnit string) journal {
-	j := journal{text: map[string]string{}}
+	j := journal{text: map[string][]journalMessage{}}
 	if d.Host.Runner == nil {
 		j.unseen = &StatusUnseen{Part: "the journal", Why: "there is nothing to read it with on this host"}
 		return j
@@ -196,13 +195,18 @@ func readJournal(caller context.Context, d Deps, ecsUnit string) journal {
 		}
 		j.lines += len(answers[i].messages)
 		j.seen = append(j.seen, journalSightings(s.kind, s.name, answers[i].messages, d.Host.Now())...)
-		var text strings.Builder
-		for _, m := range answers[i].messages {
-			fmt.Fprintf(&text, "%s %s\n", m.at.UTC().Format(time.RFC3339), m.text)
-		}
-		j.text[s.name] = text.String()
+		j.text[s.name] = answers[i].messages
 	}
 	return j
+}
+
+// messages are those of a unit, a line each.
+func (j journal) messages(unit string) string {
+	var b strings.Builder
+	for _, m := range j.text[unit] {
+		b.WriteString(m.text + "\n")
+	}
+	return b.String()
 }
 
 type journalMessage struct {

@@ -312,6 +312,18 @@ func TestDoctorOfSickHosts(t *testing.T) {
 			p.write(openJournal, journalText(`{"is":"begin","at":"2026-11-22T11:00:01Z","step":"ssm.config","title":"Configure the SSM agent"}`))
 			ecsFailed(p, "ClientException: Cluster not found.")
 		}},
+		{name: "iptables is gone, and so are the logs", code: failure.ToolMissing, says: "iptables", spoil: func(p *patient) {
+			p.agent, p.log = nil, nil
+			p.drop("/var/log")
+			p.drop("/usr/sbin/iptables")
+			p.unit(ecsagent.Unit, func(u *host.Unit) { u.Active, u.Sub, u.Restarts = "activating", "auto-restart", 9 })
+			p.journal[ecsagent.Unit] = []string{strings.TrimSpace(logged(ago(2), "Error searching 'iptables' executable: exec: not found"))}
+		}},
+		{name: "Systems Manager refuses, and the logs are gone", code: failure.NodeUnknown, kind: FindingCause, says: "journal of amazon-ssm-agent", spoil: func(p *patient) {
+			p.fetched(ago(70), ago(10))
+			p.drop("/var/log/amazon")
+			p.journal[ssmagent.UnitName] = []string{strings.TrimSpace(ssmLine(ago(2), refused+"InvalidInstanceId: Not existing InstanceId"))}
+		}},
 		{name: "systemd does not answer", code: failure.NoSystemd, spoil: func(p *patient) {
 			p.unitOf = func(context.Context, string) (host.Unit, error) {
 				return host.Unit{}, failure.New(failure.NoSystemd, "systemd does not answer on the system bus")

@@ -1,6 +1,7 @@
 package rehearsal
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -284,6 +285,36 @@ func TestDoctorRemoteWithoutRights(t *testing.T) {
 		d := s.doctor(t, "--remote")
 		if d.RC != 0 || len(d.Result.Limits) != test.limits || len(d.Warnings) != test.unseen {
 			t.Errorf("%v: rc %d, %+v, %q", test.deny, d.RC, d.Result.Limits, d.Warnings)
+		}
+	}
+}
+
+// On a terminal the plan is shown and asked about; only a yes is one.
+func TestDoctorAsksOnATerminal(t *testing.T) {
+	s, _ := registered(t)
+	ctx := t.Context()
+	if err := s.machine.units.Stop(ctx, ecsagent.Unit); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		answer string
+		rc     int
+		runs   bool
+	}{{"\n", 12, false}, {"no\n", 12, false}, {"", 12, false}, {"Y\n", 0, true}} {
+		env := s.env(line{args: []string{"doctor"}})
+		var out, err bytes.Buffer
+		env.Streams.In, env.Streams.InTTY, env.Streams.ErrTTY = strings.NewReader(test.answer), true, true
+		env.Streams.Out, env.Streams.Err = &out, &err
+		rc := cli.Main(ctx, env, []string{"doctor", "--fix", "--offline"})
+		u, unitErr := s.machine.units.Unit(ctx, ecsagent.Unit)
+		if rc != test.rc || unitErr != nil || u.Running() != test.runs {
+			t.Errorf("%q: exit status %d, the agent is %s\n%s%s", test.answer, rc, u.Active, out.String(), err.String())
+		}
+		if text := err.String(); !strings.Contains(text, "Start the ECS agent, now and at boot") || !strings.Contains(text, "Apply? [y/N]") {
+			t.Errorf("the plan was not shown: %s", text)
+		}
+		if test.rc != 0 && !strings.Contains(err.String(), "nothing was changed: the answer was no") {
+			t.Errorf("%s", err.String())
 		}
 	}
 }

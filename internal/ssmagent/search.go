@@ -37,11 +37,7 @@ var worth = regexp.MustCompile(`^([-0-9]+ [0-9:.]+ )?(ERROR|CRITICAL|WARN)\b|hib
 // each. Over is when the service next accepted the identity (see Failure.Lasts). What cannot be read is told in Searched.
 func SearchLogs(r host.Reader, most int64) ([]Sighting, []Searched) {
 	var searched []Searched
-	type found struct {
-		record
-		file string
-	}
-	var all []found
+	var all []foundRecord
 	for _, log := range []string{LogPath, ErrorLogPath} {
 		files, err := host.LogFiles(r.Files, log)
 		if err != nil {
@@ -63,15 +59,34 @@ func SearchLogs(r host.Reader, most int64) ([]Sighting, []Searched) {
 			if left -= int64(len(data)); !whole {
 				left = 0
 			}
-			for _, rec := range splitRecords(string(data), r.Now().Location()) {
-				if !rec.time.IsZero() {
-					all = append(all, found{rec, file})
-				}
-			}
+			all = append(all, recordsIn(string(data), file, r.Now())...)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b found) int { return a.time.Compare(b.time) })
+	return sightings(all, r.Now()), searched
+}
 
+// SearchText is SearchLogs for what the agent says in its unit's journal, where its logs are not to be had.
+func SearchText(text, file string, now time.Time) []Sighting {
+	return sightings(recordsIn(text, file, now), now)
+}
+
+// foundRecord is a message and the file that it is in.
+type foundRecord struct {
+	record
+	file string
+}
+
+func recordsIn(text, file string, now time.Time) (all []foundRecord) {
+	for _, rec := range splitRecords(text, now.Location()) {
+		if !rec.time.IsZero() {
+			all = append(all, foundRecord{rec, file})
+		}
+	}
+	return all
+}
+
+func sightings(all []foundRecord, now time.Time) []Sighting {
+	slices.SortStableFunc(all, func(a, b foundRecord) int { return a.time.Compare(b.time) })
 	seen := map[int]*Sighting{}
 	repeated := map[int]time.Time{} // errors.log repeats the log's lines with the same time
 	redactor := new(secret.Redactor)
@@ -99,15 +114,15 @@ func SearchLogs(r host.Reader, most int64) ([]Sighting, []Searched) {
 		}
 		s.Count, s.Last, s.File, s.Line = s.Count+1, rec.time, rec.file, short(redactor.Clean(rec.text))
 	}
-	var sightings []Sighting
+	var list []Sighting
 	for i, s := range seen {
-		if lasts := Failures[i].Lasts; lasts > 0 && r.Now().Sub(s.Last) > lasts {
+		if lasts := Failures[i].Lasts; lasts > 0 && now.Sub(s.Last) > lasts {
 			s.Over = s.Last.Add(lasts)
 		}
-		sightings = append(sightings, *s)
+		list = append(list, *s)
 	}
-	slices.SortFunc(sightings, func(a, b Sighting) int { return a.Row - b.Row })
-	return sightings, searched
+	slices.SortFunc(list, func(a, b Sighting) int { return a.Row - b.Row })
+	return list
 }
 
 // Explained returns the failure's cause and remedy: its own, else those of its code.
