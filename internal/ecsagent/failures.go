@@ -10,6 +10,7 @@ import (
 // Failure is something that the agent's or ecs-init's log is known to say when a host does not work.
 type Failure struct {
 	Texts  []string // a line that has all of them, in any order, is this failure
+	Not    []string // but not one that has one of these
 	Code   failure.Code
 	Cause  string
 	Remedy string // empty means the code's own
@@ -417,7 +418,7 @@ var Failures = []Failure{
 		Remedy: "docker logs ecs-agent and " + LogPath + " say why",
 		Over:   overRegistered, Source: sourceInit,
 		File: InitLogPath, Sample: "ECS Agent failed to start, retrying in 4.1s"},
-	{Texts: []string{"Agent exited with code"}, Code: failure.AgentCrashLoop, Symptom: true,
+	{Texts: []string{saysExited}, Not: []string{saysStopped, saysUpdated}, Code: failure.AgentCrashLoop, Symptom: true,
 		Cause:  "the agent dies and ecs-init starts it again",
 		Remedy: "docker logs ecs-agent and " + LogPath + " say why",
 		Over:   overRegistered, Source: sourceInit,

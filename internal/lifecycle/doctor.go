@@ -173,6 +173,9 @@ func (l *logs) fallBack(j journal, ecsUnit string, now time.Time) {
 // examine looks at everything at once. Nothing is changed, and what cannot be seen keeps nothing else from being seen.
 func examine(ctx context.Context, d Deps, req DoctorRequest) (*examination, error) {
 	x := &examination{deps: d, req: req}
+	if own := hostRegion(d.Host.Reader); req.Region != "" && own != "" && req.Region != own {
+		return x, failure.New(failure.Usage, "--region is %s and this host is in %s", req.Region, own).WithRemedy("leave --region out")
+	}
 	subject, err := PreflightRequest{Region: req.Region, Offline: req.Offline}.subject(d)
 	if err != nil {
 		return x, err
@@ -244,7 +247,7 @@ func (x *examination) report() Report {
 	result.Limits = append(result.Limits, x.limits...)
 	result.Fixes = append(result.Fixes, x.fixList()...)
 	report := Report{Result: result, Checks: x.checks, Message: doctorSentence(result)}
-	report.Warnings = append(report.Warnings, x.sight.unseenWarnings()...)
+	report.Warnings = append(x.sight.ownWarnings(), x.sight.unseenWarnings()...)
 	for _, u := range x.unseen {
 		report.Warnings = append(report.Warnings, fmt.Sprintf("%s was not seen: %s", u.Part, u.Why))
 	}
@@ -331,7 +334,7 @@ func (x *examination) ruledOut(findings []DoctorFinding) []DoctorRuledOut {
 			if rule.check == nil || slices.ContainsFunc(x.status.Reasons, func(r StatusReason) bool { return r.Rule == rule.ID }) {
 				continue
 			}
-			if broken, open := rule.check(x.sight); broken == nil && open == nil {
+			if broken, open := rule.check(x.sight); broken == nil && open == nil && x.asked(rule.ID) {
 				out = append(out, DoctorRuledOut{rule.ID, rule.Words, "it holds"})
 			}
 		}
@@ -366,6 +369,19 @@ func (x *examination) ruledOut(findings []DoctorFinding) []DoctorRuledOut {
 			fmt.Sprintf("none that is not over, of %d that are known, in its newest %d lines", len(journalFailures), x.journal.lines)})
 	}
 	return out
+}
+
+// asked reports whether a rule that holds was asked of anything: a host without an instance breaks no rule about it.
+func (x *examination) asked(rule string) bool {
+	switch rule {
+	case "ecs.instance", "ecs.connection":
+		return x.sight.answers()
+	case "credentials":
+		return x.sight.node.value.ready
+	case "ecs.loop":
+		return x.sight.life.err == nil
+	}
+	return true
 }
 
 // size is how many bytes of logs were searched.

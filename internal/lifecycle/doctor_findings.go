@@ -228,6 +228,12 @@ func (x *examination) fromHost() []DoctorFinding {
 				Evidence: []DoctorEvidence{{Source: "status", File: "packages", Line: flaw.Source, Count: 1}}})
 		}
 	}
+	if info, err := x.deps.Host.Files.Stat(ssmagent.CredentialsPath); err == nil && info.Mode().Perm()&0o077 != 0 {
+		all = append(all, DoctorFinding{Kind: FindingWarning, Code: failure.AgentConfig, Cause: "the SSM agent keeps the mode of a file that is there",
+			Title:    "the node's temporary keys can be read by others than root: " + ssmagent.CredentialsPath + " has mode " + info.Mode().Perm().String(),
+			Remedy:   "chmod 0600 " + ssmagent.CredentialsPath,
+			Evidence: []DoctorEvidence{{Source: "file", File: ssmagent.CredentialsPath, Line: info.Mode().String(), Count: 1}}})
+	}
 	if s.answers() && s.units.ecs.value.Running() && x.status.Tasks.Running > 0 {
 		if text, err := x.deps.Host.Files.ReadFile(loopbackRouting); err == nil && strings.TrimSpace(string(text)) == "0" {
 			all = append(all, DoctorFinding{Kind: FindingWarning, Code: failure.AgentConfig,
@@ -256,7 +262,8 @@ func (x *examination) fromLogs() []DoctorFinding {
 		if passing(s.First, s.Over) {
 			continue
 		}
-		over := !s.Over.IsZero() || len(row.Over) == 0 && x.stale(s.Last, x.sight.units.ecs.value.ActiveSince)
+		over := !s.Over.IsZero() || len(row.Over) == 0 && x.stale(s.Last, x.sight.units.ecs.value.ActiveSince) ||
+			row.Until != "" && ecsagent.Newer(x.status.ECSAgent.Installed, row.Until) // an upgrade has ended it
 		all = append(all, x.fromLine(row.Code, row.Cause, row.Remedy, row.Fix, over, row.Symptom,
 			DoctorEvidence{"log", s.File, s.Line, stamp(s.First), stamp(s.Last), s.Count}))
 	}

@@ -72,7 +72,8 @@ var Fixes = []Fix{
 		ID: "ecs.dropin", Title: "Keep a refused ECS agent from restarting", code: failure.AgentCrashLoop,
 		Words: "The drop-in `" + ecsagent.DropInPath + "`: an agent that ECS has refused for good is not started again every ten seconds. " +
 			"The Debian package's unit lacks that. What runs is not touched.",
-		due: dropInMissing, do: writeDropIn, remedy: "anywhere doctor --fix writes it",
+		due: dropInMissing, do: writeDropIn, remedy: "add RestartPreventExitStatus=5 to [Service] in a drop-in of " +
+			ecsagent.Unit + "; then systemctl daemon-reload",
 	},
 	{
 		ID: "units.reload", Title: "Let systemd read its files again", code: failure.AgentConfig,
@@ -152,7 +153,7 @@ func (x *examination) fromFixes() []DoctorFinding {
 			Evidence: []DoctorEvidence{{Source: "file", File: f.ID, Line: s.Detail, Count: 1}}}
 		for _, r := range x.status.Reasons {
 			if slices.Contains(f.rules, r.Rule) {
-				finding.Code, finding.Title, finding.Remedy = r.Code, r.Message, r.Remedy // the same finding
+				finding.Code, finding.Title, finding.Remedy, finding.Evidence = r.Code, r.Message, r.Remedy, nil // the same finding
 				break
 			}
 		}

@@ -401,6 +401,14 @@ func TestDoctorWarnsAndRemembers(t *testing.T) {
 			p.agent["/v1/metadata"] = strings.Replace(p.agent["/v1/metadata"], "1.105.1", "1.99.0", 1)
 		}, FindingWarning, "EC2 role"},
 		{"roles of tasks get no credentials", func(p *patient) { p.write(loopbackRouting, "0\n") }, FindingWarning, "route_localnet"},
+		{"keys that others can read", func(p *patient) {
+			if err := os.Chmod(filepath.Join(p.root, ssmagent.CredentialsPath), 0o644); err != nil {
+				p.t.Fatal(err)
+			}
+		}, FindingWarning, "chmod 0600"},
+		{"what an upgrade has ended", func(p *patient) {
+			p.log = append(p.log, logged(ago(2), "cgroupv2 create: unable to create v2 manager: dial unix /run/systemd/private"))
+		}, FindingHistory, "AppArmor"},
 		{"a drop-in that systemd has not read", func(p *patient) {
 			p.write("/etc/systemd/system/docker.service.d/proxy.conf", "[Service]\n")
 		}, FindingWarning, "daemon-reload"},

@@ -31,6 +31,9 @@ func Doctor(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.DoctorResult
 		}
 		doctorFinding(w, s, f, now)
 	}
+	for _, text := range rep.Warnings {
+		fmt.Fprintf(w, "%s %s\n", s.mark("warn"), indented(text))
+	}
 	doctorLimits(w, s, r.Limits)
 	if len(past) > 0 {
 		fmt.Fprintln(w, s.emphasis.Render("Earlier, and over"))
