@@ -107,8 +107,8 @@ func (a *app) runDoctor(cmd *cobra.Command, o *doctorOptions) error {
 // canAsk reports whether there is somebody who sees a question and can answer it.
 func (a *app) canAsk() bool { return a.env.Streams.interactive() && a.env.Streams.In != nil }
 
-// confirmSteps shows what would be done, and asks.
-func (a *app) confirmSteps(steps []engine.StepReport) error {
+// confirmSteps shows what would be done, and asks. Ctrl-C is an answer too.
+func (a *app) confirmSteps(ctx context.Context, steps []engine.StepReport) error {
 	var due []engine.StepReport
 	for _, s := range steps {
 		if s.Status == "planned" {
@@ -121,10 +121,21 @@ func (a *app) confirmSteps(steps []engine.StepReport) error {
 	}
 	report.Plan(cleaning{a.err, a.redactor}, a.style(a.env.Streams.ErrTTY), due)
 	fmt.Fprint(a.err, "Apply? [y/N] ")
-	answer, _ := bufio.NewReader(a.env.Streams.In).ReadString('\n') // no answer is no
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
+	answers := make(chan string, 1)
+	go func() {
+		answer, _ := bufio.NewReader(a.env.Streams.In).ReadString('\n') // no answer is no
+		answers <- answer
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(a.err)
+		return context.Cause(ctx)
+	case answer := <-answers:
+		switch strings.ToLower(strings.TrimSpace(answer)) {
+		case "y", "yes":
+			return nil
+		}
 	}
-	return failure.New(failure.Declined, "nothing was changed: the answer was no")
+	return failure.New(failure.Declined, "nothing was changed: the answer was no").
+		WithRemedy("run the command again and answer y, or add --yes")
 }

@@ -26,7 +26,7 @@ type DoctorRequest struct {
 	DryRun      bool // with Fix: show what would be done
 	LockTimeout time.Duration
 	// Confirm asks before the safe remedies are applied; nil is a yes that was given.
-	Confirm func(steps []engine.StepReport) error
+	Confirm func(ctx context.Context, steps []engine.StepReport) error
 
 	Bundle string // absolute path of the support archive to be written; empty is none
 	// NewFile makes that file, which must not exist, readable by its owner only.

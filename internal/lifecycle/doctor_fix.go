@@ -190,7 +190,7 @@ func (x *examination) fix(ctx context.Context, report *Report) error {
 		return err
 	}
 	if x.req.Confirm != nil {
-		if err := x.req.Confirm(report.Steps); err != nil {
+		if err := x.req.Confirm(ctx, report.Steps); err != nil {
 			return err
 		}
 	}
@@ -301,7 +301,7 @@ func openSecrets(_ context.Context, r host.Reader, _ string) (string, error) {
 
 func openSecretFiles(r host.Reader) ([]string, error) {
 	var open []string
-	for _, file := range []string{ecsagent.ConfigPath, ecsagent.InstanceConfigPath} {
+	for _, file := range []string{ecsagent.ConfigPath, ecsagent.InstanceConfigPath, ecsagent.JSONConfigPath} {
 		info, err := r.Files.Lstat(file)
 		if missing(err) || err == nil && (!info.Mode().IsRegular() || info.Mode().Perm()&0o077 == 0) {
 			continue
@@ -312,6 +312,12 @@ func openSecretFiles(r host.Reader) ([]string, error) {
 		text, err := r.Files.ReadFile(file)
 		if err != nil {
 			return nil, err
+		}
+		if file == ecsagent.JSONConfigPath {
+			if strings.Contains(string(text), "EngineAuthData") {
+				open = append(open, file)
+			}
+			continue
 		}
 		config := ecsagent.Parse(text)
 		for _, key := range secretKeys {
@@ -576,6 +582,10 @@ func unreadDropIns(ctx context.Context, r host.Reader, ecsUnit string) (string, 
 		}
 		for _, e := range entries {
 			file := path.Join(folder, e.Name())
+			info, err := r.Files.Stat(file)
+			if err != nil || !info.Mode().IsRegular() || info.Size() == 0 { // an empty one, or a link to /dev/null, only hides another
+				continue
+			}
 			if strings.HasSuffix(e.Name(), ".conf") && !slices.Contains(unit.DropIns, file) {
 				unread = append(unread, file)
 			}

@@ -167,6 +167,18 @@ func TestEveryFix(t *testing.T) {
 		{name: "a drop-in that was not read", fix: "units.reload", calls: "reload", spoil: func(p *patient) {
 			p.write("/etc/systemd/system/docker.service.d/proxy.conf", "[Service]\n")
 		}},
+		{name: "a drop-in that hides another", spoil: func(p *patient) {
+			p.write("/etc/systemd/system/docker.service.d/empty.conf", "")
+			if err := os.Symlink("/dev/null", filepath.Join(p.root, "/etc/systemd/system/docker.service.d/masked.conf")); err != nil {
+				p.t.Fatal(err)
+			}
+		}},
+		{name: "an open secret in JSON", fix: "secrets.modes", spoil: func(p *patient) {
+			p.write(ecsagent.JSONConfigPath, `{"EngineAuthData":{"r":"x"}}`)
+			if err := os.Chmod(filepath.Join(p.root, ecsagent.JSONConfigPath), 0o604); err != nil {
+				p.t.Fatal(err)
+			}
+		}, after: func(p *patient) bool { return modeOf(p, ecsagent.JSONConfigPath) == 0o600 }},
 		{name: "the SSM agent is stopped", fix: "ssm.service", calls: "start " + ssmagent.UnitName, spoil: func(p *patient) {
 			p.unit(ssmagent.UnitName, func(u *host.Unit) { u.Active, u.Sub = "inactive", "dead" })
 		}},
@@ -276,7 +288,7 @@ func TestFixIsUndoneWhenItFails(t *testing.T) {
 // Nobody is asked where nothing is due; a no changes nothing; others than root may not.
 func TestFixAsksFirst(t *testing.T) {
 	asked := 0
-	no := func(steps []engine.StepReport) error {
+	no := func(_ context.Context, steps []engine.StepReport) error {
 		asked++
 		if !slices.ContainsFunc(steps, func(s engine.StepReport) bool { return s.ID == "ecs.dropin" && s.Status == "planned" && s.Detail != "" }) {
 			t.Errorf("the plan was not shown: %+v", steps)

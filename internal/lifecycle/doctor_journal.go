@@ -217,10 +217,16 @@ type journalMessage struct {
 // askJournal runs journalctl once.
 func askJournal(ctx context.Context, h host.Host, which []string) ([]journalMessage, error) {
 	args := append([]string{
-		"--no-pager", "--output=json", "--output-fields=MESSAGE", "--lines=" + strconv.Itoa(journalLines),
+		"--no-pager", "--output=json", "--lines=" + strconv.Itoa(journalLines),
 		"--since=@" + strconv.FormatInt(h.Now().Add(-journalBack).Unix(), 10),
 	}, which...)
-	result, err := h.Runner.Run(ctx, host.Cmd{Path: journalctl(h.Files), Args: args, Disposable: true})
+	ask := func(args ...string) (host.Result, error) {
+		return h.Runner.Run(ctx, host.Cmd{Path: journalctl(h.Files), Args: args, Disposable: true})
+	}
+	result, err := ask(append(args, "--output-fields=MESSAGE")...)
+	if err == nil && result.ExitCode != 0 && strings.Contains(result.Output, "unrecognized option") { // before systemd 236
+		result, err = ask(args...)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -55,6 +55,9 @@ func (r *journalRunner) Run(_ context.Context, cmd host.Cmd) (host.Result, error
 	if r.refuses != "" {
 		return host.Result{Output: r.refuses}, nil
 	}
+	if r.p.journalOld && slices.Contains(cmd.Args, "--output-fields=MESSAGE") {
+		return host.Result{ExitCode: 1, Output: "journalctl: unrecognized option '--output-fields=MESSAGE'\n"}, nil
+	}
 	var out strings.Builder
 	for unit, lines := range r.p.journal {
 		if !slices.Contains(cmd.Args, "--unit="+unit) && !(unit == unitKernel && slices.Contains(cmd.Args, "--dmesg")) {
@@ -452,6 +455,7 @@ func TestDoctorIsHalfBlind(t *testing.T) {
 			p.journalSays = "Hint: You are currently not seeing messages from other users and the system.\n-- No entries --\n"
 		}, Healthy, []string{"the journal"}},
 		{"a journal of nonsense", func(p *patient) { p.journalSays = "{\"MESSAGE\":[255,65]}\nnonsense\n" }, Healthy, nil},
+		{"an old journalctl", func(p *patient) { p.journalOld = true }, Healthy, nil},
 		{"an ordinary user", func(p *patient) {
 			p.files, p.denied = forRoot{Files: host.NewDir(p.root)}, true
 		}, Healthy, []string{"registration and credentials", "Docker", ssmagent.LogPath, "what --fix could do"}},
@@ -467,6 +471,9 @@ func TestDoctorIsHalfBlind(t *testing.T) {
 			_, got, err := p.doctor(DoctorRequest{})
 			if err != nil || got.State != test.state || len(got.RuledOut) == 0 {
 				t.Errorf("%v, %s, %+v", err, got.State, got.Findings)
+			}
+			if p.journalOld && !slices.ContainsFunc(got.RuledOut, func(o DoctorRuledOut) bool { return o.ID == "journal" }) {
+				t.Error("the journal was not read")
 			}
 			for _, part := range test.parts {
 				if !slices.ContainsFunc(got.Unseen, func(u StatusUnseen) bool { return u.Part == part && u.Why != "" }) {

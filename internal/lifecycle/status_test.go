@@ -41,6 +41,7 @@ type patient struct {
 
 	journal     map[string][]string // by unit; nil is a host without journalctl
 	journalSays string              // instead of it
+	journalOld  bool                // it is of before systemd 236
 }
 
 const (
