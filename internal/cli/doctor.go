@@ -53,7 +53,8 @@ a bound. Secrets, tokens, keys and account ids are taken out. Look through it be
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.BoolVar(&o.remote, "remote", false, "ask AWS too, with an operator's credentials, and read the cluster's task definitions")
+	f.BoolVar(&o.remote, "remote", false, "ask AWS too, with an operator's credentials, and read the cluster's task "+
+		"definitions")
 	f.BoolVar(&o.offline, "offline", false, "leave out the checks that use the network")
 	f.BoolVar(&o.fix, "fix", false, "apply the remedies that are safe")
 	notInConfig(f, "fix", "what is changed is said each time")
@@ -71,10 +72,9 @@ func (a *app) runDoctor(cmd *cobra.Command, o *doctorOptions) error {
 		return usage(cmd, "--dry-run needs --fix: without it nothing is changed anyway")
 	case a.origins["bundle"].kind == byFlag && o.bundle == "":
 		return usage(cmd, "--bundle: the value is empty")
-	case o.bundle != "" && !strings.HasSuffix(o.bundle, ".tar.gz") && !strings.HasSuffix(o.bundle, ".tgz"):
-		return usage(cmd, "--bundle: the archive's name must end in .tar.gz")
 	case o.fix && !o.dryRun && !a.global.yes && !a.canAsk():
-		return usage(cmd, "--fix asks before it changes anything, and there is no terminal to ask on: add --yes, or --dry-run to see what it would do")
+		return usage(cmd, "--fix asks before it changes anything, and there is no terminal to ask on: add --yes, or "+
+			"--dry-run to see what it would do")
 	}
 	bundle, err := absolute("bundle", o.bundle)
 	if err != nil {

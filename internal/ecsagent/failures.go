@@ -72,10 +72,12 @@ var Failures = []Failure{
 	// AWS refuses the registration.
 	{Texts: []string{"identity document and identity document signature were not valid"},
 		Code: failure.CredentialsInvalid, Terminal: true,
-		Cause:  "the agent used the credentials of an EC2 role, not those of Systems Manager",
-		Remedy: "check /root/.aws/credentials; set AWS_EC2_METADATA_DISABLED=true in " + ConfigPath + "; the agent must be 1.100.0 or newer",
-		Over:   overRegistered, Source: "aws/amazon-ecs-agent issue 3604",
-		Sample: refusedRegistration + "ClientException: The identity document and identity document signature were not valid."},
+		Cause: "the agent used the credentials of an EC2 role, not those of Systems Manager",
+		Remedy: "check /root/.aws/credentials; set AWS_EC2_METADATA_DISABLED=true in " + ConfigPath + "; the agent " +
+			"must be 1.100.0 or newer",
+		Over: overRegistered, Source: "aws/amazon-ecs-agent issue 3604",
+		Sample: refusedRegistration + "ClientException: The identity document and identity document signature were " +
+			"not valid."},
 	{Texts: []string{"AccessDeniedException", "ecs:CreateCluster"}, Code: failure.ClusterNotFound, Terminal: true,
 		Settle: 5 * time.Second,
 		Cause:  "ECS_CLUSTER is empty, the cluster default does not exist, and the node's role may not create it",
@@ -85,7 +87,8 @@ var Failures = []Failure{
 		Terminal: true, Settle: 5 * time.Second,
 		Cause:  "the node's role lacks the right ecs:RegisterContainerInstance",
 		Remedy: remedyRole, Over: overRegistered, Source: sourceRun,
-		Sample: refusedRegistration + "AccessDeniedException: User: arn:aws:sts::1:assumed-role/r/mi-0 is not authorized to perform: ecs:RegisterContainerInstance"},
+		Sample: refusedRegistration + "AccessDeniedException: User: arn:aws:sts::1:assumed-role/r/mi-0 is not " +
+			"authorized to perform: ecs:RegisterContainerInstance"},
 	{Texts: []string{"AccessDeniedException", "RegisterContainerInstance"}, Code: failure.AccessDenied, Terminal: true,
 		Settle: 5 * time.Second,
 		Cause:  "the node's role may not register container instances",
@@ -97,24 +100,28 @@ var Failures = []Failure{
 		Sample: "api error AccessDeniedException: x is not authorized to perform: ecs:DiscoverPollEndpoint"},
 	{Texts: []string{"InvalidSignatureException", "Signature expired"}, Code: failure.ClockSkew, Terminal: true,
 		Cause: "this machine's clock is behind", Over: overRegistered, Source: sourceRun,
-		Sample: refusedRegistration + "InvalidSignatureException: Signature expired: 20261122T080000Z is now earlier than 20261122T085500Z"},
+		Sample: refusedRegistration + "InvalidSignatureException: Signature expired: 20261122T080000Z is now " +
+			"earlier than 20261122T085500Z"},
 	{Texts: []string{"InvalidSignatureException", "Signature not yet current"}, Code: failure.ClockSkew, Terminal: true,
 		Cause: "this machine's clock is ahead", Over: overRegistered, Source: sourceRun,
-		Sample: refusedRegistration + "InvalidSignatureException: Signature not yet current: 20261122T100000Z is still later than 20261122T090500Z"},
+		Sample: refusedRegistration + "InvalidSignatureException: Signature not yet current: 20261122T100000Z is " +
+			"still later than 20261122T090500Z"},
 	{Texts: []string{"InvalidSignatureException"}, Code: failure.CredentialsInvalid, Terminal: true,
 		Cause:  "ECS does not accept the agent's signature: wrong clock, damaged keys, or a proxy that changes requests",
 		Remedy: "timedatectl shows the clock; " + remedySSM, Over: overRegistered, Source: sourceRun,
 		Sample: refusedRegistration + "InvalidSignatureException: The request signature we calculated does not match"},
 	{Texts: []string{"ExpiredTokenException"}, Code: failure.CredentialsExpired, Terminal: true,
 		Settle: 5 * time.Second,
-		Cause:  "the credentials that the agent uses have expired: Systems Manager's agent does not renew them, or the clock is wrong",
-		Over:   overRegistered, Source: sourceRun,
+		Cause: "the credentials that the agent uses have expired: Systems Manager's agent does not renew them, or " +
+			"the clock is wrong",
+		Over: overRegistered, Source: sourceRun,
 		Sample: refusedRegistration + "ExpiredTokenException: The security token included in the request is expired"},
 	{Texts: []string{"UnrecognizedClientException"}, Code: failure.CredentialsInvalid, Terminal: true,
 		Settle: 5 * time.Second,
 		Cause:  "AWS does not know the credentials that the agent uses",
 		Remedy: remedySSM + "; nothing else may stand in its profile", Over: overRegistered, Source: sourceRun,
-		Sample: refusedRegistration + "UnrecognizedClientException: The security token included in the request is invalid."},
+		Sample: refusedRegistration + "UnrecognizedClientException: The security token included in the request is " +
+			"invalid."},
 	{Texts: []string{"Cluster not found."}, Code: failure.ClusterNotFound, Terminal: true,
 		Cause: "the cluster does not exist in this account and Region", Over: overRegistered, Source: sourceRun,
 		Sample: refusedRegistration + "ClientException: Cluster not found."},
@@ -129,7 +136,8 @@ var Failures = []Failure{
 	{Texts: []string{"ontainer instance", "is inactive"}, Code: failure.InstanceInactive, Terminal: true,
 		Cause:  "ECS has deregistered this instance; the agent's saved state still names it",
 		Remedy: remedyInactive, Over: overRegistered, Source: sourceRun + "; issue 583",
-		Sample: refusedRegistration + "ClientException: Container instance arn:aws:ecs:eu-west-1:1:container-instance/prod/0 is inactive."},
+		Sample: refusedRegistration + "ClientException: Container instance " +
+			"arn:aws:ecs:eu-west-1:1:container-instance/prod/0 is inactive."},
 	{Texts: []string{"Container instance is deregistered"}, Code: failure.InstanceInactive, Terminal: true,
 		Cause:  "ECS has deregistered this instance while the agent was running",
 		Remedy: remedyInactive, Over: overConnected, Source: sourceRun,
@@ -176,9 +184,11 @@ var Failures = []Failure{
 
 	// The saved state and the configuration.
 	{Texts: []string{"Data mismatch; saved cluster '"}, Code: failure.ClusterMismatch, Terminal: true,
-		Cause: "the agent's saved state belongs to another cluster than ECS_CLUSTER names; the two are compared letter by letter",
-		Over:  overRegistered, Source: sourceRun,
-		Sample: "Data mismatch; saved cluster 'demo' does not match configured cluster 'other'. Perhaps you want to delete the configured checkpoint file?"},
+		Cause: "the agent's saved state belongs to another cluster than ECS_CLUSTER names; the two are compared " +
+			"letter by letter",
+		Over: overRegistered, Source: sourceRun,
+		Sample: "Data mismatch; saved cluster 'demo' does not match configured cluster 'other'. Perhaps you want to " +
+			"delete the configured checkpoint file?"},
 	{Texts: []string{"AWS_DEFAULT_REGION has to be set when running on external capacity"}, Code: failure.AgentConfig,
 		Terminal: true,
 		Cause:    "the agent has no Region",
@@ -186,7 +196,8 @@ var Failures = []Failure{
 		Over:     overRegistered, Source: sourceConfig,
 		Sample: "AWS_DEFAULT_REGION has to be set when running on external capacity"},
 	{Texts: []string{`Invalid format for "ECS_EXTERNAL"`}, Code: failure.AgentConfig, Terminal: true,
-		Cause:  "the agent cannot read ECS_EXTERNAL, mostly because it is quoted, and takes this machine for an EC2 instance",
+		Cause: "the agent cannot read ECS_EXTERNAL, mostly because it is quoted, and takes this machine for an EC2 " +
+			"instance",
 		Remedy: remedyExternal,
 		Over:   overRegistered, Source: sourceConfig,
 		Sample: `Invalid format for "ECS_EXTERNAL", expected a boolean`, Fix: "ecs.external"},
@@ -230,7 +241,8 @@ var Failures = []Failure{
 		Cause:  "the agent finds no credentials: Systems Manager's agent has not written /root/.aws/credentials",
 		Remedy: remedySSM,
 		Over:   append([]string{saysCredentials}, overRegistered...), Source: sourceRun,
-		Sample: "Error getting ECS instance credentials from credentials chain: no valid providers in chain: failed to get shared config profile, default\nno EC2 IMDS role found"},
+		Sample: "Error getting ECS instance credentials from credentials chain: no valid providers in chain: failed " +
+			"to get shared config profile, default\nno EC2 IMDS role found"},
 	{Texts: []string{"failed to get shared config profile"}, Code: failure.CredentialsInvalid, Terminal: true,
 		Settle: 20 * time.Second,
 		Cause:  "/root/.aws/credentials has not the profile that the agent looks for",
@@ -251,10 +263,14 @@ var Failures = []Failure{
 	// The network.
 	{Texts: []string{"tls: failed to verify certificate: x509:"}, Code: failure.TLSUntrusted, Terminal: true,
 		Settle: 5 * time.Second,
-		Cause:  "the agent does not trust the certificate of the host in the evidence, as with a proxy that breaks TLS open",
-		Remedy: "--ca-file FILE gives the agent the proxy's certificate authority, or let the proxy pass AWS's hosts through",
-		Over:   overConnected, Source: sourceRun,
-		Sample: "RegisterContainerInstance, exceeded maximum number of attempts, 3, https response error StatusCode: 0, request send failed, tls: failed to verify certificate: x509: certificate signed by unknown authority"},
+		Cause: "the agent does not trust the certificate of the host in the evidence, as with a proxy that breaks " +
+			"TLS open",
+		Remedy: "--ca-file FILE gives the agent the proxy's certificate authority, or let the proxy pass AWS's " +
+			"hosts through",
+		Over: overConnected, Source: sourceRun,
+		Sample: "RegisterContainerInstance, exceeded maximum number of attempts, 3, https response error " +
+			"StatusCode: 0, request send failed, tls: failed to verify certificate: x509: certificate signed by " +
+			"unknown authority"},
 	{Texts: []string{"server gave HTTP response to HTTPS client"}, Code: failure.AgentConfig, Terminal: true,
 		Settle: 5 * time.Second,
 		Cause:  KeyEndpoint + " names a server that speaks plain HTTP, and has no http:// in front",
@@ -263,10 +279,12 @@ var Failures = []Failure{
 		Sample: "RegisterContainerInstance, request send failed, http: server gave HTTP response to HTTPS client"},
 	{Texts: []string{"no such host"}, Code: failure.Network,
 		Cause: "a name of AWS does not resolve", Remedy: remedyReachable, Over: overConnected, Source: sourceRun,
-		Sample: "RegisterContainerInstance, request send failed, dial tcp: lookup ecs.eu-west-1.amazonaws.com: no such host"},
+		Sample: "RegisterContainerInstance, request send failed, dial tcp: lookup ecs.eu-west-1.amazonaws.com: no " +
+			"such host"},
 	{Texts: []string{"RegisterContainerInstance", "request send failed"}, Code: failure.Network,
 		Cause: "the agent cannot reach ECS", Remedy: remedyReachable, Over: overRegistered, Source: sourceRun,
-		Sample: "RegisterContainerInstance, exceeded maximum number of attempts, 3, https response error StatusCode: 0, request send failed, dial tcp 10.0.0.1:443: i/o timeout"},
+		Sample: "RegisterContainerInstance, exceeded maximum number of attempts, 3, https response error " +
+			"StatusCode: 0, request send failed, dial tcp 10.0.0.1:443: i/o timeout"},
 	{Texts: []string{"nable to discover poll endpoint"}, Code: failure.Network,
 		Cause: "the agent is registered and cannot learn where to connect", Remedy: remedyReachable,
 		Over: overConnected, Source: sourceRun,
@@ -299,10 +317,12 @@ var Failures = []Failure{
 		Sample: "Error response from daemon: client version 1.21 is too old. Minimum supported API version is 1.24"},
 	{Texts: []string{"client not found for docker version"}, Code: failure.DockerDown, Terminal: true,
 		Settle: 20 * time.Second,
-		Cause:  "the agent reaches no Docker with an API version of its own: Docker is down, or it is podman under Docker's name",
+		Cause: "the agent reaches no Docker with an API version of its own: Docker is down, or it is podman under " +
+			"Docker's name",
 		Remedy: "systemctl start docker; docker version must name Docker Engine", Over: overRegistered,
 		Source: sourceRun + "; issue 2927",
-		Sample: "DockerGoClient: Docker SDK client unable to connect to Docker daemon. Ensure Docker is running: docker client factory: client not found for docker version: 1.21"},
+		Sample: "DockerGoClient: Docker SDK client unable to connect to Docker daemon. Ensure Docker is running: " +
+			"docker client factory: client not found for docker version: 1.21"},
 	{Texts: []string{"Docker SDK client unable to connect to Docker daemon"}, Code: failure.DockerDown, Terminal: true,
 		Settle: 20 * time.Second,
 		Cause:  "the agent does not reach Docker", Over: overRegistered, Source: sourceRun,
@@ -324,13 +344,15 @@ var Failures = []Failure{
 		Cause:  "AppArmor keeps the agent from systemd, which it needs for cgroup v2",
 		Remedy: "install ECS agent 1.80.0 or newer", Since: "1.61.0", Until: "1.79.2",
 		Source: "aws/amazon-ecs-agent issues 3227 and 3770",
-		Sample: "cgroup resource: setup cgroup: cgroupv2 create: unable to create v2 manager: dial unix /run/systemd/private: connect: no such file"},
+		Sample: "cgroup resource: setup cgroup: cgroupv2 create: unable to create v2 manager: dial unix " +
+			"/run/systemd/private: connect: no such file"},
 	{Texts: []string{"Disabling TaskCPUMemLimit because"}, Code: failure.CgroupUnusable,
 		Cause:  "the agent cannot use the control groups, so tasks with limits of their own are not placed here",
 		Remedy: "anywhere preflight --only cgroup.version,cgroup.memory,cgroup.driver", Source: sourceAgent,
 		Sample: "Disabling TaskCPUMemLimit because agent is unable to setup '/ecs' cgroup: x"},
 	{Texts: []string{"cgroup resource: setup cgroup"}, Code: failure.CgroupUnusable,
-		Cause:  "the agent cannot make a task's control group: Docker's cgroup driver does not fit, or the memory controller is off",
+		Cause: "the agent cannot make a task's control group: Docker's cgroup driver does not fit, or the memory " +
+			"controller is off",
 		Remedy: "anywhere preflight --only cgroup.version,cgroup.memory,cgroup.driver",
 		Source: "aws/amazon-ecs-agent issues 2917 and 3834",
 		Sample: "cgroup resource: setup cgroup: unable to create cgroup at /ecs/1"},
@@ -350,7 +372,8 @@ var Failures = []Failure{
 		Over: overRegistered, Source: sourceInit,
 		File: InitLogPath, Sample: "Error searching 'iptables' executable: exec: not found"},
 	{Texts: []string{"could not enable loopback routing"}, Code: failure.ServiceFailed, Terminal: true,
-		Cause:  "ecs-init cannot set net.ipv4.conf.all.route_localnet: sysctl is missing, or the kernel refuses it (in a container)",
+		Cause: "ecs-init cannot set net.ipv4.conf.all.route_localnet: sysctl is missing, or the kernel refuses it " +
+			"(in a container)",
 		Remedy: "sysctl -w net.ipv4.conf.all.route_localnet=1 must work", Over: overRegistered, Source: sourceInit,
 		File: InitLogPath, Sample: "could not enable loopback routing"},
 	{Texts: []string{"could not create route to the credentials proxy"}, Code: failure.ServiceFailed, Terminal: true,
@@ -378,7 +401,8 @@ var Failures = []Failure{
 		File:   InitLogPath, Sample: "downloaded agent does not match expected checksum"},
 	{Texts: []string{"could not download Amazon Elastic Container Service Agent"}, Code: failure.ArtifactDownload,
 		Terminal: true, Settle: 9 * time.Second,
-		Cause:  "the package's image is gone from " + CacheDir + ", and ecs-init cannot download another (from us-east-1, whatever the Region)",
+		Cause: "the package's image is gone from " + CacheDir + ", and ecs-init cannot download another (from " +
+			"us-east-1, whatever the Region)",
 		Remedy: "reinstall the package " + Package + ", which brings the image", Over: overRegistered,
 		Source: sourceInit,
 		File:   InitLogPath, Sample: "could not download Amazon Elastic Container Service Agent"},

@@ -196,7 +196,8 @@ func (x *examination) fromHost() []DoctorFinding {
 	}
 	if s.exec.err == nil && s.exec.value.Deadly() {
 		all = append(all, DoctorFinding{
-			Kind: kind, Code: failure.AgentConfig, Title: "ECS Exec's files are half there: the ECS agent dies of that at each start, without a word in its log",
+			Kind: kind, Code: failure.AgentConfig, Title: "ECS Exec's files are half there: the ECS agent dies of " +
+				"that at each start, without a word in its log",
 			Remedy: "anywhere register again completes them, and changes nothing else",
 			Evidence: []DoctorEvidence{{Source: "file", File: ecsagent.ExecDir, Count: len(s.exec.value.Incomplete),
 				Line: "incomplete: " + strings.Join(s.exec.value.Incomplete, ", ")}},
@@ -229,7 +230,8 @@ func (x *examination) fromHost() []DoctorFinding {
 		}
 	}
 	if info, err := x.deps.Host.Files.Stat(ssmagent.CredentialsPath); err == nil && info.Mode().Perm()&0o077 != 0 {
-		all = append(all, DoctorFinding{Kind: FindingWarning, Code: failure.AgentConfig, Cause: "the SSM agent keeps the mode of a file that is there",
+		all = append(all, DoctorFinding{Kind: FindingWarning, Code: failure.AgentConfig, Cause: "the SSM agent " +
+			"keeps the mode of a file that is there",
 			Title:    "the node's temporary keys can be read by others than root: " + ssmagent.CredentialsPath + " has mode " + info.Mode().Perm().String(),
 			Remedy:   "chmod 0600 " + ssmagent.CredentialsPath,
 			Evidence: []DoctorEvidence{{Source: "file", File: ssmagent.CredentialsPath, Line: info.Mode().String(), Count: 1}}})
@@ -237,13 +239,16 @@ func (x *examination) fromHost() []DoctorFinding {
 	if s.answers() && s.units.ecs.value.Running() && x.status.Tasks.Running > 0 {
 		if text, err := x.deps.Host.Files.ReadFile(loopbackRouting); err == nil && strings.TrimSpace(string(text)) == "0" {
 			all = append(all, DoctorFinding{Kind: FindingWarning, Code: failure.AgentConfig,
-				Title:    "tasks get no credentials of their roles: net.ipv4.conf.all.route_localnet is 0 again, though ecs-init had set it",
-				Remedy:   "systemctl restart " + s.ecsName + " (tasks run on), and find what has reset it: sysctl.d, a firewall's reload",
+				Title: "tasks get no credentials of their roles: net.ipv4.conf.all.route_localnet is 0 again, " +
+					"though ecs-init had set it",
+				Remedy: "systemctl restart " + s.ecsName + " (tasks run on), and find what has reset it: " +
+					"sysctl.d, a firewall's reload",
 				Evidence: []DoctorEvidence{{Source: "file", File: loopbackRouting, Line: "0", Count: 1}}})
 		}
 	}
 	if why := s.restartPending(); why != "" {
-		all = append(all, DoctorFinding{Kind: FindingWarning, Code: failure.VersionManaged, Cause: "a newer agent waits for a restart", Title: why,
+		all = append(all, DoctorFinding{Kind: FindingWarning, Code: failure.VersionManaged, Cause: "a newer agent " +
+			"waits for a restart", Title: why,
 			Remedy:   "systemctl restart " + s.ecsName + "; tasks run on",
 			Evidence: []DoctorEvidence{{Source: "status", File: "packages", Line: why, Count: 1}}})
 	}

@@ -45,50 +45,58 @@ type Fix struct {
 var Fixes = []Fix{
 	{
 		ID: "secrets.modes", Title: "Close files with secrets to others", code: failure.AgentConfig,
-		Words: "A configuration file of the ECS agent that has a secret in it (a registry's password, a key) and can be read by others " +
+		Words: "A configuration file of the ECS agent that has a secret in it (a registry's password, a key) and " +
+			"can be read by others " +
 			"than root gets mode 0600. Its readers are root.",
 		due: openSecrets, do: closeSecrets, remedy: "chmod 0600 " + ecsagent.ConfigPath + " " + ecsagent.InstanceConfigPath,
 	},
 	{
 		ID: "ecs.external", Title: "Write " + ecsagent.KeyExternal + " as the ECS agent and ecs-init both read it", code: failure.AgentConfig,
-		Words: "`" + ecsagent.KeyExternal + "` that is quoted or written otherwise (`\"true\"`, `True`, `1`) becomes `true` on a host that is a managed " +
+		Words: "`" + ecsagent.KeyExternal + "` that is quoted or written otherwise (`\"true\"`, `True`, `1`) " +
+			"becomes `true` on a host that is a managed " +
 			"node. One of its two readers does not understand the other forms and takes the host for an EC2 instance.",
 		due: externalUnread, do: writeExternal, remedy: "write " + ecsagent.KeyExternal + "=true, unquoted, to " + ecsagent.ConfigPath +
 			"; then systemctl restart ecs", rules: []string{"ecs.instance"},
 	},
 	{
 		ID: "ecs.folders", Title: "Make folders that the ECS agent needs", code: failure.AgentConfig,
-		Words: "The empty folder of the agent's state, and that of ECS Exec's configuration where its programs are there. " +
+		Words: "The empty folder of the agent's state, and that of ECS Exec's configuration where its programs are " +
+			"there. " +
 			"The agent dies without the one and does not offer ECS Exec without the other.",
 		due: missingFolders, do: makeFolders, remedy: "mkdir -p " + ecsagent.DataDir + " " + ecsagent.ExecDir + "/config",
 	},
 	{
 		ID: "ecs.cache", Title: "Let ecs-init load the agent's image anew", code: failure.ServiceFailed,
-		Words: "`" + ecsagent.CacheState + "` that holds no number which ecs-init knows becomes 2: load the package's image. " +
+		Words: "`" + ecsagent.CacheState + "` that holds no number which ecs-init knows becomes 2: load the " +
+			"package's image. " +
 			"Only where that image is there.",
 		due: staleCache, do: renewCache, remedy: "echo 2 > " + ecsagent.CacheState,
 	},
 	{
 		ID: "ecs.dropin", Title: "Keep a refused ECS agent from restarting", code: failure.AgentCrashLoop,
-		Words: "The drop-in `" + ecsagent.DropInPath + "`: an agent that ECS has refused for good is not started again every ten seconds. " +
+		Words: "The drop-in `" + ecsagent.DropInPath + "`: an agent that ECS has refused for good is not started " +
+			"again every ten seconds. " +
 			"The Debian package's unit lacks that. What runs is not touched.",
 		due: dropInMissing, do: writeDropIn, remedy: "add RestartPreventExitStatus=5 to [Service] in a drop-in of " +
 			ecsagent.Unit + "; then systemctl daemon-reload",
 	},
 	{
 		ID: "units.reload", Title: "Let systemd read its files again", code: failure.AgentConfig,
-		Words: "`systemctl daemon-reload`, when a drop-in of Docker or of an agent lies there and systemd has not read it. It restarts nothing.",
-		due:   unreadDropIns, do: func(ctx context.Context, _ Deps, tx *engine.Tx, _ string) error { return tx.ReloadUnits(ctx) },
+		Words: "`systemctl daemon-reload`, when a drop-in of Docker or of an agent lies there and systemd has not " +
+			"read it. It restarts nothing.",
+		due: unreadDropIns, do: func(ctx context.Context, _ Deps, tx *engine.Tx, _ string) error { return tx.ReloadUnits(ctx) },
 		remedy: "systemctl daemon-reload",
 	},
 	{
 		ID: "ssm.service", Title: "Start the SSM agent, now and at boot", code: failure.ServiceFailed,
-		Words: "The SSM agent's service is started where it is stopped or failed, and enabled where it is disabled, on a host that is a managed node.",
-		due:   ssmAtRest, do: startSSM, remedy: "systemctl enable --now amazon-ssm-agent", rules: []string{"ssm.service"},
+		Words: "The SSM agent's service is started where it is stopped or failed, and enabled where it is disabled, " +
+			"on a host that is a managed node.",
+		due: ssmAtRest, do: startSSM, remedy: "systemctl enable --now amazon-ssm-agent", rules: []string{"ssm.service"},
 	},
 	{
 		ID: "ecs.service", Title: "Start the ECS agent, now and at boot", code: failure.ServiceFailed,
-		Words: "The ECS agent's service is started where it is stopped or failed, and enabled where it is disabled, on a host that is a managed node " +
+		Words: "The ECS agent's service is started where it is stopped or failed, and enabled where it is disabled, " +
+			"on a host that is a managed node " +
 			"and whose Docker runs: it would start Docker otherwise. Tasks run on whether it runs or not.",
 		due: ecsAtRest, do: startECS, remedy: "systemctl enable --now ecs", rules: []string{"ecs.service", "ecs.instance"},
 	},

@@ -47,17 +47,22 @@ var journalFailures = []JournalFailure{
 		Cause:  "Docker does not start: its configuration is no JSON, or has a setting that it does not know",
 		Remedy: "dockerd --validate --config-file /etc/docker/daemon.json shows where; then systemctl start docker", Over: overDocker,
 		Source: "https://github.com/moby/moby/issues/44905",
-		Sample: "unable to configure the Docker daemon with file /etc/docker/daemon.json: invalid character '}' looking for beginning of object key string"},
+		Sample: "unable to configure the Docker daemon with file /etc/docker/daemon.json: invalid character '}' " +
+			"looking for beginning of object key string"},
 	{Units: []string{unitDocker}, Texts: []string{"failed to create NAT chain DOCKER", "not found"}, Code: failure.ToolMissing,
 		Cause:  "Docker does not start: there is no iptables",
 		Remedy: "install the package iptables; then systemctl start docker", Over: overDocker,
 		Source: "https://github.com/dyrnq/install-docker/issues/10",
-		Sample: "failed to start daemon: Error initializing network controller: failed to create NAT chain DOCKER: Iptables not found"},
+		Sample: "failed to start daemon: Error initializing network controller: failed to create NAT chain DOCKER: " +
+			"Iptables not found"},
 	{Units: []string{unitDocker}, Texts: []string{"failed to create NAT chain DOCKER"}, Code: failure.DockerDown,
-		Cause:  "Docker does not start: iptables does not work, most often because the kernel was upgraded and its modules are gone until a reboot",
-		Remedy: "iptables -t nat -L must work: reboot after a kernel's upgrade, or modprobe iptable_nat; then systemctl start docker", Over: overDocker,
+		Cause: "Docker does not start: iptables does not work, most often because the kernel was upgraded and its " +
+			"modules are gone until a reboot",
+		Remedy: "iptables -t nat -L must work: reboot after a kernel's upgrade, or modprobe iptable_nat; then " +
+			"systemctl start docker", Over: overDocker,
 		Source: "https://github.com/docker/for-linux/issues/1105",
-		Sample: "failed to start daemon: Error initializing network controller: error obtaining controller instance: failed to create NAT chain DOCKER: iptables failed"},
+		Sample: "failed to start daemon: Error initializing network controller: error obtaining controller " +
+			"instance: failed to create NAT chain DOCKER: iptables failed"},
 	{Units: []string{unitDocker}, Texts: []string{"timeout waiting for containerd to start"}, Code: failure.DockerDown,
 		Cause:  "Docker does not start: containerd does not come up in time",
 		Remedy: "systemctl status containerd; journalctl -u containerd -n 50; then systemctl start docker", Over: overDocker,
@@ -67,25 +72,31 @@ var journalFailures = []JournalFailure{
 		Cause:  "Docker does not start: it takes another process for an earlier daemon, by its pid file",
 		Remedy: "if no dockerd runs (pgrep dockerd), remove /var/run/docker.pid; then systemctl start docker", Over: overDocker,
 		Source: "https://github.com/moby/moby/issues/46988",
-		Sample: "failed to start daemon, ensure docker is not running or delete /var/run/docker.pid: process with PID 162 is still running"},
+		Sample: "failed to start daemon, ensure docker is not running or delete /var/run/docker.pid: process with " +
+			"PID 162 is still running"},
 	{Units: []string{unitDocker}, Texts: []string{"Devices cgroup isn't mounted"}, Code: failure.CgroupUnusable,
 		Cause:  "Docker does not start: the control groups are not mounted",
 		Remedy: "anywhere preflight --only cgroup.version,cgroup.memory", Over: overDocker,
 		Source: "https://github.com/docker/for-linux/issues/219",
 		Sample: "Error starting daemon: Devices cgroup isn't mounted"},
 	{Units: []string{unitDocker, unitAgents, unitKernel}, Texts: []string{"no space left on device"}, Code: failure.DiskFull,
-		Cause:  "a file system is full, or has no inodes left",
-		Remedy: "df -h; df -i; docker system df shows what Docker keeps: docker image prune removes images that nothing uses",
-		Over:   overDocker, Source: "https://github.com/moby/moby/issues/45760",
+		Cause: "a file system is full, or has no inodes left",
+		Remedy: "df -h; df -i; docker system df shows what Docker keeps: docker image prune removes images that " +
+			"nothing uses",
+		Over: overDocker, Source: "https://github.com/moby/moby/issues/45760",
 		Sample: "error creating overlay mount to /var/lib/docker/overlay2/ee44/merged: no space left on device"},
 	{Units: []string{unitDocker}, Texts: []string{"CredentialsEndpointError"}, Code: failure.AgentConfig, Warning: true,
-		Cause:  "Docker asks its proxy for the task's credentials: 169.254.170.2 is missing in its NO_PROXY, so awslogs gets none",
-		Remedy: "add 169.254.170.2,169.254.169.254 to NO_PROXY in Docker's drop-in; anywhere preflight --only network.proxy",
+		Cause: "Docker asks its proxy for the task's credentials: 169.254.170.2 is missing in its NO_PROXY, so " +
+			"awslogs gets none",
+		Remedy: "add 169.254.170.2,169.254.169.254 to NO_PROXY in Docker's drop-in; anywhere preflight --only " +
+			"network.proxy",
 		Source: "https://github.com/awsdocs/amazon-ecs-developer-guide/issues/166",
 		Sample: "Failed to create log stream: CredentialsEndpointError: failed to load credentials"},
 	{Units: []string{unitDocker}, Texts: []string{"x509: "}, Code: failure.TLSUntrusted, Warning: true,
-		Cause:  "Docker does not trust a registry's certificate, as with a proxy that breaks TLS open: images cannot be pulled",
-		Remedy: "add the authority to the system's store and restart Docker when no task runs, or let the proxy pass the registries through",
+		Cause: "Docker does not trust a registry's certificate, as with a proxy that breaks TLS open: images " +
+			"cannot be pulled",
+		Remedy: "add the authority to the system's store and restart Docker when no task runs, or let the proxy " +
+			"pass the registries through",
 		Source: "https://docs.docker.com/engine/security/certificates/",
 		Sample: `Attempting next endpoint for pull after error: Get "https://registry-1.docker.io/v2/": x509: certificate signed by unknown authority`},
 	{Units: []string{unitDocker}, Texts: []string{"toomanyrequests"}, Code: failure.Throttled, Warning: true,
@@ -98,7 +109,8 @@ var journalFailures = []JournalFailure{
 	{Units: []string{unitDocker}, Texts: []string{"Start request repeated too quickly"}, Code: failure.DockerDown,
 		Cause:  "systemd has given up starting Docker: it died several times in a row",
 		Remedy: "journalctl -u docker -n 50 says why; then systemctl reset-failed docker && systemctl start docker", Over: overDocker,
-		Source: "https://github.com/moby/moby/issues/33931", Sample: "docker.service: Start request repeated too quickly."},
+		Source: "https://github.com/moby/moby/issues/33931", Sample: "docker.service: Start request repeated too " +
+			"quickly."},
 	{Units: []string{unitAgents}, Texts: []string{"Start request repeated too quickly"}, Code: failure.ServiceFailed,
 		Cause:  "systemd has given up starting an agent: it died several times in a row",
 		Remedy: "journalctl -u ecs -u amazon-ssm-agent -n 50 says why; anywhere doctor --fix starts it again", Over: []string{"Started "},
@@ -106,7 +118,8 @@ var journalFailures = []JournalFailure{
 	{Units: []string{unitAgents}, Texts: []string{"Failed at step EXEC"}, Code: failure.PackagesBroken,
 		Cause:  "an agent's program is not there, or cannot be executed",
 		Remedy: "reinstall its package: anywhere register again does", Over: []string{"Started "},
-		Source: "systemd.exec(5), exit status 203", Sample: "ecs.service: Failed at step EXEC spawning /usr/libexec/amazon-ecs-init: No such file or directory"},
+		Source: "systemd.exec(5), exit status 203", Sample: "ecs.service: Failed at step EXEC spawning " +
+			"/usr/libexec/amazon-ecs-init: No such file or directory"},
 	{Units: []string{unitDocker, unitAgents}, Texts: []string{"Failed with result 'oom-kill'"}, Code: failure.ServiceFailed,
 		Cause:  "the kernel has killed the service because memory ran out",
 		Remedy: "free -m; lower what tasks may use, or ECS_RESERVED_MEMORY keeps some for the system", Over: []string{"Started "},
@@ -129,7 +142,8 @@ var journalFailures = []JournalFailure{
 	{Units: []string{unitKernel}, Texts: []string{"I/O error, dev "}, Code: failure.ReadOnly, Warning: true,
 		Cause:  "a disk does not read or write: it is about to fail, or was taken away",
 		Remedy: "see to the disk: dmesg, smartctl -a",
-		Source: "https://www.kernel.org/doc/html/latest/block/", Sample: "blk_update_request: I/O error, dev sda, sector 6833004 op 0x1:(WRITE)"},
+		Source: "https://www.kernel.org/doc/html/latest/block/", Sample: "blk_update_request: I/O error, dev sda, " +
+			"sector 6833004 op 0x1:(WRITE)"},
 }
 
 // journal is what the journal has.

@@ -42,15 +42,19 @@ type instanceFacts struct {
 
 // Where the limits come from.
 const (
-	sourceConsiderations = "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere.html, read 2026-11-22"
-	sourceCapabilities   = "aws/amazon-ecs-agent 1.105.1, agent/app/agent_capability.go: the attribute is taken away on external instances"
+	sourceConsiderations = "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere.html, read " +
+		"2026-11-22"
+	sourceCapabilities = "aws/amazon-ecs-agent 1.105.1, agent/app/agent_capability.go: the attribute is taken " +
+		"away on external instances"
 )
 
 // Limits are what external instances cannot do. docs/limits.md is held to them by a test.
 var Limits = []Limit{
 	{
-		ID: "launch-type", What: "Run a task definition that was registered for other launch types only (`requiresCompatibilities` without `EXTERNAL`)",
-		Instead: "register a revision with \"requiresCompatibilities\": [\"EXTERNAL\"], or with none; the console takes it as JSON only", Source: sourceConsiderations,
+		ID: "launch-type", What: "Run a task definition that was registered for other launch types only " +
+			"(`requiresCompatibilities` without `EXTERNAL`)",
+		Instead: "register a revision with \"requiresCompatibilities\": [\"EXTERNAL\"], or with none; the console " +
+			"takes it as JSON only", Source: sourceConsiderations,
 		ofTask: func(d control.DefinitionSight, _ instanceFacts) string {
 			if len(d.Compatible) == 0 || slices.Contains(d.Compatible, "EXTERNAL") {
 				return ""
@@ -66,7 +70,8 @@ var Limits = []Limit{
 	},
 	{
 		ID: "network-mode", What: "Give a task a network interface of its own (`awsvpc`)",
-		Instead: "\"networkMode\": \"bridge\", \"host\" or \"none\"; with bridge, hostPort 0 gives each task a free port", Source: sourceConsiderations,
+		Instead: "\"networkMode\": \"bridge\", \"host\" or \"none\"; with bridge, hostPort 0 gives each task a free " +
+			"port", Source: sourceConsiderations,
 		ofTask: func(d control.DefinitionSight, _ instanceFacts) string {
 			if d.Network != "awsvpc" {
 				return ""
@@ -76,8 +81,9 @@ var Limits = []Limit{
 	},
 	{
 		ID: "efs", What: "Mount EFS volumes through ECS (`efsVolumeConfiguration`)",
-		Instead: "mount NFS or EFS on the host yourself (over VPN or Direct Connect), and give the task a bind mount of that folder (\"host\": {\"sourcePath\": …})",
-		Source:  sourceConsiderations,
+		Instead: "mount NFS or EFS on the host yourself (over VPN or Direct Connect), and give the task a bind " +
+			"mount of that folder (\"host\": {\"sourcePath\": …})",
+		Source: sourceConsiderations,
 		ofTask: func(d control.DefinitionSight, _ instanceFacts) string {
 			return volumes(d.EFS, "is an EFS file system")
 		},
@@ -116,7 +122,8 @@ var Limits = []Limit{
 	},
 	{
 		ID: "load-balancer", What: "Put a service behind an Elastic Load Balancer",
-		Instead: "a load balancer or reverse proxy of your own (HAProxy, nginx, Traefik) with fixed host ports; or register the hosts' addresses " +
+		Instead: "a load balancer or reverse proxy of your own (HAProxy, nginx, Traefik) with fixed host ports; or " +
+			"register the hosts' addresses " +
 			"with an IP target group yourself, where a VPN or Direct Connect reaches them", Source: sourceConsiderations,
 		ofService: func(s control.ServiceNeeds) string {
 			if !s.Balanced {
@@ -156,8 +163,10 @@ var Limits = []Limit{
 		},
 	},
 	{
-		ID: "capacity-provider", What: "Use capacity providers, and the cluster auto scaling and managed draining that come with them",
-		Instead: "\"launchType\": \"EXTERNAL\", with placement constraints on attributes; capacity is the hosts that you register", Source: sourceConsiderations,
+		ID: "capacity-provider", What: "Use capacity providers, and the cluster auto scaling and managed draining " +
+			"that come with them",
+		Instead: "\"launchType\": \"EXTERNAL\", with placement constraints on attributes; capacity is the hosts " +
+			"that you register", Source: sourceConsiderations,
 		ofService: func(s control.ServiceNeeds) string {
 			if len(s.Providers) == 0 {
 				return ""
@@ -167,8 +176,9 @@ var Limits = []Limit{
 	},
 	{
 		ID: "architecture", What: "Run tasks made for another processor (`runtimePlatform.cpuArchitecture`)",
-		Instead: "an image for several architectures and a revision without cpuArchitecture, or hosts of that architecture",
-		Source:  "https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RuntimePlatform.html, read 2026-11-25",
+		Instead: "an image for several architectures and a revision without cpuArchitecture, or hosts of that " +
+			"architecture",
+		Source: "https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RuntimePlatform.html, read 2026-11-25",
 		ofTask: func(d control.DefinitionSight, f instanceFacts) string {
 			if d.Arch == "" || f.arch == "" || d.Arch == f.arch {
 				return ""
@@ -199,7 +209,8 @@ var Limits = []Limit{
 		},
 	},
 	{
-		ID: "fault-injection", What: "Inject faults with AWS FIS through the task metadata endpoint (`enableFaultInjection`)",
+		ID: "fault-injection", What: "Inject faults with AWS FIS through the task metadata endpoint " +
+			"(`enableFaultInjection`)",
 		Instead: "tc, stress-ng or a chaos tool on the host", Source: sourceCapabilities,
 		ofTask: func(d control.DefinitionSight, _ instanceFacts) string {
 			if !d.FaultInjection {
@@ -210,8 +221,9 @@ var Limits = []Limit{
 	},
 	{
 		ID: "log-driver", What: "Use a log driver that the agent was not told of",
-		Instead: "add the driver to ECS_AVAILABLE_LOGGING_DRIVERS in " + ecsagent.ConfigPath + " (all of them, as a JSON list), then systemctl restart ecs",
-		Source:  "aws/amazon-ecs-agent 1.105.1, ecs-init/docker/docker.go: the default list",
+		Instead: "add the driver to ECS_AVAILABLE_LOGGING_DRIVERS in " + ecsagent.ConfigPath + " (all of them, as a " +
+			"JSON list), then systemctl restart ecs",
+		Source: "aws/amazon-ecs-agent 1.105.1, ecs-init/docker/docker.go: the default list",
 		ofTask: func(d control.DefinitionSight, f instanceFacts) string {
 			for _, driver := range d.LogDrivers {
 				if !slices.Contains(f.logDrivers, driver) {
@@ -225,16 +237,22 @@ var Limits = []Limit{
 	// What no task definition shows.
 	{ID: "agent-update", What: "Update the agent from AWS (`UpdateContainerAgent`, the console's button)",
 		Instead: "install a newer package amazon-ecs-init and restart its service: tasks run on", Source: sourceConsiderations},
-	{ID: "several-clusters", What: "Be in more than one cluster at a time", Instead: "attributes and placement constraints within one cluster; another host, or a VM, for another",
+	{ID: "several-clusters", What: "Be in more than one cluster at a time", Instead: "attributes and placement " +
+		"constraints within one cluster; another host, or a VM, for another",
 		Source: sourceConsiderations},
-	{ID: "selinux", What: "Run with SELinux enforcing and Docker's SELinux support on", Instead: "SELinux permissive, or Docker without selinux-enabled; AppArmor works", Source: sourceConsiderations},
+	{ID: "selinux", What: "Run with SELinux enforcing and Docker's SELinux support on", Instead: "SELinux " +
+		"permissive, or Docker without selinux-enabled; AppArmor works", Source: sourceConsiderations},
 	{ID: "offline", What: "Start tasks, or renew their roles' credentials, while the host cannot reach the Region",
-		Instead: "running tasks go on; give what must survive an outage a restart policy of Docker's own, and data and credentials of its own", Source: sourceConsiderations},
+		Instead: "running tasks go on; give what must survive an outage a restart policy of Docker's own, and data " +
+			"and credentials of its own", Source: sourceConsiderations},
 	{ID: "availability-zone", What: "Spread tasks over Availability Zones: external instances are in none",
 		Instead: "attributes of your own (--attribute site=berlin) and \"spread\" over attribute:site", Source: "aws/amazon-ecs-agent 1.105.1 run against a server, 2026-11-22: the zone is empty"},
-	{ID: "spot-draining", What: "Drain by itself before the machine goes away", Instead: "drain the instance from whatever stops the machine",
-		Source: "aws/amazon-ecs-agent 1.105.1, agent/app/agent.go: the metadata service is not asked on external instances"},
-	{ID: "ec2-tags", What: "Take the tags of an EC2 instance (`ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM`: the agent dies of it)",
+	{ID: "spot-draining", What: "Drain by itself before the machine goes away", Instead: "drain the instance from " +
+		"whatever stops the machine",
+		Source: "aws/amazon-ecs-agent 1.105.1, agent/app/agent.go: the metadata service is not asked on external " +
+			"instances"},
+	{ID: "ec2-tags", What: "Take the tags of an EC2 instance (`ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM`: the " +
+		"agent dies of it)",
 		Instead: "--tag at registration", Source: "aws/amazon-ecs-agent 1.105.1 run against a server, 2026-11-22"},
 	{ID: "instance-profile", What: "Use an EC2 instance profile or the metadata service from tasks",
 		Instead: "a task role: the agent serves its credentials to the containers", Source: sourceConsiderations},

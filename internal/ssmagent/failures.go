@@ -106,7 +106,8 @@ var Failures = []Failure{
 	},
 	{
 		Pattern: line(`RegistrationLimitExceeded`), Code: failure.ActivationUsedUp, Terminal: true, Source: ran,
-		Sample: "ERROR Registration failed due to error registering the instance with AWS SSM. RegistrationLimitExceeded: ",
+		Sample: "ERROR Registration failed due to error registering the instance with AWS SSM. " +
+			"RegistrationLimitExceeded: ",
 	},
 	{
 		Pattern: line(`InvalidActivation`), Code: failure.ActivationInvalid, Terminal: true, Source: ran,
@@ -116,18 +117,21 @@ var Failures = []Failure{
 		Pattern: line(`RegisterManagedInstanceInput\.Activation(Code|Id)`), Code: failure.Usage, Terminal: true, Source: ran,
 		Cause:  "the activation's id or code is too short: it was cut when it was copied",
 		Remedy: "give the whole id (36 characters) and code (at least 20)",
-		Sample: "ERROR InvalidParameter: 1 validation error(s) found. - minimum field size of 20, RegisterManagedInstanceInput.ActivationCode.",
+		Sample: "ERROR InvalidParameter: 1 validation error(s) found. - minimum field size of 20, " +
+			"RegisterManagedInstanceInput.ActivationCode.",
 	},
 	{
 		Pattern: line(`MissingEndpoint|region \S* ?has invalid characters`), Code: failure.Usage, Terminal: true, Source: ran,
 		Cause:  "the Region is not a Region's name",
 		Remedy: "give --region like eu-central-1, without quotation marks round it",
-		Sample: "ERROR Registration failed due to error registering the instance with AWS SSM. MissingEndpoint: 'Endpoint' configuration is required for this service",
+		Sample: "ERROR Registration failed due to error registering the instance with AWS SSM. MissingEndpoint: " +
+			"'Endpoint' configuration is required for this service",
 	},
 	{
 		Pattern: line(`Unable to save registration information`), Code: failure.NotRoot, Terminal: true, Source: ran,
-		Cause:  "the agent could not write its identity store",
-		Remedy: "run the command as root; if it was, see that /var/lib/amazon/ssm can be written (mount, chattr, SELinux)",
+		Cause: "the agent could not write its identity store",
+		Remedy: "run the command as root; if it was, see that /var/lib/amazon/ssm can be written (mount, chattr, " +
+			"SELinux)",
 		Sample: "ERROR Registration failed due to Unable to save registration information. operation not permitted",
 	},
 
@@ -147,9 +151,10 @@ var Failures = []Failure{
 	},
 	{
 		Pattern: line(`MDSInteractor stopped temporarily`), Code: failure.Network, Source: read,
-		Cause:  "the agent does not reach ec2messages; it tries again after 15 minutes",
-		Sample: "ERROR [MDSInteractor] MDSInteractor stopped temporarily due to internal failure. We will retry automatically after 15 minutes",
-		Lasts:  channelPause,
+		Cause: "the agent does not reach ec2messages; it tries again after 15 minutes",
+		Sample: "ERROR [MDSInteractor] MDSInteractor stopped temporarily due to internal failure. We will retry " +
+			"automatically after 15 minutes",
+		Lasts: channelPause,
 	},
 
 	// Rights, credentials, clock.
@@ -158,21 +163,24 @@ var Failures = []Failure{
 		Code:    failure.ClockSkew, Terminal: true, Source: ran,
 		Remedy: "set the clock: timedatectl set-ntp true; " +
 			"if it is right, the node's key is not the registered one: register anew with --accept-risk replace-identity",
-		Sample: refreshFails + "InvalidSignatureException: Signature expired: 20261122T120000Z is now earlier than 20261122T125500Z",
+		Sample: refreshFails + "InvalidSignatureException: Signature expired: 20261122T120000Z is now earlier than " +
+			"20261122T125500Z",
 	},
 	{
 		Pattern: line(`certificate has expired or is not yet valid`), Code: failure.ClockSkew, Terminal: true, Source: read,
 		Cause: "the server's certificate is not valid at this machine's time: " +
 			"the clock is wrong, or a proxy's certificate is out of date",
 		Remedy: "set the clock: timedatectl set-ntp true; if it is right, see to the proxy",
-		Sample: refreshFails + "RequestError: send request failed caused by: x509: certificate has expired or is not yet valid",
+		Sample: refreshFails + "RequestError: send request failed caused by: x509: certificate has expired or is " +
+			"not yet valid",
 	},
 	{
 		// The agent tries again only after 25 to 30 minutes.
 		Pattern: line(`(Retrieve credentials produced error|SSM Agent hibernate).*AccessDenied`),
 		Code:    failure.AccessDenied, Terminal: true, Source: ran,
 		Cause: "Systems Manager gives the node no credentials: its role is missing, or does not trust ssm.amazonaws.com",
-		Remedy: "let the role of the node's activation trust ssm.amazonaws.com, and attach AmazonSSMManagedInstanceCore to it; " +
+		Remedy: "let the role of the node's activation trust ssm.amazonaws.com, and attach " +
+			"AmazonSSMManagedInstanceCore to it; " +
 			"then systemctl restart amazon-ssm-agent",
 		Sample: refreshFails + "AccessDeniedException: Systems Manager's instance management role is not configured",
 	},
@@ -186,7 +194,8 @@ var Failures = []Failure{
 	},
 	{
 		Pattern: line(`UnrecognizedClientException|InvalidClientTokenId`), Code: failure.CredentialsInvalid, Source: read,
-		Sample: "ERROR error when calling AWS APIs. error details - UnrecognizedClientException: The security token is invalid.",
+		Sample: "ERROR error when calling AWS APIs. error details - UnrecognizedClientException: The security token " +
+			"is invalid.",
 	},
 	{
 		Pattern: line(`Force update is enabled, creating a new empty config`), Code: failure.ForeignProfile, Source: ran,
@@ -215,25 +224,30 @@ var Failures = []Failure{
 		Code:    failure.Network, Terminal: true, Source: issue + "226",
 		Cause:  "the proxy speaks plain HTTP and is configured as https://",
 		Remedy: "give --https-proxy with http:// in front of the proxy's name",
-		Sample: refreshFails + "RequestError: send request failed caused by: proxyconnect tcp: tls: first record does not look like a TLS handshake",
+		Sample: refreshFails + "RequestError: send request failed caused by: proxyconnect tcp: tls: first record " +
+			"does not look like a TLS handshake",
 	},
 	{
 		Pattern: line(`x509: `), Code: failure.TLSUntrusted, Terminal: true, Source: ran,
-		Sample: refreshFails + "RequestError: send request failed caused by: tls: failed to verify certificate: x509: certificate signed by unknown authority",
+		Sample: refreshFails + "RequestError: send request failed caused by: tls: failed to verify certificate: " +
+			"x509: certificate signed by unknown authority",
 	},
 	{
 		Pattern: line(`proxyconnect tcp`), Code: failure.Network, Source: ran,
-		Cause:  "the proxy could not be reached",
-		Sample: refreshFails + "RequestError: send request failed caused by: proxyconnect tcp: dial tcp 10.0.0.9:3128: connect: connection refused",
+		Cause: "the proxy could not be reached",
+		Sample: refreshFails + "RequestError: send request failed caused by: proxyconnect tcp: dial tcp " +
+			"10.0.0.9:3128: connect: connection refused",
 	},
 	{
 		Pattern: line(`no such host`), Code: failure.Network, Source: issue + "125",
-		Cause:  "the name of the service's endpoint does not resolve",
-		Sample: refreshFails + "RequestError: send request failed caused by: dial tcp: lookup ssm.eu-central-1.amazonaws.com: no such host",
+		Cause: "the name of the service's endpoint does not resolve",
+		Sample: refreshFails + "RequestError: send request failed caused by: dial tcp: lookup " +
+			"ssm.eu-central-1.amazonaws.com: no such host",
 	},
 	{
 		Pattern: line(`RequestError: send request failed`), Code: failure.Network, Source: ran,
-		Sample: refreshFails + "RequestError: send request failed caused by: dial tcp 10.0.0.1:443: connect: connection refused",
+		Sample: refreshFails + "RequestError: send request failed caused by: dial tcp 10.0.0.1:443: connect: " +
+			"connection refused",
 	},
 	{
 		Pattern: line(`credentials refresher panic`), Code: failure.AWSUnavailable, Source: ran,
@@ -258,13 +272,15 @@ var Failures = []Failure{
 	},
 	{
 		Pattern: line(`Updater died before updating`), Code: failure.PackageInstall, Source: read,
-		Cause:  "Systems Manager's updater does not run on this system; the agent stays as it is",
-		Remedy: "turn off the automatic update of the agent in Systems Manager for this node, and update its package here",
+		Cause: "Systems Manager's updater does not run on this system; the agent stays as it is",
+		Remedy: "turn off the automatic update of the agent in Systems Manager for this node, and update its " +
+			"package here",
 		Sample: "ERROR Updater died before updating, make sure your system is supported",
 	},
 	{
 		Pattern: line(`Entering SSM Agent hibernate`), Code: failure.CredentialsInvalid, Source: ran,
-		Cause:  "Systems Manager refused the agent's first sign of life; it tries again after 5 minutes, then ever less often",
+		Cause: "Systems Manager refused the agent's first sign of life; it tries again after 5 minutes, then ever " +
+			"less often",
 		Sample: "INFO [ssm-agent-worker] Entering SSM Agent hibernate - something new",
 	},
 	{
