@@ -46,6 +46,7 @@ var documented = map[string][]any{
 	"completion":        nil,
 	"config":            nil,
 	"config show":       {cli.ConfigResult{}},
+	"doctor":            {lifecycle.DoctorResult{}},
 	"drain":             {lifecycle.DrainResult{}},
 	"help":              nil,
 	"operation":         nil,

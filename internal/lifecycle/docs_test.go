@@ -61,6 +61,9 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 	for _, rule := range Rules {
 		known[rule.ID] = true
 	}
+	for _, fix := range Fixes {
+		known[fix.ID] = true
+	}
 	files, err := filepath.Glob("../../docs/*.md")
 	readmes, readmeErr := filepath.Glob("../../*.md")
 	if err := errors.Join(err, readmeErr); err != nil || len(files) == 0 {
