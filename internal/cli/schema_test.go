@@ -45,6 +45,7 @@ var documented = map[string][]any{
 	"config":            nil,
 	"config show":       {cli.ConfigResult{}},
 	"help":              nil,
+	"move":              {lifecycle.MoveResult{}},
 	"operation":         nil,
 	"operation abandon": {lifecycle.OperationResult{}},
 	"operation show":    {lifecycle.OperationResult{}},
@@ -184,6 +185,10 @@ var rules = map[string][]node{
 		when(properties("ignored", is(true)), properties("status", is("fail")), nil),
 	},
 	"RegisterResult": {
+		when(properties("verified", node{{"not", is("none")}}),
+			filled("cluster", "region", "account", "managedInstanceId", "containerInstanceArn", "ecsAgentVersion", "ssmAgentVersion"), nil),
+	},
+	"MoveResult": {
 		when(properties("verified", node{{"not", is("none")}}),
 			filled("cluster", "region", "account", "managedInstanceId", "containerInstanceArn", "ecsAgentVersion", "ssmAgentVersion"), nil),
 	},

@@ -63,6 +63,8 @@ const (
 	TasksRunning       Code = "tasks_running"
 	RegisteredElsewere Code = "registered_elsewhere"
 	IdentityUnknown    Code = "identity_unknown"
+	NoInstance         Code = "no_instance"
+	UnprovenTarget     Code = "unproven_target"
 	ClusterMismatch    Code = "cluster_mismatch"
 	VersionManaged     Code = "version_is_upgrades"
 	KnownBadVersion    Code = "known_bad_version"
@@ -165,6 +167,8 @@ var Catalogue = map[Code]Entry{
 	TasksRunning:       {ExitRefused, "tasks run on this host that the command would orphan", "drain the instance first, or accept it: --accept-risk running-tasks", false},
 	RegisteredElsewere: {ExitRefused, "this host is registered to another cluster, account or Region", "anywhere move --cluster NEW", false},
 	IdentityUnknown:    {ExitRefused, "this host has a registration whose soundness cannot be shown", "give the identity up, once you know that it does not work: the same command with a new activation and --accept-risk replace-identity", false},
+	NoInstance:         {ExitRefused, "this host is no external instance, so there is nothing that the command could work on", "make it one: anywhere register --token -", false},
+	UnprovenTarget:     {ExitRefused, "nobody could show that the cluster to go to is there and ACTIVE", "name an operator's profile with --profile, or accept it: --accept-risk unproven-target", false},
 	ClusterMismatch:    {ExitRefused, "the ECS agent's state belongs to another cluster", "anywhere move --cluster NEW", false},
 	VersionManaged:     {ExitRefused, "another version is installed, and changing it is an upgrade", "leave the version flag out, so that what is installed stays; changing it is an upgrade", false},
 	KnownBadVersion:    {ExitRefused, "this version is known to be bad", "leave the version flag out, or name a better one", false},
@@ -174,10 +178,10 @@ var Catalogue = map[Code]Entry{
 	NewerRecord:        {ExitRefused, "this host's record was written by a newer anywhere", "use that version or a newer one", false},
 	RecordUnreadable:   {ExitRefused, "this host's record of what is anywhere's own cannot be read", "mv /var/lib/anywhere/record.json /root/, then run the same command again; what was installed before counts as somebody else's then", false},
 
-	UnsafePath:         {ExitRefused, "what is to be removed lies behind a symbolic link, or something is mounted at or below it", "umount it, or remove by hand what the message names, then run the command again", false},
-	SSMSession:         {ExitRefused, "the command runs in a session of Systems Manager, which ends with the managed node", "run it from another shell, keep the node with --keep-ssm, or accept it: --accept-risk lose-ssm-session", false},
-	LiveInstance:       {ExitRefused, "the machine that is to be given up is still connected to AWS", "run anywhere deregister on the machine itself, or accept it: --accept-risk live-instance", false},
-	Declined:           {ExitRefused, "the operator did not confirm what would be done", "run the command again, and type what it asks for", false},
+	UnsafePath:   {ExitRefused, "what is to be removed lies behind a symbolic link, or something is mounted at or below it", "umount it, or remove by hand what the message names, then run the command again", false},
+	SSMSession:   {ExitRefused, "the command runs in a session of Systems Manager, which ends with the managed node", "run it from another shell, keep the node with --keep-ssm, or accept it: --accept-risk lose-ssm-session", false},
+	LiveInstance: {ExitRefused, "the machine that is to be given up is still connected to AWS", "run anywhere deregister on the machine itself, or accept it: --accept-risk live-instance", false},
+	Declined:     {ExitRefused, "the operator did not confirm what would be done", "run the command again, and type what it asks for", false},
 
 	NotRegistered: {ExitUnhealthy, "this host is not an external instance", "make it one: anywhere register --token -", false},
 
