@@ -84,9 +84,11 @@ type moving struct {
 	node    string               // mi-…
 	at      ecsagent.InstanceARN // the container instance that the host is now; zero when it is none
 	from    MoveOrigin
-	setting string   // how ECS_CLUSTER is to be written; empty: not at all
-	leave   []string // container instances to give up, by ARN
-	status  string   // of the instance before
+	noted   map[string]string // the pins of the move, as it began
+	was     string            // ECS_CLUSTER in the operator's file before the move
+	setting string            // how ECS_CLUSTER is to be written; empty: not at all
+	leave   []string          // container instances to give up, by ARN
+	status  string            // of the instance before
 	gone    map[string]bool
 	carried control.Belongings
 
@@ -255,7 +257,7 @@ func (m *moving) settle(ctx context.Context) error {
 		return err
 	}
 	if open != nil && open.Verb == verbMove {
-		m.resumed = open
+		m.resumed, m.noted = open, open.Pins
 	}
 	record, err := readRecord(reader)
 	if err != nil {
@@ -294,9 +296,13 @@ func (m *moving) settle(ctx context.Context) error {
 	}
 	m.to.profile = preflight.AgentProfile("", ssm, config, true)
 	m.settleKey()
-	m.settleLeave(ctx)
+	m.settleLeave()
 	m.to.settled = true
-	return m.settleCarried(ctx)
+	if err := m.settleCarried(ctx); err != nil {
+		return err
+	}
+	m.noted = m.pins()
+	return nil
 }
 
 // soundNode is the managed node that the host is. Its credentials are what the ECS agent will register with: where they do
@@ -365,7 +371,7 @@ func inCluster(arn ecsagent.InstanceARN, cluster string) ecsagent.InstanceARN {
 func (m *moving) settleOrigin(config ecsagent.Config, record Record) error {
 	if op := m.resumed; op != nil {
 		m.from = MoveOrigin{op.Pins[pinFromCluster], op.Pins[pinFromARN]}
-		m.to.account, m.status, m.setting = op.Pins[pinAccount], op.Pins[pinStatus], m.ref.Name
+		m.to.account, m.status, m.was, m.setting = op.Pins[pinAccount], op.Pins[pinStatus], op.Pins[pinFromSetting], m.ref.Name
 		if node := op.Pins[pinNode]; node != m.node {
 			return failure.New(failure.IdentityUnknown, "the unfinished move is of managed node %s, and this host is %s now", node, m.node).
 				WithEvidence("%s", op.Path).WithRemedy("anywhere operation abandon leaves the host as it is; then anywhere register --cluster %s", m.ref.Name)
@@ -373,6 +379,7 @@ func (m *moving) settleOrigin(config ecsagent.Config, record Record) error {
 		return nil
 	}
 	m.setting = m.ref.Name
+	m.was, _ = config.User.Get(ecsagent.KeyCluster)
 	if m.at.ID != "" {
 		m.from, m.to.account = MoveOrigin{m.at.Cluster, m.arnText(m.at)}, m.at.Account
 		return nil
@@ -418,22 +425,18 @@ func (m *moving) settleKey() {
 	m.key = hex.EncodeToString(sum[:8])
 	op := m.resumed
 	if op != nil && op.Committed && m.ref.Name == op.Pins[pinFromCluster] && m.ref.Name != op.Pins[pinCluster] {
-		m.key, m.back, m.setting = op.Key, true, op.Pins[pinFromSetting]
+		m.key, m.back, m.setting = op.Key, true, m.was
 	}
 }
 
 // settleLeave finds the container instances that the host must not have when it has arrived: the one that it is, if that is
-// in another cluster, and those that an interrupted run has given up or may have made on its way. What an agent registered
-// as and was killed before it could note down, only an operator can see.
-func (m *moving) settleLeave(ctx context.Context) {
+// in another cluster, and those that an interrupted run was to give up.
+func (m *moving) settleLeave() {
 	if m.resumed != nil && m.resumed.Pins[pinLeave] != "" {
 		m.leave = strings.Split(m.resumed.Pins[pinLeave], ",")
 	}
 	if m.at.ID != "" && m.at.Cluster != m.to.cluster {
 		m.leaves(m.arnText(m.at))
-	}
-	if m.at.ID == "" || m.resumed != nil {
-		m.leaveGhosts(ctx)
 	}
 }
 
@@ -441,28 +444,6 @@ func (m *moving) leaves(arn string) {
 	if arn != "" && !slices.Contains(m.leave, arn) {
 		m.leave = append(m.leave, arn)
 	}
-}
-
-// leaveGhosts adds the instances of this node that no agent is behind, in both clusters.
-func (m *moving) leaveGhosts(ctx context.Context) {
-	_ = within(ctx, lookTime, func(ctx context.Context) error { // who may not look leaves what nobody here knows of
-		operator, err := m.to.remote.here(ctx)
-		if err != nil {
-			return err
-		}
-		for _, cluster := range slices.Compact([]string{m.from.Cluster, m.to.cluster}) {
-			all, err := operator.InstancesOf(ctx, cluster, m.node)
-			for _, i := range all {
-				if !i.Connected && i.ARN != m.arnText(m.at) {
-					m.leaves(i.ARN)
-				}
-			}
-			if err != nil && !failure.Is(err, failure.ClusterNotFound) {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // returns reports whether a failure leads back to the old cluster: the old container instance is given up, the host is
@@ -485,7 +466,7 @@ func (m *moving) returns(ctx context.Context, o engine.Outcome) bool {
 func (m *moving) wayBack(ctx context.Context, failed engine.Outcome, cause error) (Report, error) {
 	m.deps.tell(engine.Event{Kind: engine.Warned, Text: "the move failed: " + failure.Of(cause).Message +
 		"; the host goes back to cluster " + m.from.Cluster})
-	b := m.reversed(ctx)
+	b := m.reversed()
 	outcome, err := m.engine.Apply(ctx, b.plan(), engine.Options{})
 	steps := slices.Concat(failed.Steps, outcome.Steps)
 	f := *failure.Of(cause)
@@ -518,17 +499,17 @@ func (m *moving) wayBack(ctx context.Context, failed engine.Outcome, cause error
 }
 
 // reversed is the way back.
-func (m *moving) reversed(ctx context.Context) *moving {
+func (m *moving) reversed() *moving {
 	b := &moving{
 		deps: m.deps, req: m.req, engine: m.engine, resumed: m.resumed, back: true, key: m.key, begun: true,
 		ref: control.ClusterRef{Name: m.from.Cluster}, node: m.node, from: m.from, leave: slices.Clone(m.leave), status: m.status,
-		gone: maps.Clone(m.gone), carried: m.carried, owed: m.owed, warnings: m.warnings,
+		gone: maps.Clone(m.gone), carried: m.carried, noted: m.noted, owed: m.owed, warnings: m.warnings,
 	}
 	b.to = b.registration()
 	b.to.row, b.to.region, b.to.account, b.to.cluster = m.to.row, m.to.region, m.to.account, m.from.Cluster
 	b.to.profile, b.to.remote, b.to.settled = m.to.profile, m.to.remote, true
 	b.to.warnings = m.to.warnings
-	b.setting = m.pins()[pinFromSetting]
+	b.was, b.setting = m.was, m.was
 	if saved, err := ecsagent.ReadBinding(m.deps.Host.Reader); err == nil {
 		for _, arn := range saved.Instances {
 			if inCluster(arn, saved.Cluster).Cluster != m.from.Cluster {
@@ -536,7 +517,6 @@ func (m *moving) reversed(ctx context.Context) *moving {
 			}
 		}
 	}
-	b.leaveGhosts(ctx)
 	return b
 }
 

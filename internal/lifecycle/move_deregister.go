@@ -74,6 +74,77 @@ func (m *moving) giveUp(ctx context.Context, tx *engine.Tx, arn string) error {
 	return err
 }
 
+// ghosts gives up what an agent has left behind that registered and was killed before it could note that down: instances
+// of this managed node that nobody is connected as. Only an operator can see them.
+func (m *moving) ghosts() engine.Step {
+	return engine.Step{
+		ID: "ecs.ghosts", Title: "Deregister what an interrupted run has left",
+		Observe: func(ctx context.Context, reader host.Reader) (engine.Obs, error) {
+			if arrived, err := m.arrived(reader); err != nil || !arrived {
+				return engine.Obs{State: engine.Unknown, Detail: "once the host is in cluster " + m.to.cluster}, err
+			}
+			found, err := m.haunting(ctx)
+			switch {
+			case err != nil && ctx.Err() != nil:
+				return engine.Obs{}, context.Cause(ctx)
+			case err != nil: // who may not look leaves what nobody here knows of
+				return engine.Obs{State: engine.OK, Detail: "could not be looked for: " + failure.Of(err).Message}, nil
+			case len(found) > 0:
+				return engine.Obs{State: engine.Pending, Detail: "deregister " + strings.Join(found, ", ")}, nil
+			}
+			return engine.Obs{State: engine.OK, Detail: "nothing"}, nil
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			found, err := m.haunting(ctx)
+			if err != nil {
+				return err
+			}
+			for _, arn := range found {
+				if err := m.giveUp(ctx, tx, arn); err != nil {
+					if ctx.Err() != nil {
+						return err
+					}
+					m.owed = append(m.owed, deregisterCall(arn))
+					m.warnings = append(m.warnings, fmt.Sprintf("%s is left in ECS without an agent: %s", arn, failure.Of(err).Message))
+				}
+				m.gone[arn] = true
+			}
+			return nil
+		},
+	}
+}
+
+// haunting are the instances of this node, in all clusters that the move has to do with, that are not what it has become
+// and that no agent is connected as.
+func (m *moving) haunting(ctx context.Context) (found []string, err error) {
+	if m.to.arnText == "" {
+		if seen, err := m.to.verified(ctx, m.deps.Host.Reader); err != nil || seen.State != engine.OK {
+			return nil, err
+		}
+	}
+	clusters := []string{m.from.Cluster, m.to.cluster, m.noted[pinCluster]}
+	slices.Sort(clusters)
+	err = within(ctx, lookTime, func(ctx context.Context) error {
+		operator, err := m.to.remote.here(ctx)
+		if err != nil {
+			return err
+		}
+		for _, cluster := range slices.Compact(clusters) {
+			all, err := operator.InstancesOf(ctx, cluster, m.node)
+			if err != nil && !failure.Is(err, failure.ClusterNotFound) {
+				return err
+			}
+			for _, i := range all {
+				if !i.Connected && i.ARN != m.to.arnText && !m.gone[i.ARN] {
+					found = append(found, i.ARN)
+				}
+			}
+		}
+		return nil
+	})
+	return found, err
+}
+
 // forces reports whether an instance is given up although ECS counts tasks on it: because the operator said so, or
 // because it is one of an interrupted move, without an agent behind it.
 func (m *moving) forces(arn string) bool { return m.req.Force || arn != m.drained() }

@@ -28,11 +28,17 @@ func (m *moving) plan() engine.Plan {
 		m.ecsStart(),
 		m.verify(),
 	}
+	if m.back { // nothing is left that could be undone: what is known of an instance goes last
+		steps[1], steps[2], steps[3] = steps[3], steps[1], steps[2]
+	}
 	if drained := m.drained(); drained != "" && !m.req.NoDrain {
 		steps = append([]engine.Step{m.drain(drained)}, steps...)
 	}
 	if len(m.carried.Attributes) > 0 || len(m.carried.Tags) > 0 {
 		steps = append(steps, m.carry())
+	}
+	if m.back || m.resumed != nil || m.at.ID == "" {
+		steps = append(steps, m.ghosts())
 	}
 	steps = append(steps, m.to.recordStep())
 	commit := "ecs.deregister"
@@ -47,17 +53,12 @@ func (m *moving) plan() engine.Plan {
 
 // pins are what is noted before the first change. Those of an unfinished move stay as they are.
 func (m *moving) pins() map[string]string {
-	if m.resumed != nil {
-		return maps.Clone(m.resumed.Pins)
-	}
-	config, err := ecsagent.ReadConfig(m.deps.Host.Reader)
-	setting := ""
-	if err == nil { // settle has read it
-		setting, _ = config.User.Get(ecsagent.KeyCluster)
+	if m.noted != nil {
+		return maps.Clone(m.noted)
 	}
 	return map[string]string{
 		pinRegion: m.to.region, pinAccount: m.to.account, pinCluster: m.to.cluster, pinNode: m.node,
-		pinFromCluster: m.from.Cluster, pinFromARN: m.from.ContainerInstanceARN, pinFromSetting: setting, pinStatus: m.status,
+		pinFromCluster: m.from.Cluster, pinFromARN: m.from.ContainerInstanceARN, pinFromSetting: m.was, pinStatus: m.status,
 		pinAttributes: objectOf(m.carried.Attributes), pinTags: objectOf(m.carried.Tags),
 	}
 }
