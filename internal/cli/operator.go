@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 )
@@ -22,13 +24,33 @@ func (a *app) hostOperator(ctx context.Context, region, nodeKey string) (*contro
 	return a.connect(ctx, control.Access{OnHost: true}, control.Connection{NodeKey: nodeKey}, region)
 }
 
+// nodeOperator is the managed node itself.
+func (a *app) nodeOperator(ctx context.Context, region string, read func() (control.Keys, error)) (*control.Operator, error) {
+	cfg, c, err := a.aws(ctx, control.Access{OnHost: true}, control.Connection{}, region)
+	if err != nil {
+		return nil, err
+	}
+	return control.ConnectNode(ctx, cfg, c, read)
+}
+
 func (a *app) connect(
 	ctx context.Context, access control.Access, c control.Connection, region string,
 ) (*control.Operator, error) {
+	cfg, c, err := a.aws(ctx, access, c, region)
+	if err != nil {
+		return nil, err
+	}
+	return control.Connect(ctx, cfg, c)
+}
+
+// aws is the SDK's configuration as flags and variables have it.
+func (a *app) aws(
+	ctx context.Context, access control.Access, c control.Connection, region string,
+) (aws.Config, control.Connection, error) {
 	access.Region = a.global.region
 	if region != "" && region != a.global.region {
 		if a.origins["region"].kind == byFlag {
-			return nil, failure.New(failure.Usage, "--region is %s and --cluster is in %s", a.global.region, region)
+			return aws.Config{}, c, failure.New(failure.Usage, "--region is %s and --cluster is in %s", a.global.region, region)
 		}
 		access.Region = region
 	}
@@ -37,13 +59,13 @@ func (a *app) connect(
 	}
 	cfg, err := a.env.AWS(ctx, access)
 	if err != nil {
-		return nil, err
+		return cfg, c, err
 	}
 	c.Trace = func(next http.RoundTripper) http.RoundTripper { return tracing{next, a} }
 	if a.ours("endpoint-url") {
 		c.EndpointURL = a.global.endpointURL
 	}
-	return control.Connect(ctx, cfg, c)
+	return cfg, c, nil
 }
 
 // ours reports whether a flag's value comes from the command line or the configuration file, and not from a variable

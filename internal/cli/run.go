@@ -53,7 +53,7 @@ func (a *app) do(cmd *cobra.Command, v verb) error {
 	})
 	rep, err := v.run(ctx, lifecycle.Deps{
 		Host: h, HTTP: a.client(), Redactor: a.redactor, Listen: a.listen, RunID: a.runID, Version: a.env.Build.Version,
-		Operator: a.operator, HostOperator: a.hostOperator, Getenv: a.getenv,
+		Operator: a.operator, HostOperator: a.hostOperator, NodeOperator: a.nodeOperator, Getenv: a.getenv,
 	})
 	if !a.global.quiet && !v.tells {
 		for _, text := range rep.Warnings {

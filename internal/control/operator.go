@@ -22,6 +22,7 @@ import (
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/partition"
+	"github.com/anywhere-ecs/anywhere/internal/secret"
 )
 
 // callTime bounds one attempt at one call. AWS answers within seconds; what hangs longer is a firewall.
@@ -101,6 +102,7 @@ type Operator struct {
 	Account string
 	ARN     string        // who the credentials are
 	Skew    time.Duration // AWS's clock minus this machine's, where it matters; else 0
+	NodeID  string        // mi-…: these are the node's own, and no operator's (ConnectNode); else empty
 
 	ecs   *ecs.Client
 	ssm   *ssm.Client
@@ -118,22 +120,60 @@ func Connect(ctx context.Context, cfg aws.Config, c Connection) (*Operator, erro
 	if cfg.Credentials == nil {
 		return nil, noCredentials(ErrNoOperator)
 	}
+	o, source, err := connect(ctx, cfg, c)
+	if err == nil && o.NodeID != "" {
+		return nil, nodeIsNoOperator("the managed node "+o.NodeID, o.ARN+", from "+source)
+	}
+	return o, err
+}
+
+// Keys are access keys that the SSM agent keeps.
+type Keys struct {
+	ID              string
+	Secret, Session secret.Text
+}
+
+// keysLast is how long keys that were read are used: the agent replaces them long before they expire, and a drain may
+// outlast them.
+const keysLast = time.Minute
+
+// ConnectNode connects with the role of this managed node itself, whose keys read finds. That role may drain its container
+// instance and deregister it from ECS, and cannot look at it (facts: aws A2).
+func ConnectNode(ctx context.Context, cfg aws.Config, c Connection, read func() (Keys, error)) (*Operator, error) {
+	cfg.Credentials = aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		keys, err := read()
+		return aws.Credentials{
+			AccessKeyID: keys.ID, SecretAccessKey: keys.Secret.Reveal(), SessionToken: keys.Session.Reveal(),
+			Source: "SSM agent", CanExpire: true, Expires: time.Now().Add(keysLast),
+		}, err
+	}))
+	c.NodeKey = ""
+	o, source, err := connect(ctx, cfg, c)
+	if err == nil && o.NodeID == "" {
+		return nil, failure.New(failure.CredentialsInvalid, "the SSM agent's credentials are not those of a managed node").
+			WithEvidence("%s, from %s", o.ARN, source)
+	}
+	return o, err
+}
+
+// connect fetches the credentials, whosever they are, and asks AWS whose.
+func connect(ctx context.Context, cfg aws.Config, c Connection) (o *Operator, source string, err error) {
 	if cfg.Region == "" {
-		return nil, failure.New(failure.Usage, "--region is missing, and no AWS profile or variable names one").
+		return nil, "", failure.New(failure.Usage, "--region is missing, and no AWS profile or variable names one").
 			WithRemedy("add --region, or set AWS_REGION")
 	}
 	if err := partition.CheckRegion(cfg.Region); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if err := checkEndpoint(c.EndpointURL); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	keys, err := cfg.Credentials.Retrieve(ctx)
 	switch {
 	case err != nil:
-		return nil, credentialsFailed(ctx, err)
+		return nil, "", credentialsFailed(ctx, err)
 	case c.NodeKey != "" && keys.AccessKeyID == c.NodeKey:
-		return nil, nodeIsNoOperator("this managed node", keys.Source)
+		return nil, keys.Source, nodeIsNoOperator("this managed node", keys.Source)
 	}
 	cfg.HTTPClient = bounded(cfg.HTTPClient, c.Trace)
 	var endpoint *string
@@ -141,7 +181,7 @@ func Connect(ctx context.Context, cfg aws.Config, c Connection) (*Operator, erro
 		endpoint = &c.EndpointURL
 	}
 	caller := sts.NewFromConfig(cfg, func(o *sts.Options) { o.BaseEndpoint = first(endpoint, o.BaseEndpoint) })
-	o := &Operator{
+	o = &Operator{
 		Region: cfg.Region,
 		ecs:    ecs.NewFromConfig(cfg, func(o *ecs.Options) { o.BaseEndpoint = first(endpoint, o.BaseEndpoint) }),
 		ssm:    ssm.NewFromConfig(cfg, func(o *ssm.Options) { o.BaseEndpoint = first(endpoint, o.BaseEndpoint) }),
@@ -150,18 +190,18 @@ func Connect(ctx context.Context, cfg aws.Config, c Connection) (*Operator, erro
 	}
 	who, err := caller.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
 	if err != nil {
-		return nil, withSource(called(ctx, err, "ask AWS whose credentials these are"), keys.Source)
+		return nil, keys.Source, withSource(called(ctx, err, "ask AWS whose credentials these are"), keys.Source)
 	}
 	o.Account, o.ARN = aws.ToString(who.Account), aws.ToString(who.Arn)
 	if node := nodeSession.FindStringSubmatch(o.ARN); node != nil {
-		return nil, nodeIsNoOperator("the managed node "+node[1], o.ARN+", from "+keys.Source)
+		o.NodeID = node[1]
 	}
 	if server, ok := middleware.GetServerTime(who.ResultMetadata); ok {
 		if skew := server.Sub(o.now()); skew.Abs() > maxSkew {
 			o.Skew = skew.Round(time.Second)
 		}
 	}
-	return o, nil
+	return o, keys.Source, nil
 }
 
 // nodeIsNoOperator refuses a managed node's own key.

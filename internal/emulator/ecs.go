@@ -58,17 +58,22 @@ func (e *Emulator) describeClusters(c *call) (any, *apiError) {
 func missing(arn string) map[string]string { return map[string]string{"arn": arn, "reason": "MISSING"} }
 
 func (e *Emulator) describeCluster(c *cluster) map[string]any {
-	registered, tasks := 0, 0
+	registered, tasks, pending, services := 0, 0, 0, 0
 	for _, i := range c.instances {
 		if i.Status != "INACTIVE" {
-			registered++
-			tasks += i.Tasks
+			running, waiting := e.counts(i.ARN)
+			registered, tasks, pending = registered+1, tasks+running, pending+waiting
+		}
+	}
+	for id, s := range e.services {
+		if strings.HasPrefix(id, c.name+"/") && s.Status == "ACTIVE" {
+			services++
 		}
 	}
 	return map[string]any{
 		"clusterArn": e.clusterARN(c.name), "clusterName": c.name, "status": c.status,
-		"registeredContainerInstancesCount": registered, "runningTasksCount": tasks, "pendingTasksCount": 0,
-		"activeServicesCount": 0,
+		"registeredContainerInstancesCount": registered, "runningTasksCount": tasks, "pendingTasksCount": pending,
+		"activeServicesCount": services,
 	}
 }
 
@@ -113,7 +118,7 @@ func (e *Emulator) registerContainerInstance(c *call) (any, *apiError) {
 	for _, a := range in.Attributes {
 		i.attributes = setAttribute(i.attributes, a)
 	}
-	out := i.describe(false)
+	out := i.describe(e, false)
 	out["attributes"] = echo
 	return map[string]any{"containerInstance": out}, nil
 }
@@ -151,11 +156,12 @@ func setAttribute(list []attribute, a attribute) []attribute {
 	return append(list, a)
 }
 
-func (i *instance) describe(withTags bool) map[string]any {
+func (i *instance) describe(e *Emulator, withTags bool) map[string]any {
 	v := i.view()
+	running, pending := e.counts(v.ARN)
 	out := map[string]any{
 		"containerInstanceArn": v.ARN, "ec2InstanceId": v.NodeID, "status": v.Status, "agentConnected": v.Connected,
-		"registeredAt": seconds(v.Registered), "runningTasksCount": v.Tasks, "pendingTasksCount": 0, "version": 1,
+		"registeredAt": seconds(v.Registered), "runningTasksCount": running, "pendingTasksCount": pending, "version": 1,
 		"attributes": append([]attribute{}, i.attributes...), "attachments": []any{}, "tags": []any{},
 		"versionInfo": map[string]string{
 			"agentVersion": v.AgentVersion, "agentHash": v.AgentHash, "dockerVersion": v.Docker,
@@ -203,7 +209,7 @@ func (e *Emulator) describeContainerInstances(c *call) (any, *apiError) {
 	found, failures := []any{}, []any{}
 	for _, id := range in.ContainerInstances {
 		if i := cl.instance(id); i != nil {
-			found = append(found, i.describe(has(in.Include, "TAGS")))
+			found = append(found, i.describe(e, has(in.Include, "TAGS")))
 		} else {
 			failures = append(failures, missing(e.instanceARN(cl, id)))
 		}
@@ -237,11 +243,11 @@ func (e *Emulator) deregisterContainerInstance(c *call) (any, *apiError) {
 	switch {
 	case i == nil || i.Status == "INACTIVE":
 		return nil, newError("ClientException", "The specified container instance was not found or is inactive.")
-	case i.Tasks > 0 && !in.Force:
+	case len(e.on(i.ARN)) > 0 && !in.Force:
 		return nil, newError("InvalidParameterException", "Found running tasks on the instance.")
 	}
-	i.deregister()
-	return map[string]any{"containerInstance": i.describe(false)}, nil
+	e.deregister(i)
+	return map[string]any{"containerInstance": i.describe(e, false)}, nil
 }
 
 func (e *Emulator) updateContainerInstancesState(c *call) (any, *apiError) {
@@ -274,7 +280,8 @@ func (e *Emulator) updateContainerInstancesState(c *call) (any, *apiError) {
 			failures = append(failures, map[string]string{"arn": i.ARN, "reason": "INACTIVE"})
 		default:
 			i.Status = in.Status
-			changed = append(changed, i.describe(false))
+			e.settle()
+			changed = append(changed, i.describe(e, false))
 		}
 	}
 	return map[string]any{"containerInstances": changed, "failures": failures}, nil

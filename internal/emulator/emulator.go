@@ -22,6 +22,8 @@ type Options struct {
 	// OnlineFor is how long after its last ping a node is Online. AWS does not publish the span; 0 means ten minutes,
 	// twice the agent's ping period.
 	OnlineFor time.Duration
+	// TaskTime is how long a task takes to start, and to stop; 0 means 30 s, ECS_CONTAINER_STOP_TIMEOUT's default.
+	TaskTime time.Duration
 	// Artifacts is what the buckets hold; the first folder is the bucket, "amazon-ecs-agent-us-east-1/…". nil is empty.
 	Artifacts fs.FS
 }
@@ -38,7 +40,10 @@ type Emulator struct {
 	armed       map[string]int         // faults: calls left, or forever
 	requests    []Request
 	nodeOrder   []string
-	roleLag     int // calls of CreateActivation that still find no role
+	tasks       []*task
+	services    map[string]*service // by "cluster/name"
+	definitions []TaskDefinition    // by family and revision
+	roleLag     int                 // calls of CreateActivation that still find no role
 
 	server *http.Server
 	url    string
@@ -60,7 +65,7 @@ func New(opts Options) *Emulator {
 		def   time.Duration
 	}{
 		{&opts.TokenLife, time.Hour}, {&opts.Heartbeat, 30 * time.Second}, {&opts.Slow, 5 * time.Second},
-		{&opts.OnlineFor, 10 * time.Minute},
+		{&opts.OnlineFor, 10 * time.Minute}, {&opts.TaskTime, 30 * time.Second},
 	} {
 		if *d.value == 0 {
 			*d.value = d.def
@@ -68,7 +73,7 @@ func New(opts Options) *Emulator {
 	}
 	return &Emulator{
 		opts: opts, clusters: map[string]*cluster{}, activations: map[string]*activation{}, nodes: map[string]*node{},
-		keys: map[string]*key{}, armed: map[string]int{},
+		keys: map[string]*key{}, armed: map[string]int{}, services: map[string]*service{},
 	}
 }
 

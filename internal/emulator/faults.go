@@ -25,6 +25,7 @@ const (
 	FaultArtifactUnsigned     = "artifact-unsigned"
 	FaultArtifactMissing      = "artifact-missing"
 	FaultSlow                 = "slow"
+	FaultTaskNeverStops       = "task-never-stops"
 )
 
 // FaultInfo names a fault and says what it does.
@@ -51,6 +52,7 @@ func Faults() []FaultInfo {
 		{FaultArtifactUnsigned, "signatures of packages are missing from the buckets"},
 		{FaultArtifactMissing, "the buckets are empty"},
 		{FaultSlow, "every answer is held back"},
+		{FaultTaskNeverStops, "a task that is to stop stays STOPPING"},
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].Name < all[j].Name })
 	return all
@@ -76,7 +78,7 @@ func (e *Emulator) FaultFor(name string, n int) error {
 	if name == FaultInstanceInactive {
 		for _, c := range e.clusters {
 			for _, i := range c.instances {
-				i.deregister()
+				e.deregister(i)
 			}
 		}
 	}

@@ -19,7 +19,7 @@ func TestEveryFaultIsExplainedAndCanBeArmed(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if len(seen) != 18 {
+	if len(seen) != 19 {
 		t.Errorf("there are %d faults", len(seen))
 	}
 	if w.Fault("no-such-fault") == nil {

@@ -72,6 +72,14 @@ var ecsOperations = map[string]operation{
 	"UpdateContainerInstancesState": (*Emulator).updateContainerInstancesState,
 	"PutAttributes":                 (*Emulator).putAttributes,
 	"TagResource":                   (*Emulator).tagResource,
+	"ListTasks":                     (*Emulator).listTasks,
+	"DescribeTasks":                 (*Emulator).describeTasks,
+	"StopTask":                      (*Emulator).stopTask,
+	"ListServices":                  (*Emulator).listServices,
+	"DescribeServices":              (*Emulator).describeServices,
+	"ListTaskDefinitions":           (*Emulator).listTaskDefinitions,
+	"DescribeTaskDefinition":        (*Emulator).describeTaskDefinition,
+	"ListClusters":                  (*Emulator).listClusters,
 }
 
 // services are the prefixes of X-Amz-Target.
@@ -155,6 +163,9 @@ func (e *Emulator) dispatch(c *call, target string) (any, *apiError) {
 			return nil, failed
 		}
 	}
+	e.mu.Lock()
+	e.settle()
+	e.mu.Unlock()
 	return run(e, c)
 }
 

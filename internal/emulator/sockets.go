@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -45,6 +46,9 @@ func (e *Emulator) serveSocket(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}()
+	if s.acs {
+		go e.payloads(ctx, conn, i)
+	}
 	e.heartbeat(ctx, conn)
 	_ = conn.Close(websocket.StatusNormalClosure, "ConnectionExpired: Reconnect to continue")
 }
@@ -98,6 +102,56 @@ func (e *Emulator) shut(i *instance, s *socket) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(i.sockets, s)
+}
+
+// payloads writes the instance's tasks when the socket opens and whenever they have changed. The message is ECS's
+// PayloadMessage with one field that is ours: the containers run nowhere, so "simulatedStatus" plays what an agent would
+// find out about them itself.
+func (e *Emulator) payloads(ctx context.Context, conn *websocket.Conn, i *instance) {
+	ticker := time.NewTicker(min(max(e.opts.TaskTime/8, 20*time.Millisecond), time.Second))
+	defer ticker.Stop()
+	told := ""
+	for {
+		if text := e.payload(i); text != told {
+			told = text
+			message, _ := json.Marshal(map[string]any{ // what was marshalled before, and strings
+				"type": "PayloadMessage", "message": map[string]any{
+					"messageId": uuid(), "containerInstanceArn": i.ARN, "tasks": json.RawMessage(text),
+				},
+			})
+			if conn.Write(ctx, websocket.MessageText, message) != nil {
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// payload is the instance's tasks as JSON, stopped ones too.
+func (e *Emulator) payload(i *instance) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.settle()
+	tasks := []any{}
+	for _, t := range e.tasks {
+		if t.Instance != i.ARN {
+			continue
+		}
+		containers := []any{}
+		for _, c := range t.Containers {
+			containers = append(containers, map[string]string{"name": c.Name, "image": c.Image, "simulatedId": c.DockerID})
+		}
+		tasks = append(tasks, map[string]any{
+			"arn": t.ARN, "family": t.Family, "version": strconv.Itoa(t.Revision), "desiredStatus": t.Desired,
+			"containers": containers, "simulatedStatus": t.Last,
+		})
+	}
+	text, _ := json.Marshal(tasks) // strings always marshal
+	return string(text)
 }
 
 // heartbeat writes one message at once and then one a period, until the agent or the service ends the connection.

@@ -73,6 +73,7 @@ type instance struct {
 	attributes []attribute
 	tags       []attribute // ECS writes key and value in lower case, as attributes have name and value
 	sockets    map[*socket]bool
+	elsewhere  bool // another machine's: it has no agent, and counts as connected
 }
 
 type attribute struct {
@@ -91,7 +92,8 @@ type Instance struct {
 	AgentHash    string
 	Docker       string // as the agent names it: "DockerVersion: 27.3.1"
 	Registered   time.Time
-	Tasks        int // running tasks; set with SetTasks
+	Tasks        int // running tasks
+	Pending      int // pending tasks
 }
 
 // AddCluster makes an ACTIVE cluster and returns its ARN.
@@ -162,6 +164,7 @@ func (e *Emulator) DeregisterNode(id string) {
 func (e *Emulator) Instances() []Instance {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.settle()
 	names := make([]string, 0, len(e.clusters))
 	for name := range e.clusters {
 		names = append(names, name)
@@ -170,19 +173,12 @@ func (e *Emulator) Instances() []Instance {
 	out := []Instance{}
 	for _, name := range names {
 		for _, i := range e.clusters[name].instances {
-			out = append(out, i.view())
+			v := i.view()
+			v.Tasks, v.Pending = e.counts(v.ARN)
+			out = append(out, v)
 		}
 	}
 	return out
-}
-
-// SetTasks makes a container instance run n tasks. An unknown ARN is passed over.
-func (e *Emulator) SetTasks(arn string, n int) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if i := e.instance(arn); i != nil {
-		i.Tasks = n
-	}
 }
 
 // SetInstanceStatus makes a container instance DRAINING, INACTIVE and so on while its agent notices nothing. An unknown
@@ -299,15 +295,16 @@ func (c *cluster) instance(arnOrID string) *instance {
 
 func (i *instance) view() Instance {
 	out := i.Instance
-	out.Connected = false
+	out.Connected = i.elsewhere && i.Status != "INACTIVE"
 	for s := range i.sockets {
 		out.Connected = out.Connected || s.acs
 	}
 	return out
 }
 
-func (i *instance) deregister() {
-	i.Status, i.Tasks = "INACTIVE", 0
+func (e *Emulator) deregister(i *instance) {
+	i.Status = "INACTIVE"
+	e.orphan(i)
 	i.hangUp()
 }
 

@@ -35,6 +35,9 @@ type Deps struct {
 	// operator: nodeKey, the access key id that SSM Agent keeps here, and the machine's own role are none. Then the error's
 	// chain has control.ErrNoOperator. Nil is a host without any.
 	HostOperator func(ctx context.Context, region, nodeKey string) (*control.Operator, error)
+	// NodeOperator connects with the role of the managed node that this host is, whose keys read finds. Nil is a host that
+	// cannot.
+	NodeOperator func(ctx context.Context, region string, read func() (control.Keys, error)) (*control.Operator, error)
 }
 
 // engine returns the engine with every kind of effect that a journal of ours can hold.

@@ -134,8 +134,8 @@ func (m *moving) settleRights(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		cluster, instance := m.placeOf(m.leave[0])
-		return caller.MayDeregisterInstance(ctx, cluster, instance)
+		cluster, _ := m.placeOf(m.leave[0])
+		return caller.MayDeregisterInstance(ctx, cluster)
 	})
 }
 

@@ -67,6 +67,30 @@ func otherAccount(operator *control.Operator, account string) *failure.Error {
 		WithRemedy("use a --profile of account %s", account)
 }
 
+// orNode is the operator, and where there is none the managed node itself: its role may drain its container instance and
+// deregister it from ECS (Operator.NodeID says which of the two it is). It is for nothing else.
+func (a *remote) orNode(ctx context.Context) (*control.Operator, error) {
+	operator, noOperator := a.here(ctx)
+	if !none(noOperator) || a.deps.NodeOperator == nil {
+		return operator, noOperator
+	}
+	read := func() (control.Keys, error) {
+		keys, err := ssmagent.NodeKeys(a.deps.Host.Reader)
+		return control.Keys(keys), err
+	}
+	switch keys, err := read(); {
+	case err != nil:
+		return nil, err
+	case keys.ID == "":
+		return nil, noOperator
+	}
+	node, err := a.deps.NodeOperator(ctx, a.region, read)
+	if err == nil && a.account != "" && node.Account != a.account {
+		return nil, otherAccount(node, a.account)
+	}
+	return node, err
+}
+
 // ProveCluster is what the check cluster asks.
 func (a *remote) ProveCluster(ctx context.Context, c control.ClusterRef) error {
 	operator, err := a.here(ctx)

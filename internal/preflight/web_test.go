@@ -240,11 +240,12 @@ func (w *web) relay(refusal string, login string) dialer {
 			return
 		}
 		w.asked <- "proxy " + req.Method + " " + req.RequestURI
+		answer := refusal // of this connection: there are several at once
 		if login != "" && req.Header.Get("Proxy-Authorization") != login {
-			refusal = "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
+			answer = "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
 		}
-		if refusal != "" {
-			_, _ = io.WriteString(conn, refusal)
+		if answer != "" {
+			_, _ = io.WriteString(conn, answer)
 			return
 		}
 		far, err := w.good(context.Background())

@@ -297,7 +297,9 @@ func TestMoveKilledAndTakenBack(t *testing.T) {
 		switch {
 		case d.RC == 0:
 			undone++
-			s.until(t, is(lifecycle.Healthy))
+			if d := s.run(t, plain); d.RC != 0 || d.Changed || d.Result.Verified != "local" {
+				t.Fatalf("killed at %d and undone: %+v", point, d)
+			}
 			if is := s.alone(t, cluster); is.ARN != arn {
 				t.Fatalf("killed at %d and undone, it is another one: %s, not %s", point, is.ARN, arn)
 			}

@@ -15,7 +15,7 @@ import (
 )
 
 // converse keeps the sockets to ACS and TCS open until ctx ends. Nothing that happens here ends the agent.
-func (a *ECSAgent) converse(ctx context.Context, c ecsConfig, arn string, log logfmt) {
+func (a *ECSAgent) converse(ctx context.Context, c ecsConfig, arn string, tasks *taskList, log logfmt) {
 	var found struct{ Endpoint, TelemetryEndpoint string }
 	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
 		err := a.ecsCall(ctx, c, "DiscoverPollEndpoint", map[string]string{
@@ -34,13 +34,13 @@ func (a *ECSAgent) converse(ctx context.Context, c ecsConfig, arn string, log lo
 	}
 	var both sync.WaitGroup
 	both.Go(func() {
-		a.connected(ctx, c, log, "ACS", found.Endpoint, url.Values{
+		a.connected(ctx, c, tasks, log, "ACS", found.Endpoint, url.Values{
 			"clusterArn": {c.cluster}, "containerInstanceArn": {arn}, "agentVersion": {a.version()}, "agentHash": {commit},
 			"dockerVersion": {"DockerVersion: 27.3.1"}, "protocolVersion": {"2"}, "seqNum": {"1"}, "sendCredentials": {"true"},
 		})
 	})
 	both.Go(func() {
-		a.connected(ctx, c, log, "TCS", found.TelemetryEndpoint, url.Values{
+		a.connected(ctx, c, nil, log, "TCS", found.TelemetryEndpoint, url.Values{
 			"cluster": {c.cluster}, "containerInstance": {arn}, "agentVersion": {a.version()}, "agentHash": {commit},
 			"dockerVersion": {"27.3.1"},
 		})
@@ -50,7 +50,9 @@ func (a *ECSAgent) converse(ctx context.Context, c ecsConfig, arn string, log lo
 
 // connected connects again and again: at once after an orderly end, after an hour when the instance is deregistered,
 // otherwise with a growing pause.
-func (a *ECSAgent) connected(ctx context.Context, c ecsConfig, log logfmt, name, endpoint string, q url.Values) {
+func (a *ECSAgent) connected(
+	ctx context.Context, c ecsConfig, tasks *taskList, log logfmt, name, endpoint string, q url.Values,
+) {
 	wait := 250 * time.Millisecond
 	for ctx.Err() == nil {
 		conn, err := a.dial(ctx, c, strings.TrimSuffix(endpoint, "/")+"/ws?"+q.Encode(), log)
@@ -58,7 +60,7 @@ func (a *ECSAgent) connected(ctx context.Context, c ecsConfig, log logfmt, name,
 		case err == nil:
 			wait = 250 * time.Millisecond
 			log.info("Connected to " + name + " endpoint")
-			a.listen(ctx, conn, q)
+			a.listen(ctx, conn, tasks, q)
 			if ctx.Err() == nil {
 				log.info(name + " WebSocket connection closed")
 			}
@@ -110,9 +112,10 @@ func handshakeError(body io.Reader) error {
 	return nil
 }
 
-// listen acknowledges heartbeats until the socket or ctx ends.
-func (a *ECSAgent) listen(ctx context.Context, conn *websocket.Conn, q url.Values) {
+// listen acknowledges heartbeats and takes tasks until the socket or ctx ends.
+func (a *ECSAgent) listen(ctx context.Context, conn *websocket.Conn, tasks *taskList, q url.Values) {
 	defer conn.CloseNow()
+	conn.SetReadLimit(-1) // a host's tasks are one message
 	for {
 		_, data, err := conn.Read(ctx)
 		if err != nil {
@@ -122,9 +125,16 @@ func (a *ECSAgent) listen(ctx context.Context, conn *websocket.Conn, q url.Value
 			Type    string
 			Message struct {
 				MessageID string `json:"messageId"`
+				Tasks     []taskMessage
 			}
 		}
-		if json.Unmarshal(data, &in) != nil || in.Type != "HeartbeatMessage" || !q.Has("clusterArn") {
+		if json.Unmarshal(data, &in) != nil || !q.Has("clusterArn") {
+			continue
+		}
+		if in.Type == "PayloadMessage" {
+			tasks.take(in.Message.Tasks)
+		}
+		if in.Type != "HeartbeatMessage" {
 			continue
 		}
 		ack, _ := json.Marshal(map[string]any{ // strings always marshal

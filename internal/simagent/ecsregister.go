@@ -255,6 +255,7 @@ func (a *ECSAgent) session(ctx context.Context, c ecsConfig, state ecsState, log
 		log.critical("Error saving metadata", "error", err.Error())
 		return exitError
 	}
+	tasks := &taskList{}
 	listen := a.Listen
 	if listen == nil {
 		listen = func() (net.Listener, error) { return net.Listen("tcp", ":51678") }
@@ -263,9 +264,9 @@ func (a *ECSAgent) session(ctx context.Context, c ecsConfig, state ecsState, log
 	if err != nil {
 		log.error("Error running introspection endpoint", "error", err.Error())
 	} else {
-		defer a.introspect(listener, c, arn)()
+		defer a.introspect(listener, c, arn, tasks)()
 	}
-	a.converse(ctx, c, arn, log)
+	a.converse(ctx, c, arn, tasks, log)
 	log.info("Agent received termination signal")
 	if err := a.save(c, state); err != nil {
 		log.error("Error saving state before final shutdown", "error", err.Error())

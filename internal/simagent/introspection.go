@@ -9,17 +9,21 @@ import (
 
 // introspect serves the API that tells the container instance's ARN, and returns what closes it. The real agent opens
 // the port after registration only, and keeps answering with the same ARN whatever becomes of the instance in ECS.
-func (a *ECSAgent) introspect(l net.Listener, c ecsConfig, arn string) (stop func()) {
+func (a *ECSAgent) introspect(l net.Listener, c ecsConfig, arn string, tasks *taskList) (stop func()) {
 	mux := http.NewServeMux()
-	answer := func(path string, body any) {
+	answer := func(path string, body func() any) {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
-			_ = json.NewEncoder(w).Encode(body) // the client has gone if it fails
+			_ = json.NewEncoder(w).Encode(body()) // the client has gone if it fails
 		})
 	}
-	answer("/v1/metadata", struct{ Cluster, ContainerInstanceArn, Version string }{c.cluster, arn, a.fullVersion()})
-	answer("/v1/tasks", struct{ Tasks []struct{} }{[]struct{}{}})
-	answer("/", struct{ AvailableCommands []string }{[]string{"/v1/metadata", "/v1/tasks", "/license"}})
+	answer("/v1/metadata", func() any {
+		return struct{ Cluster, ContainerInstanceArn, Version string }{c.cluster, arn, a.fullVersion()}
+	})
+	answer("/v1/tasks", func() any { return struct{ Tasks []taskAnswer }{tasks.answer()} })
+	answer("/", func() any {
+		return struct{ AvailableCommands []string }{[]string{"/v1/metadata", "/v1/tasks", "/license"}}
+	})
 	server := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second}
 	go func() { _ = server.Serve(l) }() // it ends with ErrServerClosed
 	return func() { _ = server.Close() }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/secret"
 )
 
 // Credentials is what can be said about one profile of CredentialsPath without its secrets.
@@ -65,23 +66,40 @@ func ReadCredentials(r host.Reader, profile string) (Credentials, error) {
 
 // NodeKey is the access key id in CredentialsPath that the agent maintains, which is no secret; empty when there is none.
 func NodeKey(r host.Reader) (string, error) {
+	keys, err := NodeKeys(r)
+	return keys.ID, err
+}
+
+// Keys are the access keys that the agent maintains.
+type Keys struct {
+	ID              string
+	Secret, Session secret.Text
+}
+
+// NodeKeys are the keys in CredentialsPath that the agent maintains; zero when there are none.
+func NodeKeys(r host.Reader) (Keys, error) {
 	run, err := loadRuntime(r.Files)
 	if err != nil {
-		return "", nil //nolint:nilerr // nobody says that a key is the agent's, so none is
+		return Keys{}, nil //nolint:nilerr // nobody says that a key is the agent's, so none is
 	}
 	c, err := ReadCredentials(r, run.ShareProfile)
 	if err != nil || !c.Ours {
-		return "", err
+		return Keys{}, err
 	}
 	text, err := r.Files.ReadFile(CredentialsPath)
 	if err != nil {
-		return "", unreadable(err, "reading the shared credentials in %s", CredentialsPath)
+		return Keys{}, unreadable(err, "reading the shared credentials in %s", CredentialsPath)
 	}
 	file, err := ini.Load(text)
 	if err != nil {
-		return "", nil //nolint:nilerr // see parseCredentials: the parser's error may quote a secret
+		return Keys{}, nil //nolint:nilerr // see parseCredentials: the parser's error may quote a secret
 	}
-	return file.Section(profileName(run.ShareProfile)).Key("aws_access_key_id").String(), nil
+	section := file.Section(profileName(run.ShareProfile))
+	return Keys{
+		ID:      section.Key("aws_access_key_id").String(),
+		Secret:  secret.NewText(section.Key("aws_secret_access_key").String()),
+		Session: secret.NewText(section.Key("aws_session_token").String()),
+	}, nil
 }
 
 // parseCredentials drops the parser's error: it quotes the line, which may hold a secret.
