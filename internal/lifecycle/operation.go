@@ -62,6 +62,7 @@ func Rollback(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, e
 		report.Changed, report.Kept = false, nil
 		if op.Verb == verbMove {
 			refused := *failure.Of(err)
+			op.Committed = true // it may have been seen only now
 			refused.Remedy = moveOn(op)
 			return report, &refused
 		}

@@ -236,7 +236,7 @@ func (s *stage) knows(faults []string) error {
 func (s *stage) args(l line) []string {
 	args := slices.Clone(l.args)
 	switch l.args[0] {
-	case "activation", "preflight", "status", "move":
+	case "activation", "preflight", "status", "move", "rollback":
 		args = append(args, "--endpoint-url", s.aws.URL())
 	case "register":
 		args = append(args, "--endpoint-url", s.aws.URL(), "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
