@@ -26,7 +26,7 @@ type moveOptions struct {
 }
 
 func newMove(a *app) *cobra.Command {
-	o := &moveOptions{drainTimeout: 15 * time.Minute, onTimeout: "abort", waitTimeout: 5 * time.Minute}
+	o := &moveOptions{drainTimeout: lifecycle.DefaultDrain, onTimeout: lifecycle.OnTimeouts[0], waitTimeout: 5 * time.Minute}
 	cmd := &cobra.Command{
 		Use:   "move --cluster NEW [flags]",
 		Short: "Move this host to another cluster of its account and Region",
@@ -56,8 +56,8 @@ no move: deregister the host there and register it anew.`),
 	f.SortFlags = false
 	f.StringVar(&o.cluster, "cluster", "", "the ECS cluster to go to, by name or ARN")
 	f.Var(durationValue{&o.drainTimeout}, "drain-timeout", "how long tasks are given to leave")
-	f.Var(choiceValue{&o.onTimeout, []string{"abort", "leave", "force"}}, "on-timeout",
-		"when tasks are left then: abort makes the instance ACTIVE again; leave needs --force; force stops them")
+	f.Var(choiceValue{&o.onTimeout, lifecycle.OnTimeouts}, "on-timeout",
+		"when tasks are left then: abort and leave end the move, and abort makes the instance ACTIVE again; force stops them")
 	f.BoolVar(&o.noDrain, "no-drain", false, "do not wait for tasks to leave")
 	f.BoolVar(&o.force, "force", false, "move although tasks run here: their containers run on, and no agent looks after them")
 	f.Var(durationValue{&o.waitTimeout}, "wait-timeout", "how long to wait for the agent to connect")

@@ -61,9 +61,10 @@ const (
 	SnapAgent          Code = "snap_agent"
 	InstanceInactive   Code = "instance_inactive"
 	TasksRunning       Code = "tasks_running"
+	NoInstance         Code = "no_instance"
+	DrainTimeout       Code = "drain_timeout"
 	RegisteredElsewere Code = "registered_elsewhere"
 	IdentityUnknown    Code = "identity_unknown"
-	NoInstance         Code = "no_instance"
 	UnprovenTarget     Code = "unproven_target"
 	ClusterMismatch    Code = "cluster_mismatch"
 	VersionManaged     Code = "version_is_upgrades"
@@ -165,9 +166,10 @@ var Catalogue = map[Code]Entry{
 	SnapAgent:          {ExitRefused, "the SSM agent is a snap, which anywhere does not manage yet", "snap remove amazon-ssm-agent, then run the command again", false},
 	InstanceInactive:   {ExitRefused, "ECS has deregistered this instance and its state is still on the host", "stop ecs, move /var/lib/ecs/data/agent.db away, then run the command again", false},
 	TasksRunning:       {ExitRefused, "tasks run on this host that the command would orphan", "drain the instance first, or accept it: --accept-risk running-tasks", false},
+	NoInstance:         {ExitRefused, "this host is no external instance, so there is nothing that the command could work on", "make it one: anywhere register --token -", false},
+	DrainTimeout:       {ExitRefused, "tasks were left on the host when the time to drain it was over", "the message names them: stop those that belong to no service, or run the same command again with a longer --drain-timeout, or with --on-timeout force", true},
 	RegisteredElsewere: {ExitRefused, "this host is registered to another cluster, account or Region", "anywhere move --cluster NEW", false},
 	IdentityUnknown:    {ExitRefused, "this host has a registration whose soundness cannot be shown", "give the identity up, once you know that it does not work: the same command with a new activation and --accept-risk replace-identity", false},
-	NoInstance:         {ExitRefused, "this host is no external instance, so there is nothing that the command could work on", "make it one: anywhere register --token -", false},
 	UnprovenTarget:     {ExitRefused, "nobody could show that the cluster to go to is there and ACTIVE", "name an operator's profile with --profile, or accept it: --accept-risk unproven-target", false},
 	ClusterMismatch:    {ExitRefused, "the ECS agent's state belongs to another cluster", "anywhere move --cluster NEW", false},
 	VersionManaged:     {ExitRefused, "another version is installed, and changing it is an upgrade", "leave the version flag out, so that what is installed stays; changing it is an upgrade", false},

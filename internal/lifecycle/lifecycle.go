@@ -49,6 +49,7 @@ func (d Deps) engine() *engine.Engine {
 			repairKind:            repair(),
 			dockerKind:            dockerInstalled(),
 			leaveKind:             d.left(),
+			drainKind:             d.drains(),
 		},
 	}
 }

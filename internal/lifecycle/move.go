@@ -78,6 +78,7 @@ type moving struct {
 
 	resumed *engine.Operation // the unfinished move that this run goes on with
 	back    bool              // this is the way back to the old cluster
+	drain   *draining
 	key     string
 	begun   bool // everything was proven, and changes may have begun
 
@@ -129,6 +130,9 @@ func Move(ctx context.Context, d Deps, req MoveRequest) (Report, error) {
 	outcome, err := m.engine.Apply(ctx, m.plan(), engine.Options{})
 	if err != nil && m.returns(ctx, outcome) {
 		return m.wayBack(ctx, outcome, err)
+	}
+	if failure.Is(err, failure.DrainTimeout) && len(outcome.Kept) == 0 { // nothing else was done, so that it is a refusal
+		outcome.RolledBack, outcome.Changed = false, m.req.OnTimeout == OnTimeoutLeave
 	}
 	if err != nil {
 		return m.report(ctx, outcome), m.explain(err, outcome)
@@ -210,6 +214,9 @@ func (m *moving) complete(rep Report) Report {
 	result.Owed = append(result.Owed, m.owed...)
 	rep.Result = MoveResult{RegisterResult: result, From: m.from}
 	rep.Warnings = append(slices.Clone(m.warnings), rep.Warnings...)
+	if m.drain != nil {
+		rep.Warnings = append(rep.Warnings, m.drain.warnings...)
+	}
 	return rep
 }
 
@@ -235,10 +242,7 @@ func (m *moving) checkRequest() error {
 	}
 	m.ref, m.to.cluster = ref, ref.Name
 	switch {
-	case m.req.OnTimeout == "leave" && !m.req.Force && !m.req.NoDrain:
-		return failure.New(failure.Usage, "--on-timeout leave leaves tasks behind that no agent looks after any more, and needs --force").
-			WithRemedy("add --force and --accept-risk running-tasks, or leave --on-timeout out")
-	case (m.req.Force || m.req.OnTimeout == "force" && !m.req.NoDrain) && !m.to.accepts("running-tasks"):
+	case (m.req.Force || m.req.OnTimeout == OnTimeoutForce && !m.req.NoDrain) && !m.to.accepts("running-tasks"):
 		return failure.New(failure.Usage, "--force and --on-timeout force take no account of running tasks, and need --accept-risk running-tasks").
 			WithRemedy("add --accept-risk running-tasks, or leave them out")
 	}
@@ -302,7 +306,7 @@ func (m *moving) settle(ctx context.Context) error {
 		return err
 	}
 	m.noted = m.pins()
-	return nil
+	return m.settleDrain(ctx)
 }
 
 // soundNode is the managed node that the host is. Its credentials are what the ECS agent will register with: where they do
@@ -399,6 +403,20 @@ func (m *moving) arnText(arn ecsagent.InstanceARN) string {
 		}
 	}
 	return arn.String()
+}
+
+// settleDrain finds out which tasks are to be moved away, and whether that is allowed.
+func (m *moving) settleDrain(ctx context.Context) error {
+	arn := m.drained()
+	if arn == "" || m.req.NoDrain {
+		return nil
+	}
+	cluster, instance := m.placeOf(arn)
+	m.drain = &draining{
+		deps: m.deps, remote: m.to.remote, cluster: cluster, instance: instance, local: true,
+		timeout: first(m.req.DrainTimeout, DefaultDrain), onTimeout: m.req.OnTimeout,
+	}
+	return m.drain.settle(ctx)
 }
 
 // staysInPlace refuses what a move cannot do: the managed node, which it keeps, is one of an account and Region.

@@ -31,8 +31,8 @@ func (m *moving) plan() engine.Plan {
 	if m.back { // nothing is left that could be undone: what is known of an instance goes last
 		steps[1], steps[2], steps[3] = steps[3], steps[1], steps[2]
 	}
-	if drained := m.drained(); drained != "" && !m.req.NoDrain {
-		steps = append([]engine.Step{m.drain(drained)}, steps...)
+	if m.drain != nil {
+		steps = append([]engine.Step{m.drain.step()}, steps...)
 	}
 	if len(m.carried.Attributes) > 0 || len(m.carried.Tags) > 0 {
 		steps = append(steps, m.carry())

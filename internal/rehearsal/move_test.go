@@ -132,7 +132,7 @@ func TestMoveIsRefused(t *testing.T) {
 	s.refuses(t, to(other, "--region", "us-east-1"), 12, "registered_elsewhere", "Region us-east-1", "anywhere deregister")
 	s.refuses(t, to("a b"), 2, "usage", "--cluster", "")
 	s.refuses(t, to(other, "--force"), 2, "usage", "--force", "--accept-risk running-tasks")
-	s.refuses(t, to(other, "--on-timeout", "leave"), 2, "usage", "--force", "--force")
+	s.refuses(t, to(other, "--on-timeout", "force"), 2, "usage", "--on-timeout force", "--accept-risk running-tasks")
 	s.refuses(t, to(other, "--no-drain", "--drain-timeout", "1m"), 2, "usage", "--drain-timeout", "")
 	s.refuses(t, line{args: []string{"move", "--cluster", other}, operator: true}, 2, "usage", "--yes", "")
 	s.refuses(t, line{args: []string{"move", "--yes", "--cluster", other}}, 12, "unproven_target", "operator", "--accept-risk unproven-target")
