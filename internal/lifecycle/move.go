@@ -222,7 +222,7 @@ func (m *moving) complete(rep Report) Report {
 
 func (m *moving) success(rep Report) string {
 	result := rep.Result.(MoveResult)
-	if !rep.Changed {
+	if !rep.Changed || m.from.ContainerInstanceARN == result.ContainerInstanceARN {
 		return fmt.Sprintf("already there: managed node %s is container instance %s in cluster %s, %s",
 			result.ManagedInstanceID, m.to.arn.ID, result.Cluster, result.Region)
 	}
@@ -416,7 +416,11 @@ func (m *moving) settleDrain(ctx context.Context) error {
 		deps: m.deps, remote: m.to.remote, cluster: cluster, instance: instance, local: true,
 		timeout: first(m.req.DrainTimeout, DefaultDrain), onTimeout: m.req.OnTimeout,
 	}
-	return m.drain.settle(ctx)
+	err := m.drain.settle(ctx)
+	if failure.Is(err, failure.ClusterNotFound) { // the instance went with its cluster
+		m.drain, err = nil, nil
+	}
+	return err
 }
 
 // staysInPlace refuses what a move cannot do: the managed node, which it keeps, is one of an account and Region.

@@ -135,7 +135,11 @@ func (m *moving) settleRights(ctx context.Context) error {
 			return err
 		}
 		cluster, _ := m.placeOf(m.leave[0])
-		return caller.MayDeregisterInstance(ctx, cluster)
+		err = caller.MayDeregisterInstance(ctx, cluster)
+		if failure.Is(err, failure.ClusterNotFound) { // the instance went with its cluster
+			return nil
+		}
+		return err
 	})
 }
 

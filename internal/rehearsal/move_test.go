@@ -329,3 +329,106 @@ func TestMoveKilledAndTakenBack(t *testing.T) {
 		t.Errorf("undone %d times, returned %d times", undone, returned)
 	}
 }
+
+// Tasks are moved away first. What does not leave in time ends the move, or is stopped, as the operator says.
+func TestMoveWithTasks(t *testing.T) {
+	t.Parallel()
+	s, before := movable(t)
+	arn := before.Result.ContainerInstanceARN
+	s.aws.AddTask(arn, emulator.Task{Group: "family:job"})
+	d := s.move(t, other, "--drain-timeout", "1s")
+	t.Logf("exit %d: %s\n  %s\n  %s\n  %v", d.RC, d.Error.Message, d.Error.Evidence, d.Error.Remedy, d.Warnings)
+	if d.RC != 12 || d.Error.Code != "drain_timeout" || d.Changed || d.Error.RolledBack || !strings.Contains(d.Error.Message, "is ACTIVE again") {
+		t.Fatalf("%+v", d)
+	}
+	if is := s.alone(t, cluster); is.ARN != arn {
+		t.Errorf("%+v", is)
+	}
+	d = s.move(t, other, "--drain-timeout", "1s", "--on-timeout", "leave")
+	if d.RC != 12 || d.Error.Code != "drain_timeout" || !d.Changed || !strings.Contains(d.Error.Message, "stays DRAINING") {
+		t.Fatalf("%+v", d)
+	}
+	s.aws.SetInstanceStatus(arn, "ACTIVE")
+	if d := s.move(t, other, "--no-drain"); d.RC == 0 || d.Changed {
+		t.Errorf("a task would be orphaned: %+v", d)
+	}
+	s.alone(t, cluster)
+	d = s.move(t, other, "--drain-timeout", "1s", "--on-timeout", "force", "--accept-risk", "running-tasks")
+	if d.RC != 0 || d.Result.Cluster != other {
+		t.Fatalf("%+v", d)
+	}
+	s.alone(t, other)
+	s.aws.AddTask(d.Result.ContainerInstanceARN, emulator.Task{Group: "family:job"})
+	if d := s.move(t, cluster, "--no-drain", "--force", "--accept-risk", "running-tasks"); d.RC != 0 {
+		t.Fatalf("%+v", d)
+	}
+	s.alone(t, cluster)
+}
+
+// Without an operator the managed node's own role does what is to be done; what it may not see is accepted, and told.
+func TestMoveWithoutAnOperator(t *testing.T) {
+	t.Parallel()
+	s, before := movable(t)
+	s.tag(t, before.Result.ContainerInstanceARN)
+	alone := func(to string) line {
+		return line{args: []string{"move", "--yes", "--cluster", to, "--accept-risk", "unproven-target"}}
+	}
+	d := s.moves(t, alone(other))
+	if d.RC != 0 || d.Result.Verified != "local" || d.Result.ManagedInstanceID != before.Result.ManagedInstanceID {
+		t.Fatalf("%+v", d)
+	}
+	if said := strings.Join(d.Warnings, "\n"); !strings.Contains(said, "do not go along") || !strings.Contains(said, "was not proven") {
+		t.Errorf("%q", d.Warnings)
+	}
+	s.alone(t, other)
+	// A cluster that is not there: nobody could know, and the host comes back.
+	d = s.moves(t, alone("none"))
+	if d.RC != 7 || d.Error.Code != "cluster_not_found" || !d.Result.Returned || d.Result.Cluster != other {
+		t.Fatalf("%+v", d)
+	}
+	s.alone(t, other)
+	if d := s.moves(t, alone(cluster)); d.RC != 0 {
+		t.Fatalf("%+v", d)
+	}
+	s.alone(t, cluster)
+}
+
+// The ECS side is gone already, behind the host's back: what is left of the move is done.
+func TestMoveOfAnInstanceThatECSHasGivenUp(t *testing.T) {
+	t.Parallel()
+	s, before := movable(t)
+	if err := s.aws.FaultFor(emulator.FaultInstanceInactive, 1); err != nil {
+		t.Fatal(err)
+	}
+	d := s.move(t, other)
+	if d.RC != 0 || d.Result.Cluster != other || d.Result.From.ContainerInstanceARN != before.Result.ContainerInstanceARN {
+		t.Fatalf("%+v", d)
+	}
+	s.alone(t, other)
+	// And the cluster with it.
+	s.aws.RemoveCluster(other)
+	if d := s.move(t, cluster); d.RC != 0 || d.Result.Cluster != cluster {
+		t.Fatalf("%+v", d)
+	}
+	s.alone(t, cluster)
+}
+
+// What an abandoned move has left is cleared away by the next one, whichever way it goes.
+func TestMoveAfterAnAbandonedOne(t *testing.T) {
+	t.Parallel()
+	for point := 8; point < 60; point += 9 {
+		s, _ := movable(t)
+		if !s.kill(t, line{args: []string{"move", "--yes", "--cluster", other}, operator: true}, point) {
+			break
+		}
+		s.moves(t, line{args: []string{"operation", "abandon"}})
+		d := s.move(t, cluster)
+		if d.RC != 0 || d.Result.Cluster != cluster {
+			t.Fatalf("abandoned at %d: %+v", point, d)
+		}
+		if strings.Contains(strings.Join(d.Warnings, "\n"), "DRAINING") { // told, and activate's to end
+			s.aws.SetInstanceStatus(d.Result.ContainerInstanceARN, "ACTIVE")
+		}
+		s.alone(t, cluster)
+	}
+}
