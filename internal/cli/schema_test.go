@@ -37,6 +37,7 @@ const schemaHome = "https://raw.githubusercontent.com/anywhere-ecs/anywhere/main
 // what the types do not say; from "rules", what holds between fields.
 var documented = map[string][]any{
 	"":                  {cli.VersionResult{}}, // --version
+	"activate":          {lifecycle.DrainResult{}},
 	"activation":        nil,
 	"activation create": {lifecycle.CreateActivationResult{}},
 	"activation delete": {lifecycle.DeleteActivationsResult{}},
@@ -44,6 +45,7 @@ var documented = map[string][]any{
 	"completion":        nil,
 	"config":            nil,
 	"config show":       {cli.ConfigResult{}},
+	"drain":             {lifecycle.DrainResult{}},
 	"help":              nil,
 	"move":              {lifecycle.MoveResult{}},
 	"operation":         nil,

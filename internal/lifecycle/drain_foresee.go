@@ -26,14 +26,14 @@ func (g *draining) foresee(ctx context.Context) {
 		case t.Standalone:
 			g.tasks[i].NeverMoves = "it belongs to no service, so ECS leaves it alone: it ends by itself or has to be stopped"
 			standalone = append(standalone, t.String())
-		case !slices.Contains(names, t.service):
-			names = append(names, t.service)
+		case !slices.Contains(names, t.service()):
+			names = append(names, t.service())
 		}
 	}
 	if len(standalone) > 0 {
-		g.warnings = append(g.warnings, fmt.Sprintf("%s of no service never %s by %s, they end or have to be stopped: %s",
-			count(len(standalone), "task"), plural(len(standalone), "leaves", "leave"), plural(len(standalone), "itself", "themselves"),
-			strings.Join(standalone, "; ")))
+		n := len(standalone)
+		g.warnings = append(g.warnings, fmt.Sprintf("%s %s to no service and %s only by ending or being stopped: %s", count(n, "task"),
+			plural(n, "belongs", "belong"), plural(n, "leaves", "leave"), strings.Join(standalone, "; ")))
 		if len(standalone) == len(g.left()) {
 			g.warnings = append(g.warnings, "no task of a service is here: waiting helps only if what is here ends by itself")
 		}
@@ -65,10 +65,10 @@ func (g *draining) foreseeServices(ctx context.Context, names []string) error {
 	for _, s := range services {
 		never, warning, err := g.outlook(ctx, s, elsewhere)
 		if err != nil {
-			return err
+			warning = "whether its host ports are free elsewhere is not known: " + failure.Of(err).Message
 		}
 		for i, t := range g.tasks {
-			if t.service == s.Name && t.DesiredStatus != taskStopped {
+			if t.service() == s.Name && t.DesiredStatus != taskStopped {
 				g.tasks[i].NeverMoves = never
 			}
 		}

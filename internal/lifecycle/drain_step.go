@@ -55,6 +55,8 @@ type draining struct {
 	local     bool    // it is this host's: its agent counts the tasks where the caller may not list them
 	timeout   time.Duration
 	onTimeout string // "" is abort
+	// onlyStatus leaves the tasks out of it: for who makes it ACTIVE.
+	onlyStatus bool
 
 	caller *control.Operator // who drains; after settle
 	source string            // who counts
@@ -80,10 +82,15 @@ type DrainTask struct {
 	StartedAt      string `json:"startedAt"`      // when it started; empty when it has not, or when only the ECS agent was asked
 	Standalone     bool   `json:"standalone"`     // it belongs to no service; false where only the ECS agent was asked
 	NeverMoves     string `json:"neverMoves"`     // why it does not leave by itself; empty when it can
-	service        string
 }
 
 func (t DrainTask) left() bool { return t.LastStatus != taskStopped }
+
+// service is the name of the service that it belongs to.
+func (t DrainTask) service() string {
+	name, _ := strings.CutPrefix(t.Group, "service:")
+	return name
+}
 
 const taskStopped = "STOPPED"
 
@@ -106,7 +113,7 @@ func (g *draining) settle(ctx context.Context) error {
 		if err := g.see(ctx); err != nil || g.gone {
 			return err
 		}
-		if err := g.rights(ctx); err != nil {
+		if err := g.rights(ctx); err != nil || g.onlyStatus {
 			return err
 		}
 		if err := g.count(ctx); err != nil {
@@ -155,7 +162,13 @@ func (g *draining) rights(ctx context.Context) error {
 	if err == nil && g.onTimeout == OnTimeoutForce {
 		err = g.caller.MayStopTask(ctx, g.cluster)
 	}
-	return err
+	if !g.asNode() || !failure.Is(err, failure.AccessDenied) {
+		return err
+	}
+	f := *failure.Of(err)
+	f.Err = err
+	f.Remedy = "name an operator's profile with --profile or AWS_PROFILE, for there are no operator's credentials here; or " + f.Advice()
+	return &f
 }
 
 // count looks at the tasks that are left, and who can tell.
@@ -203,7 +216,7 @@ func tasksOf(all []control.TaskSight) []DrainTask {
 	for _, t := range all {
 		tasks = append(tasks, DrainTask{
 			ARN: t.ARN, Group: t.Group, TaskDefinition: t.Definition[strings.LastIndexByte(t.Definition, '/')+1:], LastStatus: t.Last,
-			DesiredStatus: t.Desired, StartedAt: stamp(t.Started), Standalone: t.Service == "", service: t.Service,
+			DesiredStatus: t.Desired, StartedAt: stamp(t.Started), Standalone: t.Service == "",
 		})
 	}
 	return tasks
@@ -268,20 +281,29 @@ func (g *draining) drain(ctx context.Context, say func(format string, args ...an
 	return g.leave(ctx, err)
 }
 
-// begin makes the instance DRAINING.
+// begin makes the instance DRAINING. That one call is not interrupted: nobody would know whether it was heard.
 func (g *draining) begin(ctx context.Context) error {
 	if g.status == control.Draining {
 		return nil
 	}
-	err := within(ctx, lookTime, func(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	err := within(context.WithoutCancel(ctx), lookTime, func(ctx context.Context) error {
 		return g.caller.SetInstanceStatus(ctx, g.cluster, g.instance, control.Draining)
 	})
-	if failure.Is(err, failure.InstanceInactive) {
+	switch {
+	case err == nil:
+		g.mine, g.status = true, control.Draining
+	case failure.Is(err, failure.InstanceInactive):
 		g.gone = true
 		return nil
-	}
-	if err == nil {
-		g.mine, g.status = true, control.Draining
+	case silence(err):
+		f := *failure.Of(err)
+		f.Err = err
+		f.Message += "; whether the container instance is DRAINING now is not known"
+		f.Remedy = "run the same command again, or make sure that it is not: anywhere activate"
+		return &f
 	}
 	return err
 }
@@ -431,8 +453,15 @@ func named(tasks []DrainTask) string {
 	return strings.Join(names, "; ")
 }
 
-// drainKind is the effect of a drain inside a longer operation.
-const drainKind = "drain"
+// drainKind is the effect of a drain inside a longer operation, and its step.
+const drainKind, drainTitle = "drain", "Move the tasks away"
+
+// telling makes the lines of a drain events of a step.
+func (g *draining) telling(step, title string) func(format string, args ...any) {
+	return func(format string, args ...any) {
+		g.deps.tell(engine.Event{Kind: engine.Advanced, Step: step, Title: title, Text: fmt.Sprintf(format, args...)})
+	}
+}
 
 // drained is what the journal has of it.
 type drained struct {
@@ -445,7 +474,7 @@ type drained struct {
 // DRAINING, unless it was to stay so.
 func (g *draining) step() engine.Step {
 	return engine.Step{
-		ID: "drain", Title: "Move the tasks away",
+		ID: drainKind, Title: drainTitle,
 		Observe: func(ctx context.Context, _ host.Reader) (engine.Obs, error) {
 			switch left := len(g.left()); {
 			case g.gone:
@@ -460,7 +489,7 @@ func (g *draining) step() engine.Step {
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
 			what := drained{g.caller.Region, g.caller.Account, g.cluster, g.instance, g.before, g.onTimeout == OnTimeoutLeave}
-			return tx.Effect(ctx, drainKind, what, func(ctx context.Context) error { return g.drain(ctx, tx.Note) })
+			return tx.Effect(ctx, drainKind, what, func(ctx context.Context) error { return g.drain(ctx, g.telling(drainKind, drainTitle)) })
 		},
 	}
 }

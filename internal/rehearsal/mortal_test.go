@@ -80,8 +80,8 @@ func (c mortalClient) Do(r *http.Request) (*http.Response, error) {
 	if !reads {
 		c.m.point()
 	}
-	if err := c.m.gone(); err != nil {
-		return nil, err
+	if c.m.gone() != nil { // anything else would be tried again
+		return &http.Response{StatusCode: http.StatusForbidden, Body: http.NoBody, Header: http.Header{"X-Amzn-Errortype": {"Dead"}}}, nil
 	}
 	response, err := http.DefaultClient.Do(r.WithContext(context.WithoutCancel(r.Context())))
 	if !reads {
