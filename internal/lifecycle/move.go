@@ -241,11 +241,6 @@ func (m *moving) checkRequest() error {
 		return err
 	}
 	m.ref, m.to.cluster = ref, ref.Name
-	switch {
-	case (m.req.Force || m.req.OnTimeout == OnTimeoutForce && !m.req.NoDrain) && !m.to.accepts("running-tasks"):
-		return failure.New(failure.Usage, "--force and --on-timeout force take no account of running tasks, and need --accept-risk running-tasks").
-			WithRemedy("add --accept-risk running-tasks, or leave them out")
-	}
 	if ref.Region != "" && m.req.Region != "" && ref.Region != m.req.Region {
 		return failure.New(failure.Usage, "--region is %s and --cluster is in %s", m.req.Region, ref.Region)
 	}
