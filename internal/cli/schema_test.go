@@ -49,6 +49,7 @@ var documented = map[string][]any{
 	"doctor":            {lifecycle.DoctorResult{}},
 	"drain":             {lifecycle.DrainResult{}},
 	"help":              nil,
+	"move":              {lifecycle.MoveResult{}},
 	"operation":         nil,
 	"operation abandon": {lifecycle.OperationResult{}},
 	"operation show":    {lifecycle.OperationResult{}},
@@ -194,6 +195,10 @@ var rules = map[string][]node{
 	"AdoptResult": {
 		when(properties("verified", node{{"not", is("none")}}),
 			filled("cluster", "region", "account", "managedInstanceId", "containerInstanceArn"), nil),
+	},
+	"MoveResult": {
+		when(properties("verified", node{{"not", is("none")}}),
+			filled("cluster", "region", "account", "managedInstanceId", "containerInstanceArn", "ecsAgentVersion", "ssmAgentVersion"), nil),
 	},
 	"OperationResult": {
 		when(properties("unfinished", is(true)), filled("verb", "runId", "startedAt", "journal"), properties("undoable", is(false))),

@@ -65,6 +65,7 @@ const (
 	DrainTimeout       Code = "drain_timeout"
 	RegisteredElsewere Code = "registered_elsewhere"
 	IdentityUnknown    Code = "identity_unknown"
+	UnprovenTarget     Code = "unproven_target"
 	ClusterMismatch    Code = "cluster_mismatch"
 	VersionManaged     Code = "version_is_upgrades"
 	KnownBadVersion    Code = "known_bad_version"
@@ -170,6 +171,7 @@ var Catalogue = map[Code]Entry{
 	DrainTimeout:       {ExitRefused, "tasks were left on the host when the time to drain it was over", "the message names them: stop those that belong to no service, or run the same command again with a longer --drain-timeout, or with --on-timeout force", true},
 	RegisteredElsewere: {ExitRefused, "this host is registered to another cluster, account or Region", "anywhere move --cluster NEW", false},
 	IdentityUnknown:    {ExitRefused, "this host has a registration whose soundness cannot be shown", "give the identity up, once you know that it does not work: the same command with a new activation and --accept-risk replace-identity", false},
+	UnprovenTarget:     {ExitRefused, "nobody could show that the cluster to go to is there and ACTIVE", "name an operator's profile with --profile, or accept it: --accept-risk unproven-target", false},
 	ClusterMismatch:    {ExitRefused, "the ECS agent's state belongs to another cluster", "anywhere move --cluster NEW", false},
 	VersionManaged:     {ExitRefused, "another version is installed, and changing it is an upgrade", "leave the version flag out, so that what is installed stays; changing it is an upgrade", false},
 	KnownBadVersion:    {ExitRefused, "this version is known to be bad", "leave the version flag out, or name a better one", false},

@@ -71,6 +71,12 @@ func Rollback(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, e
 	report.Steps, report.Changed, report.RolledBack, report.Kept = outcome.Steps, outcome.Changed, outcome.RolledBack, outcome.Kept
 	if failure.Is(err, failure.NothingToRollBack) { // a refusal: this command has left nothing half-way
 		report.Changed, report.Kept = false, nil
+		if op.Verb == verbMove {
+			refused := *failure.Of(err)
+			op.Committed = true // it may have been seen only now
+			refused.Remedy = moveOn(op)
+			return report, &refused
+		}
 		return report, err
 	}
 	if err != nil {

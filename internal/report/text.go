@@ -109,6 +109,30 @@ func Adoption(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.AdoptResul
 	}
 }
 
+// Move writes the result of a move.
+func Move(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.MoveResult, dryRun bool) {
+	if dryRun {
+		Plan(w, s, rep.Steps)
+		fmt.Fprintln(w, s.emphasis.Render(rep.Message))
+		return
+	}
+	fmt.Fprintln(w, s.emphasis.Render(rep.Message))
+	was := ""
+	if rep.Changed {
+		was = r.From.ContainerInstanceARN
+	}
+	fields(w, s, [][2]string{
+		{"cluster", r.Cluster},
+		{"region", r.Region},
+		{"account", r.Account},
+		{"container instance", r.ContainerInstanceARN},
+		{"before", was},
+		{"managed node", r.ManagedInstanceID},
+		{"verified", proof[r.Verified]},
+	})
+	Owed(w, r.Owed)
+}
+
 // Owed writes AWS calls that are still to be made.
 func Owed(w io.Writer, calls []string) {
 	if len(calls) == 0 {

@@ -1,0 +1,192 @@
+package rehearsal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/control"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+)
+
+// mortal is a run of a command that is killed at a point of its life. From then on nothing that it does has any effect: not
+// on the disk, not on services, not at AWS. What agents do goes on. The points are around every line of the journal and
+// around every call that changes something at AWS.
+type mortal struct {
+	mu     sync.Mutex
+	at     int // the point at which it dies; 0 is never
+	points int // passed so far
+	dead   bool
+	die    context.CancelFunc
+}
+
+var errDead = errors.New("the process is dead")
+
+// point is a moment at which the run can die.
+func (m *mortal) point() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.points++; m.points == m.at {
+		m.dead = true
+		m.die()
+	}
+}
+
+func (m *mortal) gone() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dead {
+		return errDead
+	}
+	return nil
+}
+
+// kill runs a line that dies at a point, and reports whether it came so far.
+func (s *stage) kill(t *testing.T, l line, at int) (killed bool) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	m := &mortal{at: at, die: cancel}
+	env := s.env(l)
+	h := s.machine.host()
+	h.Disk, h.Manager = mortalDisk{h.Disk, m}, mortalManager{h.Manager, m}
+	env.Host = func() (host.Host, error) { return h, nil }
+	config := env.AWS
+	env.AWS = func(ctx context.Context, a control.Access) (aws.Config, error) {
+		cfg, err := config(ctx, a)
+		cfg.HTTPClient = mortalClient{m}
+		return cfg, err
+	}
+	env.Streams.Out, env.Streams.Err = io.Discard, io.Discard
+	cli.Main(ctx, env, s.args(l))
+	return m.gone() != nil
+}
+
+// mortalClient is the way to AWS.
+type mortalClient struct{ m *mortal }
+
+func (c mortalClient) Do(r *http.Request) (*http.Response, error) {
+	_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	reads := operation == "" || strings.HasPrefix(operation, "Describe") || strings.HasPrefix(operation, "List")
+	if !reads {
+		c.m.point()
+	}
+	if c.m.gone() != nil { // anything else would be tried again
+		return &http.Response{StatusCode: http.StatusForbidden, Body: http.NoBody, Header: http.Header{"X-Amzn-Errortype": {"Dead"}}}, nil
+	}
+	response, err := http.DefaultClient.Do(r.WithContext(context.WithoutCancel(r.Context())))
+	if !reads {
+		c.m.point()
+	}
+	return response, err
+}
+
+type mortalDisk struct {
+	host.Disk
+	m *mortal
+}
+
+func (d mortalDisk) WriteFile(path string, data io.Reader, mode fs.FileMode, owner host.Owner) error {
+	return d.do(func() error { return d.Disk.WriteFile(path, data, mode, owner) })
+}
+
+func (d mortalDisk) Rename(from, to string) error {
+	return d.do(func() error { return d.Disk.Rename(from, to) })
+}
+
+func (d mortalDisk) Mkdir(path string, mode fs.FileMode, owner host.Owner) error {
+	return d.do(func() error { return d.Disk.Mkdir(path, mode, owner) })
+}
+
+func (d mortalDisk) Symlink(target, path string) error {
+	return d.do(func() error { return d.Disk.Symlink(target, path) })
+}
+
+func (d mortalDisk) Remove(path string) error {
+	return d.do(func() error { return d.Disk.Remove(path) })
+}
+
+func (d mortalDisk) RemoveAll(path string) error {
+	return d.do(func() error { return d.Disk.RemoveAll(path) })
+}
+
+func (d mortalDisk) do(change func() error) error {
+	if err := d.m.gone(); err != nil {
+		return err
+	}
+	return change()
+}
+
+func (d mortalDisk) Append(path string) (host.AppendFile, error) {
+	if err := d.m.gone(); err != nil {
+		return nil, err
+	}
+	file, err := d.Disk.Append(path)
+	return mortalFile{file, d.m}, err
+}
+
+// mortalFile is the journal, or the log.
+type mortalFile struct {
+	host.AppendFile
+	m *mortal
+}
+
+func (f mortalFile) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(`{"is":`)) { // a line of the journal, not yet there
+		f.m.point()
+	}
+	if err := f.m.gone(); err != nil {
+		return 0, err
+	}
+	return f.AppendFile.Write(p)
+}
+
+func (f mortalFile) Sync() error {
+	err := f.AppendFile.Sync()
+	f.m.point() // and there
+	if dead := f.m.gone(); dead != nil {
+		return dead
+	}
+	return err
+}
+
+type mortalManager struct {
+	host.Manager
+	m *mortal
+}
+
+func (u mortalManager) Start(ctx context.Context, name string) error {
+	return u.do(ctx, name, u.Manager.Start)
+}
+
+func (u mortalManager) Stop(ctx context.Context, name string) error {
+	return u.do(ctx, name, u.Manager.Stop)
+}
+
+func (u mortalManager) Restart(ctx context.Context, name string) error {
+	return u.do(ctx, name, u.Manager.Restart)
+}
+
+func (u mortalManager) Enable(ctx context.Context, name string) error {
+	return u.do(ctx, name, u.Manager.Enable)
+}
+
+func (u mortalManager) Disable(ctx context.Context, name string) error {
+	return u.do(ctx, name, u.Manager.Disable)
+}
+
+func (u mortalManager) do(ctx context.Context, name string, change func(context.Context, string) error) error {
+	if err := u.m.gone(); err != nil {
+		return err
+	}
+	return change(ctx, name)
+}
