@@ -46,6 +46,7 @@ var documented = map[string][]any{
 	"completion":        nil,
 	"config":            nil,
 	"config show":       {cli.ConfigResult{}},
+	"deregister":        {lifecycle.DeregisterResult{}},
 	"doctor":            {lifecycle.DoctorResult{}},
 	"drain":             {lifecycle.DrainResult{}},
 	"help":              nil,

@@ -47,7 +47,12 @@ func (e statusError) Error() string {
 }
 
 func (c *client) get(ctx context.Context, path string, into any) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker"+path, nil)
+	return c.do(ctx, http.MethodGet, path, into)
+}
+
+// do makes a call. into is nil where the answer does not matter: then one that says that it is so already is none the worse.
+func (c *client) do(ctx context.Context, method, path string, into any) error {
+	request, err := http.NewRequestWithContext(ctx, method, "http://docker"+path, nil)
 	if err != nil {
 		return err
 	}
@@ -60,12 +65,18 @@ func (c *client) get(ctx context.Context, path string, into any) error {
 	if err != nil {
 		return err
 	}
+	if code := response.StatusCode; into == nil && (code == http.StatusNoContent || code == http.StatusNotModified) {
+		return nil
+	}
 	if response.StatusCode != http.StatusOK {
 		var answer struct{ Message string }
 		if json.Unmarshal(body, &answer) != nil {
 			answer.Message = http.StatusText(response.StatusCode)
 		}
 		return statusError{response.StatusCode, answer.Message}
+	}
+	if into == nil {
+		return nil
 	}
 	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("docker's answer to %s is not what it should be: %w", path, err)

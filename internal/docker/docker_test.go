@@ -53,19 +53,26 @@ func machine(t *testing.T, existing []string, loaded units, d daemon) host.Reade
 			t.Fatal(err)
 		}
 	}
-	socket := filepath.Join(root, "sock")
+	r := host.Reader{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, os.ErrNotExist }}
 	if d != nil {
-		listener, err := net.Listen("unix", socket)
-		if err != nil {
-			t.Fatal(err)
-		}
-		server := &http.Server{Handler: d}
-		go func() { _ = server.Serve(listener) }()
-		t.Cleanup(func() { _ = server.Close() })
+		r = machineOf(t, d)
 	}
+	r.Files, r.Units = host.NewDir(root), loaded
+	return r
+}
+
+// machineOf is a host whose Docker is d, and nothing else.
+func machineOf(t *testing.T, d http.Handler) host.Reader {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "sock")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: d}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
 	return host.Reader{
-		Files: host.NewDir(root),
-		Units: loaded,
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			if network != "unix" || address != Socket {
 				return nil, errors.New("dialled " + network + " " + address)

@@ -11,6 +11,10 @@ const (
 	// Unit is the service on every system but SUSE, where the platform's row says amazon-ecs.service
 	// (packaging/generic-deb-integrated/debian/ecs.service).
 	Unit = "ecs.service"
+	// VolumePlugin and VolumePluginSocket come with the package; nothing enables them but an administrator who uses EFS
+	// (packaging/generic-deb-integrated/debian/rules).
+	VolumePlugin       = "amazon-ecs-volume-plugin.service"
+	VolumePluginSocket = "amazon-ecs-volume-plugin.socket"
 	// InitBinary is ecs-init (packaging/generic-deb-integrated/debian/amazon-ecs-init.install).
 	InitBinary = "/usr/libexec/amazon-ecs-init"
 

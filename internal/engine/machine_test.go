@@ -185,6 +185,7 @@ type archive struct {
 	Appends       map[string]string // what the script appends to files of others
 	Folders       []string          // made for it
 	Configured    bool
+	Residual      bool // removed, and not purged yet
 }
 
 func (a archive) text() string {
@@ -204,14 +205,14 @@ func (p packages) record(name string) (a archive, found bool) {
 
 func (p packages) Package(name string) (host.Package, error) {
 	a, found := p.record(name)
-	return host.Package{Name: name, Version: a.Version, Installed: found && a.Configured, Partial: found && !a.Configured}, nil
+	return host.Package{Name: name, Version: a.Version, Installed: found && a.Configured, Residual: a.Residual, Partial: found && !a.Configured && !a.Residual}, nil
 }
 
 func (p packages) State() (host.ManagerState, error) {
 	found, _ := p.ReadDir("/var/lib/packages")
 	state := host.ManagerState{Family: "deb"}
 	for _, f := range found {
-		if a, _ := p.record(f.Name()); !a.Configured {
+		if a, _ := p.record(f.Name()); !a.Configured && !a.Residual {
 			state.Interrupted = true
 		}
 	}
@@ -274,7 +275,7 @@ func (p packages) configure(ctx context.Context, a archive) error {
 func (p packages) Repair(ctx context.Context) error {
 	found, _ := p.ReadDir("/var/lib/packages")
 	for _, f := range found {
-		if a, _ := p.record(f.Name()); !a.Configured {
+		if a, _ := p.record(f.Name()); !a.Configured && !a.Residual {
 			if err := p.configure(ctx, a); err != nil {
 				return err
 			}
@@ -297,6 +298,9 @@ func (p packages) Remove(_ context.Context, name string, _ bool) error {
 		_ = os.Remove(p.Local(dir)) // only when it is empty
 	}
 	p.pulse("dpkg: removed the files")
+	a.Residual = true
+	p.put("/var/lib/packages/"+a.Name, a.text())
+	p.pulse("dpkg: removed, not purged")
 	p.drop("/var/lib/packages/" + name)
 	return nil
 }

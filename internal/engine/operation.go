@@ -16,7 +16,8 @@ type Operation struct {
 	Committed                 bool // past the commit point: it only goes forward
 	Changes                   int  // recorded changes
 	LastStep                  string
-	Path                      string // of the journal
+	Done                      []string // ids of the steps that it has brought about
+	Path                      string   // of the journal
 }
 
 // Open is the unfinished operation, or nil when there is none. A journal that cannot be read is an error with the code
@@ -30,6 +31,11 @@ func (e *Engine) Open() (*Operation, error) {
 	op := &Operation{
 		Verb: s.Verb, Key: s.Key, RunID: s.Run, Version: s.Program, Pins: maps.Clone(s.Pins), Started: s.Started,
 		Committed: s.commit != "", Changes: s.changes(), Path: e.journalPath(),
+	}
+	for _, step := range s.steps {
+		if step.done && !s.undoing {
+			op.Done = append(op.Done, step.id)
+		}
 	}
 	if n := len(s.steps); n > 0 {
 		op.LastStep = s.steps[n-1].id

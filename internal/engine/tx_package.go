@@ -88,7 +88,7 @@ func (c *packageChange) undo(ctx context.Context, u *undoing, r *record) ([]stri
 	}
 	wasThere := c.Before.Installed && !c.Before.Partial
 	isThere := now.Installed && !now.Partial
-	gone := !now.Installed && !now.Partial
+	gone := !now.Installed && !now.Partial && (!now.Residual || c.Before.Residual || len(u.held) > 0)
 	switch {
 	case isThere && wasThere && now.Version == c.Before.Version:
 		return nil, nil

@@ -18,7 +18,7 @@ func (tx *Tx) RemovePackage(ctx context.Context, name string, purge bool, file s
 		return failure.Wrap(failure.PackageInstall, err, "cannot look at the package %s", name)
 	}
 	r := tx.removal(name)
-	if !before.Installed && !before.Partial && (r == nil || r.done) {
+	if !before.Installed && !before.Partial && !(purge && before.Residual) && (r == nil || r.done) {
 		return nil
 	}
 	images, err := tx.unseen(ctx, units)
@@ -74,6 +74,8 @@ func (c *removalChange) undo(ctx context.Context, u *undoing, r *record) ([]stri
 	case err != nil:
 		return nil, err
 	case now.Installed && !now.Partial && now.Version == c.Before.Version:
+		return nil, nil
+	case !c.Before.Installed && !c.Before.Partial: // only its configuration files were there
 		return nil, nil
 	case now.Installed && !now.Partial:
 		return left(c.Name, "version "+now.Version+" was installed by somebody else"), nil

@@ -56,6 +56,7 @@ func (d *Dpkg) Package(name string) (Package, error) {
 		return Package{}, err
 	}
 	p := Package{Name: name, Installed: found.installed(), Partial: found.partial(), Held: found.Want == "hold"}
+	p.Residual = found.State == "config-files"
 	if p.Installed || p.Partial {
 		p.Version = found.Version
 	}

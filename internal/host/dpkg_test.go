@@ -73,7 +73,7 @@ func TestPackage(t *testing.T) {
 		{Name: "adduser", Version: "3.134", Installed: true},
 		{Name: "amazon-ecs-init", Version: "1.105.1-1", Installed: true, Held: true},
 		{Name: "half", Version: "2", Partial: true},
-		{Name: "gone"},
+		{Name: "gone", Residual: true},
 		{Name: "libc6", Version: "2.36", Installed: true},
 		{Name: "no"},
 		{Name: "add"},

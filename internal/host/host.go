@@ -158,6 +158,7 @@ type Package struct {
 	Name      string
 	Version   string // the manager's own form, like 1.105.1-1; empty when not installed
 	Installed bool   // completely: unpacked and configured
+	Residual  bool   // removed, but for its configuration files
 	Partial   bool   // interrupted: unpacked, half-configured, half-installed
 	Held      bool
 }

@@ -49,6 +49,8 @@ func (d Deps) engine() *engine.Engine {
 			repairKind:            repair(),
 			dockerKind:            dockerInstalled(),
 			leaveKind:             d.left(),
+			containersKind:        containersRemoved(),
+			awayKind:              deregistered(),
 			drainKind:             d.drains(),
 			modeKind:              modes(),
 		},

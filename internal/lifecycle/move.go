@@ -24,7 +24,6 @@ const verbMove = "move"
 
 // Names of pins. What a run that goes on needs cannot be read from the host any more: the ECS agent's state is gone by then.
 const (
-	pinNode        = "node"          // the managed node, which stays
 	pinFromCluster = "from-cluster"  // name of the cluster that the host was in
 	pinFromARN     = "from-instance" // its container instance there
 	pinFromSetting = "from-setting"  // ECS_CLUSTER in the operator's file then, a name or an ARN; empty where it had none

@@ -25,6 +25,9 @@ type Record struct {
 	Program  string                  `json:"program"` // the version that wrote it last
 	Packages map[string]OwnedPackage `json:"packages"`
 	Files    []string                `json:"files"` // made by anywhere, to be removed with the registration
+	// Folders were not there before anywhere installed the agents. They go with the registration when nothing is in them
+	// any more; the outer ones stand first.
+	Folders []string `json:"folders,omitempty"`
 	// Docker is nil unless anywhere installed it. It is not among Packages: nothing removes it with the registration.
 	Docker *OwnedDocker `json:"docker,omitempty"`
 	// Registration is the managed node and its cluster; nil while anywhere has not registered the host.

@@ -162,8 +162,11 @@ func (r *registration) saveOthersCredentials(ctx context.Context, tx *engine.Tx)
 	return r.saveCredentials(ctx, tx)
 }
 
+// credentialsCopies begins the names of the copies of /root/.aws/credentials in BackupDir.
+const credentialsCopies = "root-aws-credentials-"
+
 func (r *registration) credentialsCopy() string {
-	return BackupDir + "/root-aws-credentials-" + r.deps.RunID
+	return BackupDir + "/" + credentialsCopies + r.deps.RunID
 }
 
 // ssmStart starts the SSM agent as the managed node and waits until it has written credentials: the ECS agent lives on

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -262,7 +263,10 @@ func (r *registration) fileStep(f fileStep) engine.Step {
 			if err := tx.Claim(ctx, f.claims...); err != nil {
 				return err
 			}
-			if err := r.own(ctx, tx, func(record *Record) { record.addFile(f.path, tx.Reader()) }); err != nil {
+			if err := r.own(ctx, tx, func(record *Record) {
+				record.addFile(f.path, tx.Reader())
+				record.addFolders(tx.Reader(), append(slices.Clone(f.claims), path.Dir(f.path))...)
+			}); err != nil {
 				return err
 			}
 			if err := tx.WriteFile(ctx, f.path, bytes.NewReader(text), f.mode); err != nil || f.after == nil {
@@ -278,6 +282,7 @@ func (r *registration) ssmPackage() engine.Step {
 		id: "ssm.package", title: "Install the SSM agent", name: ssmagent.Package, pin: pinSSM, product: artifact.SSMAgent,
 		asked: r.req.SSMAgentVersion, bad: ssmagent.KnownBad, units: []string{ssmagent.UnitName},
 		claims: []string{"/var/lib/amazon", ssmagent.DataDir, "/var/log/amazon", ssmagent.LogDir, "/etc/amazon", "/etc/amazon/ssm"},
+		later:  []string{path.Dir(ssmagent.CredentialsPath)},
 	})
 }
 
@@ -297,6 +302,7 @@ type packageStep struct {
 	product                     artifact.Product
 	bad                         func(string) (string, bool)
 	units, claims               []string
+	later                       []string // folders that the agent makes once it is registered
 }
 
 func (r *registration) packageStep(p packageStep) engine.Step {
@@ -335,6 +341,7 @@ func (r *registration) packageStep(p packageStep) engine.Step {
 				return err
 			}
 			if err := r.own(ctx, tx, func(record *Record) {
+				record.addFolders(tx.Reader(), append(slices.Clone(p.claims), p.later...)...)
 				if _, ours := record.Packages[p.name]; ours || !before.Installed {
 					record.Packages[p.name] = OwnedPackage{Version: pkg.Version, SHA256: pkg.SHA256, Key: pkg.KeyFingerprint}
 				}
@@ -400,7 +407,10 @@ func (r *registration) ecsExec() engine.Step {
 			if err != nil {
 				return err
 			}
-			if err := r.own(ctx, tx, func(record *Record) { record.addFile(ecsagent.ExecDir, tx.Reader()) }); err != nil {
+			if err := r.own(ctx, tx, func(record *Record) {
+				record.addFolders(tx.Reader(), path.Dir(ecsagent.ExecDir))
+				record.addFile(ecsagent.ExecDir, tx.Reader())
+			}); err != nil {
 				return err
 			}
 			return ecsagent.InstallExec(ctx, tx, pkg, tx.Reader().Files)
@@ -551,4 +561,13 @@ func (record *Record) addFile(path string, reader host.Reader) {
 		}
 	}
 	record.Files = append(record.Files, path)
+}
+
+// addFolders notes the folders that are not there yet and are about to be made.
+func (record *Record) addFolders(reader host.Reader, folders ...string) {
+	for _, folder := range folders {
+		if _, err := reader.Files.Lstat(folder); missing(err) && !slices.Contains(record.Folders, folder) {
+			record.Folders = append(record.Folders, folder)
+		}
+	}
 }

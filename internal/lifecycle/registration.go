@@ -33,6 +33,7 @@ const (
 	pinRegion  = "region"
 	pinAccount = "account"
 	pinCluster = "cluster"
+	pinNode    = "node" // the managed node, where a verb gives something of it up
 	pinSSM     = "ssm-agent"
 	pinECS     = "ecs-init"
 	pinExec    = "exec" // version of the SSM package that ECS Exec's files come from

@@ -6,42 +6,70 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-
 	"github.com/anywhere-ecs/anywhere/internal/cli"
-	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
-// mortal is a run of a command that is killed at a point of its life. From then on nothing that it does has any effect: not
-// on the disk, not on services, not at AWS. What agents do goes on. The points are around every line of the journal and
-// around every call that changes something at AWS.
+// errDead is what everything answers once the program counts as killed.
+var errDead = errors.New("the program was killed")
+
+// mortal is a host, and a way to AWS, on which the program dies at a point of its life. From then on nothing that it does
+// has any effect, which is all that anybody sees of a kill; what agents do goes on. The points are around every line of the
+// journal and around every call that changes something at AWS.
 type mortal struct {
+	host.Disk
+	host.Packager
+	host.Manager
+	host.Runner
+
 	mu     sync.Mutex
-	at     int // the point at which it dies; 0 is never
-	points int // passed so far
+	at     int  // the point at which it dies; 0 is never
+	torn   bool // half a line is on the disk, where it dies before one
+	points int  // passed so far
 	dead   bool
 	die    context.CancelFunc
 }
 
-var errDead = errors.New("the process is dead")
-
-// point is a moment at which the run can die.
-func (m *mortal) point() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.points++; m.points == m.at {
-		m.dead = true
-		m.die()
+// kill runs a line that dies at a point, and reports whether it came so far. At an odd place half a line of the journal is
+// left behind.
+func (s *stage) kill(t *testing.T, l line, at int) (killed bool) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	m := &mortal{at: at, torn: at%4 == 1, die: cancel}
+	s.around, s.way = m.around, m
+	defer func() { s.around, s.way = nil, nil }()
+	env := s.env(l)
+	env.Streams.Out, env.Streams.Err = io.Discard, io.Discard
+	rc := cli.Main(ctx, env, s.args(l))
+	killed = m.alive() != nil
+	if !killed && rc != 0 {
+		t.Fatalf("%q was not killed, and ended with %d", l.args, rc)
 	}
+	return killed
 }
 
-func (m *mortal) gone() error {
+// around returns the host with death in it.
+func (m *mortal) around(h host.Host) host.Host {
+	m.Disk, m.Packager, m.Manager, m.Runner = h.Disk, h.Packager, h.Manager, h.Runner
+	dial := h.Dial
+	h.Disk, h.Packager, h.Manager, h.Runner = mortalDisk{m}, mortalPackager{m}, mortalManager{m}, mortalRunner{m}
+	h.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if err := m.alive(); err != nil {
+			return nil, err
+		}
+		return dial(ctx, network, address)
+	}
+	return h
+}
+
+func (m *mortal) alive() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.dead {
@@ -50,88 +78,76 @@ func (m *mortal) gone() error {
 	return nil
 }
 
-// kill runs a line that dies at a point, and reports whether it came so far.
-func (s *stage) kill(t *testing.T, l line, at int) (killed bool) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	m := &mortal{at: at, die: cancel}
-	env := s.env(l)
-	h := s.machine.host()
-	h.Disk, h.Manager = mortalDisk{h.Disk, m}, mortalManager{h.Manager, m}
-	env.Host = func() (host.Host, error) { return h, nil }
-	config := env.AWS
-	env.AWS = func(ctx context.Context, a control.Access) (aws.Config, error) {
-		cfg, err := config(ctx, a)
-		cfg.HTTPClient = mortalClient{m}
-		return cfg, err
+// point is a moment at which the program can die; it is an error when it has.
+func (m *mortal) point() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.points++; m.points == m.at {
+		m.dead = true
+		m.die()
 	}
-	env.Streams.Out, env.Streams.Err = io.Discard, io.Discard
-	cli.Main(ctx, env, s.args(l))
-	return m.gone() != nil
+	if m.dead {
+		return errDead
+	}
+	return nil
 }
 
-// mortalClient is the way to AWS.
-type mortalClient struct{ m *mortal }
-
-func (c mortalClient) Do(r *http.Request) (*http.Response, error) {
+// Do is the way to AWS.
+func (m *mortal) Do(r *http.Request) (*http.Response, error) {
 	_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 	reads := operation == "" || strings.HasPrefix(operation, "Describe") || strings.HasPrefix(operation, "List")
 	if !reads {
-		c.m.point()
+		_ = m.point()
 	}
-	if c.m.gone() != nil { // anything else would be tried again
+	if m.alive() != nil { // an error of the network would be tried again
 		return &http.Response{StatusCode: http.StatusForbidden, Body: http.NoBody, Header: http.Header{"X-Amzn-Errortype": {"Dead"}}}, nil
 	}
 	response, err := http.DefaultClient.Do(r.WithContext(context.WithoutCancel(r.Context())))
 	if !reads {
-		c.m.point()
+		_ = m.point()
 	}
 	return response, err
 }
 
-type mortalDisk struct {
-	host.Disk
-	m *mortal
-}
+type mortalDisk struct{ *mortal }
 
-func (d mortalDisk) WriteFile(path string, data io.Reader, mode fs.FileMode, owner host.Owner) error {
-	return d.do(func() error { return d.Disk.WriteFile(path, data, mode, owner) })
+func (d mortalDisk) WriteFile(name string, data io.Reader, mode fs.FileMode, owner host.Owner) error {
+	return d.do(func() error { return d.Disk.WriteFile(name, data, mode, owner) })
 }
 
 func (d mortalDisk) Rename(from, to string) error {
 	return d.do(func() error { return d.Disk.Rename(from, to) })
 }
 
-func (d mortalDisk) Mkdir(path string, mode fs.FileMode, owner host.Owner) error {
-	return d.do(func() error { return d.Disk.Mkdir(path, mode, owner) })
+func (d mortalDisk) Mkdir(name string, mode fs.FileMode, owner host.Owner) error {
+	return d.do(func() error { return d.Disk.Mkdir(name, mode, owner) })
 }
 
-func (d mortalDisk) Symlink(target, path string) error {
-	return d.do(func() error { return d.Disk.Symlink(target, path) })
+func (d mortalDisk) Symlink(target, name string) error {
+	return d.do(func() error { return d.Disk.Symlink(target, name) })
 }
 
-func (d mortalDisk) Remove(path string) error {
-	return d.do(func() error { return d.Disk.Remove(path) })
+func (d mortalDisk) Remove(name string) error {
+	return d.do(func() error { return d.Disk.Remove(name) })
 }
 
-func (d mortalDisk) RemoveAll(path string) error {
-	return d.do(func() error { return d.Disk.RemoveAll(path) })
+func (d mortalDisk) RemoveAll(name string) error {
+	return d.do(func() error { return d.Disk.RemoveAll(name) })
 }
 
-func (d mortalDisk) do(change func() error) error {
-	if err := d.m.gone(); err != nil {
+func (m *mortal) do(change func() error) error {
+	if err := m.alive(); err != nil {
 		return err
 	}
 	return change()
 }
 
-func (d mortalDisk) Append(path string) (host.AppendFile, error) {
-	if err := d.m.gone(); err != nil {
+func (d mortalDisk) Append(name string) (host.AppendFile, error) {
+	if err := d.alive(); err != nil {
 		return nil, err
 	}
-	file, err := d.Disk.Append(path)
-	return mortalFile{file, d.m}, err
+	file, err := d.Disk.Append(name)
+	return mortalFile{file, d.mortal}, err
 }
 
 // mortalFile is the journal, or the log.
@@ -140,53 +156,81 @@ type mortalFile struct {
 	m *mortal
 }
 
-func (f mortalFile) Write(p []byte) (int, error) {
-	if bytes.Contains(p, []byte(`{"is":`)) { // a line of the journal, not yet there
-		f.m.point()
-	}
-	if err := f.m.gone(); err != nil {
+func (f mortalFile) Write(line []byte) (int, error) {
+	if err := f.m.alive(); err != nil {
 		return 0, err
 	}
-	return f.AppendFile.Write(p)
+	if !bytes.Contains(line, []byte(`{"is":`)) { // none of the journal's
+		return f.AppendFile.Write(line)
+	}
+	if err := f.m.point(); err != nil {
+		n := 0
+		if f.m.torn {
+			n, _ = f.AppendFile.Write(line[:len(line)/2])
+		}
+		return n, err
+	}
+	return f.AppendFile.Write(line)
 }
 
 func (f mortalFile) Sync() error {
 	err := f.AppendFile.Sync()
-	f.m.point() // and there
-	if dead := f.m.gone(); dead != nil {
+	if dead := f.m.point(); dead != nil {
 		return dead
 	}
 	return err
 }
 
-type mortalManager struct {
-	host.Manager
-	m *mortal
+type mortalPackager struct{ *mortal }
+
+func (p mortalPackager) Install(ctx context.Context, file string) error {
+	return p.do(func() error { return p.Packager.Install(ctx, file) })
 }
 
+func (p mortalPackager) Remove(ctx context.Context, name string, purge bool) error {
+	return p.do(func() error { return p.Packager.Remove(ctx, name, purge) })
+}
+
+func (p mortalPackager) Repair(ctx context.Context) error {
+	return p.do(func() error { return p.Packager.Repair(ctx) })
+}
+
+type mortalManager struct{ *mortal }
+
 func (u mortalManager) Start(ctx context.Context, name string) error {
-	return u.do(ctx, name, u.Manager.Start)
+	return u.do(func() error { return u.Manager.Start(ctx, name) })
 }
 
 func (u mortalManager) Stop(ctx context.Context, name string) error {
-	return u.do(ctx, name, u.Manager.Stop)
+	return u.do(func() error { return u.Manager.Stop(ctx, name) })
 }
 
 func (u mortalManager) Restart(ctx context.Context, name string) error {
-	return u.do(ctx, name, u.Manager.Restart)
+	return u.do(func() error { return u.Manager.Restart(ctx, name) })
 }
 
 func (u mortalManager) Enable(ctx context.Context, name string) error {
-	return u.do(ctx, name, u.Manager.Enable)
+	return u.do(func() error { return u.Manager.Enable(ctx, name) })
 }
 
 func (u mortalManager) Disable(ctx context.Context, name string) error {
-	return u.do(ctx, name, u.Manager.Disable)
+	return u.do(func() error { return u.Manager.Disable(ctx, name) })
 }
 
-func (u mortalManager) do(ctx context.Context, name string, change func(context.Context, string) error) error {
-	if err := u.m.gone(); err != nil {
+func (u mortalManager) Reload(ctx context.Context) error {
+	return u.do(func() error { return u.Manager.Reload(ctx) })
+}
+
+type mortalRunner struct{ *mortal }
+
+func (r mortalRunner) Run(ctx context.Context, cmd host.Cmd) (result host.Result, err error) {
+	err = r.do(func() error {
+		result, err = r.Runner.Run(ctx, cmd)
 		return err
-	}
-	return change(ctx, name)
+	})
+	return result, err
+}
+
+func (r mortalRunner) Wait(ctx context.Context, child host.Child) error {
+	return r.Runner.Wait(ctx, child)
 }

@@ -89,12 +89,13 @@ var witness func(document []byte)
 // line is one command line of a story.
 type line struct {
 	args      []string
-	makes     bool // it prints the join token
-	token     bool // that token comes on stdin
-	operator  bool // there are an operator's credentials where it runs; a host has none by itself
-	extra     bool // the caller's own flags are added
-	faults    bool // the caller's faults are armed before it
-	unchanged bool // it must change nothing on the host
+	makes     bool   // it prints the join token
+	token     bool   // that token comes on stdin
+	types     string // what is typed on the terminal
+	operator  bool   // there are an operator's credentials where it runs; a host has none by itself
+	extra     bool   // the caller's own flags are added
+	faults    bool   // the caller's faults are armed before it
+	unchanged bool   // it must change nothing
 
 	before func(*stage) // what happens in AWS before it; optional
 }
@@ -192,7 +193,9 @@ type stage struct {
 	keyring string
 
 	operator emulator.Key
-	token    string // the join token that the story made
+	token    string                    // the join token that the story made
+	around   func(host.Host) host.Host // what the tests put around the host; nil is nothing
+	way      aws.HTTPClient            // and around the way to AWS
 }
 
 func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
@@ -275,14 +278,19 @@ var looks = []string{"LANG", "LC_ALL", "LC_CTYPE", "TERM", "NO_COLOR", "CLICOLOR
 // env is the world of one command line: the caller's streams and clock, the throw-away host.
 func (s *stage) env(l line) cli.Env {
 	env := s.base
-	env.Host = func() (host.Host, error) { return s.machine.host(), nil }
+	env.Host = func() (host.Host, error) {
+		if s.around != nil {
+			return s.around(s.machine.host()), nil
+		}
+		return s.machine.host(), nil
+	}
 	env.HTTP = func() *http.Client { return &http.Client{} }
 	env.AWS = func(context.Context, control.Access) (aws.Config, error) {
 		if l.args[0] != "activation" && !l.operator {
-			return aws.Config{Region: region}, nil
+			return aws.Config{Region: region, HTTPClient: s.way}, nil
 		}
 		key := credentials.NewStaticCredentialsProvider(s.operator.ID, s.operator.Secret.Reveal(), s.operator.Token.Reveal())
-		return aws.Config{Region: region, Credentials: key}, nil
+		return aws.Config{Region: region, HTTPClient: s.way, Credentials: key}, nil
 	}
 	env.LookupEnv = func(name string) (string, bool) { // the caller's AWS settings are another world's
 		if slices.Contains(looks, name) && s.base.LookupEnv != nil {
@@ -294,6 +302,9 @@ func (s *stage) env(l line) cli.Env {
 	env.ReadFile = s.machine.disk.ReadFile
 	env.Rehearse, env.Signals = nil, nil // they reach the rehearsal, whose context ends
 	env.Streams.In, env.Streams.InTTY = strings.NewReader(""), s.base.Streams.InTTY
+	if l.types != "" {
+		env.Streams.In = strings.NewReader(l.types)
+	}
 	if l.token {
 		env.Streams.In, env.Streams.InTTY = strings.NewReader(s.token+"\n"), false
 	}

@@ -42,6 +42,7 @@ type Progress struct {
 	now     *current            // the step at work
 	fetches map[string]*current // by step; those that go on
 	order   []string            // of the fetches
+	hushed  bool
 }
 
 // current is something that goes on.
@@ -74,7 +75,7 @@ func (p *Progress) Tick() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.show()
-	if p.screen.Live != nil {
+	if p.screen.Live != nil || p.hushed {
 		return
 	}
 	for _, c := range p.running() {
@@ -94,6 +95,16 @@ func (p *Progress) Close() {
 		p.screen.Live.Close()
 		p.screen.Live = nil
 	}
+}
+
+// Hush takes the changing line away while a question stands on the terminal, and brings it back.
+func (p *Progress) Hush(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hushed = on; on && p.screen.Live != nil {
+		p.screen.Live.Close()
+	}
+	p.show()
 }
 
 // Say prints a message that is no step's, also when quiet: the caller knows why.
@@ -242,7 +253,7 @@ func (p *Progress) line(status, text string) {
 
 // show redraws the changing line.
 func (p *Progress) show() {
-	if p.screen.Live == nil || p.screen.Quiet {
+	if p.screen.Live == nil || p.screen.Quiet || p.hushed {
 		return
 	}
 	var parts []string
