@@ -240,7 +240,7 @@ func (w *web) relay(refusal string, login string) dialer {
 			return
 		}
 		w.asked <- "proxy " + req.Method + " " + req.RequestURI
-		answer := refusal // of this connection: others are served beside it
+		answer := refusal // of this connection: there are several at once
 		if login != "" && req.Header.Get("Proxy-Authorization") != login {
 			answer = "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
 		}
