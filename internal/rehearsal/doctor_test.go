@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
@@ -178,29 +179,46 @@ func TestDoctorBesideAnUnfinishedOperation(t *testing.T) {
 	}
 }
 
-// With AWS's refusals behind a running agent, the agents' own words come first.
+// With AWS's refusals behind a running unit, the agents' own words come first.
 func TestDoctorOfHostsThatFailBehindTheirUnits(t *testing.T) {
 	for _, test := range []struct {
-		fault string
+		fault string // empty: the node is deregistered in Systems Manager
+		unit  string // that is started anew; empty is none
 		code  failure.Code
 	}{
-		{emulator.FaultInstanceInactive, failure.InstanceInactive},
+		{emulator.FaultInstanceInactive, "", failure.InstanceInactive},
+		{emulator.FaultInstanceInactive, ecsagent.Unit, failure.InstanceInactive},
+		{emulator.FaultRegisterAccessDenied, ecsagent.Unit, failure.AccessDenied},
+		{emulator.FaultClusterMissing, ecsagent.Unit, failure.ClusterNotFound},
+		{emulator.FaultNoAttributeEcho, ecsagent.Unit, failure.RegistrationDenied},
+		{emulator.FaultCredentialsExpired, ecsagent.Unit, failure.CredentialsExpired},
+		{emulator.FaultClockSkew, ecsagent.Unit, failure.ClockSkew},
+		{"", ssmagent.UnitName, failure.NodeUnknown},
 	} {
-		t.Run(test.fault, func(t *testing.T) {
+		t.Run(test.fault+" "+test.unit, func(t *testing.T) {
 			t.Parallel()
-			s, _ := registered(t)
-			if err := s.aws.Fault(test.fault); err != nil {
+			s, before := registered(t)
+			if test.fault == "" {
+				s.aws.DeregisterNode(before.Result.ManagedInstanceID)
+			} else if err := s.aws.Fault(test.fault); err != nil {
 				t.Fatal(err)
 			}
-			s.until(t, is(lifecycle.Unhealthy))
-			d := s.doctor(t)
-			for range 50 { // the connection is lost a moment before its reason is known
-				if d.first(t).Code == test.code {
-					break
+			if test.unit != "" {
+				if err := s.machine.units.Restart(t.Context(), test.unit); err != nil {
+					t.Fatal(err)
 				}
-				d = s.doctor(t)
 			}
-			if f := d.first(t); d.RC != 10 || f.Code != test.code || len(f.Evidence) == 0 || f.Since == "" {
+			d := s.doctor(t, "--offline")
+			told := func() bool { // by a log that was read at the same time, so it may be a moment behind
+				return d.RC == 10 && d.first(t).Code == test.code && d.first(t).Since != ""
+			}
+			for deadline := time.Now().Add(40 * time.Second); !told(); d = s.doctor(t, "--offline") {
+				if time.Now().After(deadline) {
+					t.Fatalf("it never came to %s: %+v", test.code, d.Result.Findings)
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+			if f := d.first(t); len(f.Evidence) == 0 || f.Remedy == "" {
 				t.Errorf("%+v", f)
 			}
 		})
