@@ -127,7 +127,10 @@ var (
 		step("rest", func(r host.Reader) bool { return !there(r, "/run/units/base.service") }, func(ctx context.Context, tx *Tx) error {
 			return tx.Unit(ctx, "base.service", UnitWant{Disable: true, Stop: true})
 		}),
-		step("uninstall", func(r host.Reader) bool { p, _ := r.Packages.Package("base"); return !p.Installed && !p.Partial && !p.Residual },
+		step("uninstall", func(r host.Reader) bool {
+			p, _ := r.Packages.Package("base")
+			return !p.Installed && !p.Partial && !p.Residual
+		},
 			func(ctx context.Context, tx *Tx) error {
 				return tx.RemovePackage(ctx, "base", true, "/cache/base-1", "base.service")
 			}),

@@ -306,3 +306,31 @@ func TestTwentyRounds(t *testing.T) {
 		}
 	}
 }
+
+// The story of a deregistration, and what its faults look like: a refusal leaves everything as it was.
+func TestTheStoryOfADeregistration(t *testing.T) {
+	env, _, _ := world()
+	report, err := Run(context.Background(), env, cli.RehearseRequest{Scenario: "deregister", JSON: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := report.Result.(Result).Commands
+	if len(commands) != 4 || commands[2].RC != 0 || !slices.Contains(commands[2].Changed, "-/root/.aws/credentials") {
+		t.Errorf("%+v", commands)
+	}
+	for fault, rc := range map[string]int{"throttled": 5, "server-error": 5} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			env, _, _ := world()
+			report, err := Run(context.Background(), env, cli.RehearseRequest{Scenario: "deregister", JSON: true, Faults: []string{fault}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			commands := report.Result.(Result).Commands
+			last := commands[len(commands)-1]
+			if len(commands) != 3 || last.RC != rc || len(withoutLogs(last.Changed)) > 0 {
+				t.Errorf("%+v", last)
+			}
+		})
+	}
+}

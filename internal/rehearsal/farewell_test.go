@@ -660,3 +660,30 @@ func TestDeregisterKeepsSecrets(t *testing.T) {
 		}
 	}
 }
+
+// Systems Manager has forgotten the node, and no operator is here: the SSM agent's own log says so, and ECS's half goes by
+// the node's credentials, which live on for a while.
+func TestDeregisterANodeThatIsForgotten(t *testing.T) {
+	s, first, before := on(t)
+	s.aws.DeregisterNode(first.Result.ManagedInstanceID)
+	const runtime = "var/lib/amazon/ssm/runtimeconfig/identity_config.json"
+	if err := s.machine.units.Stop(t.Context(), "amazon-ssm-agent.service"); err != nil {
+		t.Fatal(err)
+	}
+	was := s.read(t, runtime) // an agent that thinks its credentials have expired asks for others
+	s.write(t, runtime, strings.NewReplacer(`"CredentialsExpiresAt":"20`, `"CredentialsExpiresAt":"19`, `"CredentialsRetrievedAt":"20`, `"CredentialsRetrievedAt":"19`).Replace(was))
+	if err := s.machine.units.Start(t.Context(), "amazon-ssm-agent.service"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the agent hears of it", func() bool {
+		return strings.Contains(s.read(t, "var/log/amazon/ssm/amazon-ssm-agent.log"), "InvalidInstanceId")
+	})
+	d := s.leave(t, false)
+	if d.RC != 0 || s.aws.Instances()[0].Status != "INACTIVE" || !slices.ContainsFunc(d.Warnings, func(w string) bool { return strings.Contains(w, "taken at its word") }) {
+		t.Fatalf("%+v", d)
+	}
+	s.atRest(t)
+	if diff := differs(before, s.everything(t)); len(diff) > 0 {
+		t.Errorf("%v", diff)
+	}
+}

@@ -59,6 +59,12 @@ var scenarios = map[string][]line{
 		{args: []string{"status"}, unchanged: true},
 		{args: []string{"activate"}, operator: true, unchanged: true},
 	},
+	"deregister": {
+		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true},
+		{args: []string{"deregister", "--dry-run"}, operator: true, unchanged: true},
+		{args: []string{"deregister", "--yes"}, operator: true, extra: true, faults: true},
+		{args: []string{"deregister", "--yes"}, operator: true, unchanged: true},
+	},
 }
 
 // busy gives the host's instance a task of a service that can move to another machine, and one of none that ends soon.

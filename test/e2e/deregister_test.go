@@ -206,7 +206,14 @@ func TestDeregisterAHostOfAWSsScript(t *testing.T) {
 		t.Errorf("amazon-ssm-agent.service is %+v", u)
 	}
 
-	all := s.deregister("--remove-ssm", "--purge", "--accept-risk", "purge-data")
+	startTask(h)
+	h.MustShell("docker run -d --name bystander -v /usr:/usr:ro -v /lib:/lib:ro -v /lib64:/lib64:ro --entrypoint /usr/bin/sleep amazon/amazon-ecs-agent:latest infinity")
+	const bystander = "docker inspect -f '{{.State.StartedAt}} {{.State.Running}}' bystander"
+	started := h.MustShell(bystander)
+	if d := s.parting(h.Run(s.deregister("--stop-tasks"))); d.RC != 12 || d.Error.Code != "tasks_running" || d.Changed {
+		t.Errorf("%+v", d)
+	}
+	all := s.deregister("--remove-ssm", "--purge", "--stop-tasks", "--accept-risk", "purge-data,running-tasks")
 	for name, danger := range map[string]struct{ make, mend string }{
 		"a mount below": {"mkdir -p /srv/precious /var/lib/ecs/volumes; echo dear >/srv/precious/x; mount --bind /srv/precious /var/lib/ecs/volumes",
 			"umount /var/lib/ecs/volumes"},
@@ -225,6 +232,9 @@ func TestDeregisterAHostOfAWSsScript(t *testing.T) {
 	d = s.parting(h.Run(all))
 	if d.RC != 0 || len(s.inAWS()) > 0 || d.Result.Verified != "aws" {
 		t.Fatalf("%+v\nAWS has %q", d, s.inAWS())
+	}
+	if now := h.MustShell(bystander); now != started || h.Shell(taskState).Exit == 0 || len(d.Result.Leftovers) > 0 {
+		t.Errorf("somebody's container is %s, and was %s; leftovers %q", now, started, d.Result.Leftovers)
 	}
 	if left := h.Glob("/etc/ecs*"); len(left) > 0 || h.Exists("/var/lib/ecs") || h.Exists("/var/lib/amazon/ssm") || h.Exists("/var/lib/anywhere") {
 		t.Errorf("left: %q, /var/lib/ecs %v, /var/lib/amazon/ssm %v, /var/lib/anywhere %v", left, h.Exists("/var/lib/ecs"), h.Exists("/var/lib/amazon/ssm"), h.Exists("/var/lib/anywhere"))
