@@ -98,28 +98,28 @@ func TestDrain(t *testing.T) {
 		t.Errorf("a drain changed the host: %v", diff)
 	}
 
-	// With one: Ctrl-C and a kill in the middle of the wait, and the same command goes on.
+	// With one: Ctrl-C in the middle of the wait, and killed five times; then the same command goes on.
 	s.operator(h, "admin")
-	for _, c := range []struct {
-		signal syscall.Signal
-		status string
-	}{{syscall.SIGINT, "ACTIVE"}, {syscall.SIGKILL, "DRAINING"}} {
-		asked := s.asked("ecs:ListTasks")
+	counting := func(n int) *running {
+		asked := s.asked("ecs:")
 		r := s.begin(h, s.drain("--profile", "admin"))
-		await(t, "it counts", func() bool { return s.asked("ecs:ListTasks") >= asked+6 || r.over() })
-		if s.statusOf(arn) != "DRAINING" {
-			t.Errorf("while it waits the instance is %s", s.statusOf(arn))
-		}
-		r.signal(c.signal)
-		res := r.end()
-		if c.signal == syscall.SIGINT {
-			if d := s.moves(res); d.RC != 130 || !strings.Contains(d.Error.Message, "is ACTIVE again") || !d.says("stop-task") || !d.says(job) {
-				t.Errorf("Ctrl-C: %+v", d)
-			}
-		}
-		if s.statusOf(arn) != c.status {
-			t.Errorf("after %v the instance is %s", c.signal, s.statusOf(arn))
-		}
+		await(t, "it asks ECS", func() bool { return s.asked("ecs:") >= asked+n || r.over() })
+		return r
+	}
+	r := counting(20)
+	if s.statusOf(arn) != "DRAINING" {
+		t.Errorf("while it waits the instance is %s", s.statusOf(arn))
+	}
+	r.signal(syscall.SIGINT)
+	if d := s.moves(r.end()); d.RC != 130 || !strings.Contains(d.Error.Message, "is ACTIVE again") || !d.says("stop-task") || !d.says(job) ||
+		s.statusOf(arn) != "ACTIVE" {
+		t.Errorf("Ctrl-C: %+v", d)
+	}
+	for n := range 5 {
+		counting(1 + 3*n).killed()
+	}
+	if s.statusOf(arn) != "DRAINING" {
+		t.Errorf("killed while it waits, the instance is %s", s.statusOf(arn))
 	}
 	forced := s.moves(h.Run(s.drain("--profile", "admin", "--drain-timeout", "0s", "--on-timeout", "force", "--accept-risk", "running-tasks")))
 	if forced.RC != 0 || !forced.Changed || forced.Result.TasksLeft != 0 || forced.Result.Source != "ecs" || forced.Result.Status != "DRAINING" {
@@ -138,8 +138,30 @@ func TestDrain(t *testing.T) {
 	if d := s.moves(h.Run(active)); d.RC != 0 || d.Changed {
 		t.Errorf("activate again: %+v", d)
 	}
+	if d := s.moves(h.Run(s.drain())); d.RC != 4 || d.Error.Code != string(failure.AccessDenied) || !d.says("--profile") || s.statusOf(arn) != "ACTIVE" {
+		t.Errorf("as the node, without its agent: %+v", d)
+	}
 	if d := s.moves(h.Run(s.drain("--profile", "admin"))); d.RC != 0 || !d.says("connected") {
 		t.Errorf("without its agent: %+v", d)
 	}
+
 	taskRuns(t, h, container)
+
+	// Docker is dead, Systems Manager has forgotten the node, the node's credentials have expired, ECS has forgotten the instance.
+	h.MustShell("systemctl stop docker.socket docker.service")
+	s.aws.DeregisterNode(s.aws.Nodes()[0].ID)
+	if d := s.moves(h.Run(active)); d.RC != 0 || !d.Changed || s.statusOf(arn) != "ACTIVE" {
+		t.Errorf("activate without Docker and node: %+v", d)
+	}
+	must(t, s.aws.Fault(emulator.FaultCredentialsExpired))
+	if d := s.moves(h.Run(s.drain())); d.RC != 4 || d.Error.Code != string(failure.CredentialsExpired) || s.statusOf(arn) != "ACTIVE" {
+		t.Errorf("with expired credentials: %+v", d)
+	}
+	s.aws.ClearFault(emulator.FaultCredentialsExpired)
+	s.aws.SetInstanceStatus(arn, "INACTIVE")
+	for _, cmd := range []lab.Cmd{s.drain("--profile", "admin"), active} {
+		if d := s.moves(h.Run(cmd)); d.RC != 12 || d.Error.Code != string(failure.InstanceInactive) || d.Changed {
+			t.Errorf("gone in ECS: %+v", d)
+		}
+	}
 }
