@@ -39,3 +39,19 @@ func (e *Emulator) Tags(arn string) map[string]string {
 	}
 	return values
 }
+
+// Mark puts attributes and tags on a container instance, as people do with the API. An unknown ARN is passed over.
+func (e *Emulator) Mark(arn string, attributes, tags map[string]string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := e.instance(arn)
+	if i == nil {
+		return
+	}
+	for name, value := range attributes {
+		i.attributes = setAttribute(i.attributes, attribute{name, value})
+	}
+	for key, value := range tags {
+		i.tags = setAttribute(i.tags, attribute{key, value})
+	}
+}

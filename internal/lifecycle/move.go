@@ -79,6 +79,7 @@ type moving struct {
 	back    bool              // this is the way back to the old cluster
 	drain   *draining
 	key     string
+	rests   bool // the ECS agent is stopped, and does not start at boot
 	begun   bool // everything was proven, and changes may have begun
 
 	node    string               // mi-…
@@ -330,6 +331,7 @@ func (m *moving) soundNode(ctx context.Context) (ssmagent.Identity, error) {
 			WithRemedy("systemctl restart %s, and once it is connected the same command again", ssmagent.UnitName)
 	}
 	unit, err := reader.Units.Unit(ctx, m.to.ecsUnit())
+	m.rests = unit.Active != "active" && !unit.IsEnabled()
 	if err == nil && !unit.Loaded {
 		err = failure.New(failure.NoInstance, "there is no ECS agent on this host, so there is nothing to move").
 			WithEvidence("no unit %s", m.to.ecsUnit()).WithRemedy("anywhere register --cluster %s", m.ref.Name)

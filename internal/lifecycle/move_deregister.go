@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
@@ -20,7 +21,7 @@ type leaving struct {
 	Account  string `json:"account,omitempty"`
 	Cluster  string `json:"cluster"`
 	Instance string `json:"instance"` // ARN
-	Status   string `json:"status"`   // before: ACTIVE or DRAINING
+	Status   string `json:"status"`   // just before: ACTIVE or DRAINING; empty where that is not known
 }
 
 // ecsDeregister is the point of no return: an instance that ECS has deregistered does not come back.
@@ -58,6 +59,9 @@ func (m *moving) ecsDeregister() engine.Step {
 func (m *moving) giveUp(ctx context.Context, tx *engine.Tx, arn string) error {
 	cluster, instance := m.placeOf(arn)
 	data := leaving{Region: m.to.region, Account: m.to.account, Cluster: cluster, Instance: instance, Status: m.status}
+	if m.drain != nil { // its own undo makes it ACTIVE
+		data.Status = control.Draining
+	}
 	err := tx.Effect(ctx, leaveKind, data, func(ctx context.Context) error {
 		caller, err := m.to.remote.orNode(ctx)
 		if err != nil {
@@ -147,20 +151,29 @@ func (m *moving) haunting(ctx context.Context) (found []string, err error) {
 
 // forces reports whether an instance is given up although ECS counts tasks on it: because the operator said so, or
 // because it is one of an interrupted move, without an agent behind it.
-func (m *moving) forces(arn string) bool { return m.req.Force || arn != m.drained() }
+func (m *moving) forces(arn string) bool { return m.req.Force || arn != m.own() }
 
-// drained is the instance whose tasks are to be moved away first: the one that the host is, in another cluster. An instance
-// that is given up already, or has no agent, has nothing that could be moved.
-func (m *moving) drained() string {
+// own is the instance in the other cluster that the host is, or was until this move has set its state aside; empty where
+// there is none.
+func (m *moving) own() string {
 	switch {
 	case m.back:
 		return ""
 	case m.at.ID != "" && m.at.Cluster != m.to.cluster:
 		return m.arnText(m.at)
-	case m.resumed != nil && !m.resumed.Committed:
+	case m.at.ID == "" && m.resumed != nil && !m.resumed.Committed:
 		return m.from.ContainerInstanceARN
 	}
 	return ""
+}
+
+// drained is the instance whose tasks are still to be moved away. Once this move has stopped the agent they have been, and
+// nobody could count them any more.
+func (m *moving) drained() string {
+	if m.resumed != nil && m.rests {
+		return ""
+	}
+	return m.own()
 }
 
 // certain are refusals after which it is sure that AWS has done nothing.
@@ -204,10 +217,10 @@ func (d Deps) lookAfter(ctx context.Context, data []byte) (l leaving, gone bool,
 			return err
 		}
 		if seen, found, err := caller.Instance(ctx, l.Cluster, l.Instance); err == nil || failure.Is(err, failure.ClusterNotFound) {
-			gone = !found || seen.Status == "INACTIVE"
+			gone = !found || seen.Status == control.Inactive
 			return nil
 		}
-		err = caller.SetInstanceStatus(ctx, l.Cluster, l.Instance, first(l.Status, "ACTIVE"))
+		err = caller.SetInstanceStatus(ctx, l.Cluster, l.Instance, first(l.Status, control.Active))
 		gone = failure.Is(err, failure.InstanceInactive) || failure.Is(err, failure.ClusterNotFound)
 		if gone {
 			err = nil

@@ -1,6 +1,7 @@
 package rehearsal
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -396,6 +397,59 @@ func TestMoveWithoutAnOperator(t *testing.T) {
 		t.Fatalf("%+v", d)
 	}
 	s.alone(t, cluster)
+	places := []string{other, cluster}
+	for point := 11; point < 80; point += 9 { // killed, and finished as the node as well
+		to := places[point%2]
+		s.kill(t, alone(to), point)
+		if d := s.moves(t, alone(to)); d.RC != 0 || d.Result.Cluster != to {
+			t.Fatalf("killed at %d: %+v", point, d)
+		}
+		s.alone(t, to)
+	}
+}
+
+// On a terminal the operator is asked, and may say no.
+func TestMoveAsks(t *testing.T) {
+	t.Parallel()
+	s, _ := movable(t)
+	ask := func(answer string) (int, string) {
+		env := s.env(line{args: []string{"move"}, operator: true})
+		var out, errs bytes.Buffer
+		env.Streams = cli.Streams{In: strings.NewReader(answer), InTTY: true, ErrTTY: true, Out: &out, Err: &errs, Width: 100}
+		rc := cli.Main(t.Context(), env, []string{"move", "--cluster", other, "--endpoint-url", s.aws.URL(), "--color", "never"})
+		return rc, out.String() + errs.String()
+	}
+	for _, answer := range []string{"n\n", "", "maybe\n"} {
+		if rc, said := ask(answer); rc != 12 || !strings.Contains(said, "Move this host to cluster "+other+"? [y/N]") ||
+			!strings.Contains(said, "Deregister the container instance from the old cluster") {
+			t.Errorf("%q: exit %d: %s", answer, rc, said)
+		}
+		s.alone(t, cluster)
+	}
+	rc, said := ask("y\n")
+	if rc != 0 || !strings.Contains(said, "moved from cluster "+cluster+" to "+other) {
+		t.Fatalf("exit %d: %s", rc, said)
+	}
+	s.alone(t, other)
+	if rc, said := ask(""); rc != 0 || strings.Contains(said, "[y/N]") {
+		t.Errorf("nothing is left to be asked: exit %d: %s", rc, said)
+	}
+}
+
+// What may not be put on the new instance is owed, and no reason to go back.
+func TestMoveOwes(t *testing.T) {
+	t.Parallel()
+	s, before := movable(t)
+	s.tag(t, before.Result.ContainerInstanceARN)
+	s.aws.AddOperator(emulator.Key{ID: s.operator.ID, Secret: s.operator.Secret, Deny: []string{"ecs:PutAttributes", "ecs:TagResource"}})
+	d := s.move(t, other)
+	if d.RC != 0 || len(d.Result.Owed) != 2 || !strings.Contains(d.Result.Owed[0], "aws ecs put-attributes --region eu-west-1 --cluster "+other) ||
+		!strings.Contains(d.Result.Owed[1], "'key=team,value=a b'") || !strings.Contains(d.Result.Owed[1], d.Result.ContainerInstanceARN) {
+		t.Fatalf("%+v", d)
+	}
+	if has := s.aws.Attributes(s.alone(t, other).ARN); has["rack"] != "7" { // the agent brought it
+		t.Errorf("%v", has)
+	}
 }
 
 // The ECS side is gone already, behind the host's back: what is left of the move is done.

@@ -17,6 +17,7 @@ import (
 type Failure struct {
 	Err        *failure.Error
 	RolledBack bool
+	Now        string // what is so after it was rolled back; empty: the host is as it was
 	Kept       []string
 	LogFile    string
 	RunID      string
@@ -33,7 +34,10 @@ func (f Failure) Write(w io.Writer, s Style) {
 	line("evidence", f.Err.Evidence)
 	line("try", f.Err.Advice())
 	if f.RolledBack {
-		line("undone", "the host is as it was before this run")
+		if f.Now == "" {
+			f.Now = "the host is as it was before this run"
+		}
+		line("undone", f.Now)
 	}
 	for _, kept := range f.Kept {
 		line("kept", kept)
