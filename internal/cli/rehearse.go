@@ -14,7 +14,7 @@ Runs the real commands end to end against an embedded ECS, SSM and artifact serv
 root: without an AWS account, without root, without a change to this machine.
 
 The scenario register (the default) brings a join token to a host; operator has an operator's credentials on it;
-drain moves its tasks away and takes it back.`),
+drain moves its tasks away and takes it back; move brings it to another cluster.`),
 		Example: `  anywhere rehearse
   anywhere rehearse operator
   anywhere rehearse register --fault activation-expired`,

@@ -35,6 +35,8 @@ const (
 	account = "123456789012"
 	region  = "eu-west-1"
 	cluster = "rehearsal"
+
+	otherCluster = "second-rehearsal" // where the host of the story "move" goes
 )
 
 // scenarios are the stories, by name; each is a list of command lines.
@@ -57,6 +59,13 @@ var scenarios = map[string][]line{
 		{args: []string{"drain"}, operator: true, extra: true, faults: true, unchanged: true},
 		{args: []string{"status"}, unchanged: true},
 		{args: []string{"activate"}, operator: true, unchanged: true},
+	},
+	"move": {
+		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true},
+		{args: []string{"move", "--cluster", otherCluster, "--dry-run"}, operator: true, unchanged: true},
+		{args: []string{"move", "--cluster", otherCluster, "--yes"}, operator: true, extra: true, faults: true},
+		{args: []string{"move", "--cluster", otherCluster, "--yes"}, operator: true, extra: true, unchanged: true},
+		{args: []string{"status"}, unchanged: true},
 	},
 }
 
@@ -227,6 +236,7 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 	}
 	m.network = s.net.network()
 	s.aws.AddCluster(cluster)
+	s.aws.AddCluster(otherCluster)
 	s.operator = emulator.Key{ID: "AKIA" + rand.Text()[:16], Secret: secret.NewText(rand.Text())}
 	s.aws.AddOperator(s.operator)
 	return s, nil
