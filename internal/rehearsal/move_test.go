@@ -18,7 +18,7 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 )
 
-const other = "elsewhere"
+const other = target
 
 // move is what the tests look at in move's document.
 type move struct {
@@ -58,9 +58,7 @@ func (s *stage) moves(t *testing.T, l line, flags ...string) move {
 // movable is a registered host, and another cluster.
 func movable(t *testing.T) (*stage, register) {
 	t.Helper()
-	s, d := registered(t)
-	s.aws.AddCluster(other)
-	return s, d
+	return registered(t)
 }
 
 // alone holds the control plane to it that the host is one instance, ACTIVE, in a cluster, and has no ghost.
@@ -113,6 +111,23 @@ func TestMoveThereAndBack(t *testing.T) {
 		fmt.Sprintf("anywhere move --cluster %s", other))
 }
 
+// The story of a move, as anybody can play it.
+func TestTheStoryOfAMove(t *testing.T) {
+	t.Parallel()
+	env, out, _ := world()
+	if _, err := Run(t.Context(), env, cli.RehearseRequest{Scenario: "move"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"planned   Deregister the container instance from the old cluster", "moved from cluster rehearsal to second-rehearsal",
+		"already there", "healthy",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
+		}
+	}
+}
+
 // What forbids a move is found out before anything is touched.
 func TestMoveIsRefused(t *testing.T) {
 	t.Parallel()
@@ -132,8 +147,8 @@ func TestMoveIsRefused(t *testing.T) {
 	s.refuses(t, to("arn:aws:ecs:eu-west-1:999999999999:cluster/other"), 12, "registered_elsewhere", "account 999999999999", "anywhere deregister")
 	s.refuses(t, to(other, "--region", "us-east-1"), 12, "registered_elsewhere", "Region us-east-1", "anywhere deregister")
 	s.refuses(t, to("a b"), 2, "usage", "--cluster", "")
-	s.refuses(t, to(other, "--force"), 2, "usage", "--force", "--accept-risk running-tasks")
-	s.refuses(t, to(other, "--on-timeout", "force"), 2, "usage", "--on-timeout force", "--accept-risk running-tasks")
+	s.refuses(t, to(other, "--force"), 2, "usage", "--force", "")
+	s.refuses(t, to(other, "--on-timeout", "force"), 2, "usage", "--on-timeout force", "")
 	s.refuses(t, to(other, "--no-drain", "--drain-timeout", "1m"), 2, "usage", "--drain-timeout", "")
 	s.refuses(t, line{args: []string{"move", "--cluster", other}, operator: true}, 2, "usage", "--yes", "")
 	s.refuses(t, line{args: []string{"move", "--yes", "--cluster", other}}, 12, "unproven_target", "operator", "--accept-risk unproven-target")

@@ -38,15 +38,22 @@ const (
 	target  = "rehearsal-next" // is there too, for a host that moves
 )
 
+// registering is how a host becomes an instance.
+var registering = []line{
+	{args: []string{"activation", "create", "--cluster", cluster, "--token"}, makes: true},
+	{args: []string{"preflight", "--region", region}},
+	{args: []string{"register", "--token", "-"}, token: true, extra: true, faults: true},
+	{args: []string{"register"}, extra: true, unchanged: true},
+	{args: []string{"status"}, unchanged: true},
+}
+
 // scenarios are the stories, by name; each is a list of command lines.
 var scenarios = map[string][]line{
-	"register": {
-		{args: []string{"activation", "create", "--cluster", cluster, "--token"}, makes: true},
-		{args: []string{"preflight", "--region", region}},
-		{args: []string{"register", "--token", "-"}, token: true, extra: true, faults: true},
-		{args: []string{"register"}, extra: true, unchanged: true},
-		{args: []string{"status"}, unchanged: true},
-	},
+	DefaultScenario: append(slices.Clip(registering), []line{
+		{args: []string{"move", "--cluster", target, "--yes"}, operator: true},
+		{args: []string{"deregister", "--yes"}, operator: true},
+	}...),
+	"register": registering,
 	"operator": {
 		{args: []string{"preflight", "--region", region, "--cluster", cluster}, operator: true},
 		{args: []string{"register", "--region", region, "--cluster", cluster, "--name", "rehearsal"}, operator: true, extra: true, faults: true},
@@ -64,6 +71,13 @@ var scenarios = map[string][]line{
 		{args: []string{"deregister", "--dry-run"}, operator: true, unchanged: true},
 		{args: []string{"deregister", "--yes"}, operator: true, extra: true, faults: true},
 		{args: []string{"deregister", "--yes"}, operator: true, unchanged: true},
+	},
+	"move": {
+		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true},
+		{args: []string{"move", "--cluster", target, "--dry-run"}, operator: true, unchanged: true},
+		{args: []string{"move", "--cluster", target, "--yes"}, operator: true, extra: true, faults: true},
+		{args: []string{"move", "--cluster", target, "--yes"}, operator: true, extra: true, unchanged: true},
+		{args: []string{"status"}, unchanged: true},
 	},
 }
 
@@ -84,7 +98,7 @@ func (s *stage) busy() {
 const taskTime = 300 * time.Millisecond
 
 // DefaultScenario is played when none is named.
-const DefaultScenario = "register"
+const DefaultScenario = "life"
 
 // errFaultBit ends a story whose fault had its effect: that is what was asked for.
 var errFaultBit = errors.New("the fault had its effect")
@@ -477,11 +491,17 @@ func (s *stage) summary(r Result) string {
 	}
 	parts := []string{fmt.Sprintf("%d commands on %s, against an emulated AWS", len(r.Commands), where)}
 	for _, i := range s.aws.Instances() {
+		if i.Status == "INACTIVE" {
+			continue // deregistered
+		}
 		connected := "not connected"
 		if i.Connected {
 			connected = "connected"
 		}
 		parts = append(parts, fmt.Sprintf("ECS has %s %s and %s in cluster %s", i.NodeID, i.Status, connected, i.Cluster))
+	}
+	if len(parts) == 1 && len(s.aws.Nodes()) == 0 {
+		parts = append(parts, "ECS and Systems Manager have nothing of it any more")
 	}
 	return strings.Join(parts, "; ")
 }
