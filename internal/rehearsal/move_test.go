@@ -119,7 +119,7 @@ func TestTheStoryOfAMove(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"planned   Deregister the container instance from the old cluster", "moved from cluster rehearsal to second-rehearsal",
+		"planned   Deregister the container instance from the old cluster", "moved from cluster rehearsal to " + target,
 		"already there", "healthy",
 	} {
 		if !strings.Contains(out.String(), want) {

@@ -227,7 +227,7 @@ func TestNoSecretAnywhere(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "host", "planted"), []byte(code), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range slices.Concat(scenarios[DefaultScenario], scenarios["move"][1:]) {
+	for _, l := range slices.Concat(registering, scenarios["move"][1:], scenarios["deregister"][1:]) {
 		if _, err := s.play(context.Background(), l, cli.RehearseRequest{Args: []string{"-v"}}); err != nil {
 			t.Fatal(err, errs)
 		}
