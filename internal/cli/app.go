@@ -37,9 +37,10 @@ type app struct {
 
 	progress atomic.Pointer[report.Progress] // while a verb runs; signals and calls have their say in it
 	log      *runLog
-	changing atomic.Bool // a change has begun
-	calm     atomic.Bool // Ctrl-C is the ordinary end of this command, and needs no explanation
-	release  func()      // of the deadline's timer
+	changing atomic.Bool            // a change has begun
+	calm     atomic.Bool            // Ctrl-C is the ordinary end of this command, and needs no explanation
+	release  func()                 // of the deadline's timer
+	parting  atomic.Pointer[string] // what to do after a run that exits at once, where there is no journal
 
 	outcome outcome
 }

@@ -13,7 +13,8 @@ func newRehearse(a *app) *cobra.Command {
 Runs the real commands end to end against an embedded ECS, SSM and artifact service on loopback and a throw-away host
 root: without an AWS account, without root, without a change to this machine.
 
-The scenario register (the default) brings a join token to a host; operator has an operator's credentials on it.`),
+The scenario register (the default) brings a join token to a host; operator has an operator's credentials on it;
+drain moves its tasks away and takes it back.`),
 		Example: `  anywhere rehearse
   anywhere rehearse operator
   anywhere rehearse register --fault activation-expired`,

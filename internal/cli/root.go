@@ -43,7 +43,8 @@ Schemas of the objects, every error code and every check: https://github.com/any
 	root.SetUsageFunc(writeUsage)
 	a.global.register(root.PersistentFlags())
 	root.AddCommand(
-		newPreflight(a), newRegister(a), newStatus(a), newDoctor(a), newActivation(a), newRollback(a), newOperation(a),
+		newPreflight(a), newRegister(a), newStatus(a), newDoctor(a), newDrain(a), newActivate(a), newActivation(a), newRollback(a),
+		newOperation(a),
 		newConfig(a), newPlatforms(a), newCompletion(a), newVersion(a),
 	)
 	if a.env.Rehearse != nil {

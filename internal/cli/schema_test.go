@@ -37,6 +37,7 @@ const schemaHome = "https://raw.githubusercontent.com/anywhere-ecs/anywhere/main
 // what the types do not say; from "rules", what holds between fields.
 var documented = map[string][]any{
 	"":                  {cli.VersionResult{}}, // --version
+	"activate":          {lifecycle.DrainResult{}},
 	"activation":        nil,
 	"activation create": {lifecycle.CreateActivationResult{}},
 	"activation delete": {lifecycle.DeleteActivationsResult{}},
@@ -45,6 +46,7 @@ var documented = map[string][]any{
 	"config":            nil,
 	"config show":       {cli.ConfigResult{}},
 	"doctor":            {lifecycle.DoctorResult{}},
+	"drain":             {lifecycle.DrainResult{}},
 	"help":              nil,
 	"operation":         nil,
 	"operation abandon": {lifecycle.OperationResult{}},

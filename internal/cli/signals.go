@@ -38,8 +38,11 @@ func (a *app) signalled(sig os.Signal, cancel context.CancelCauseFunc, interrupt
 	switch sig {
 	case os.Interrupt:
 		if interrupted {
-			a.say("interrupted again: exiting at once. What was begun stays in the journal: " +
-				"run the same command again, or undo it with: anywhere rollback")
+			words := "What was begun stays in the journal: run the same command again, or undo it with: anywhere rollback"
+			if own := a.parting.Load(); own != nil {
+				words = *own
+			}
+			a.say("interrupted again: exiting at once. " + words)
 			a.env.Exit(failure.ExitInterrupted)
 		}
 		if !a.calm.Load() {

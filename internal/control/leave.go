@@ -90,6 +90,7 @@ func (o *Operator) DeregisterNode(ctx context.Context, node string) (was bool, e
 // Systems Manager, read 2026-11-25.
 const (
 	noInstance = "00000000000000000000000000000000"
+	noTask     = noInstance
 	noNode     = "mi-00000000000000000"
 )
 
@@ -110,6 +111,18 @@ func (o *Operator) MayDeregisterNode(ctx context.Context) error {
 // the status that it has.
 func (o *Operator) MaySetInstanceStatus(ctx context.Context, cluster, instance, now string) error {
 	return unlessMay(o.SetInstanceStatus(ctx, cluster, instance, now))
+}
+
+// MayStopTask settles, without changing anything, whether the caller may stop tasks of a cluster. That right can be
+// restricted to single tasks too; then the answer is a denial although a task would be allowed.
+func (o *Operator) MayStopTask(ctx context.Context, cluster string) error {
+	return unlessMay(o.StopTask(ctx, cluster, noTask, "never"))
+}
+
+// MayDrain settles, without changing anything, whether the caller may set the status of container instances of a cluster,
+// where it cannot see which one an instance has.
+func (o *Operator) MayDrain(ctx context.Context, cluster string) error {
+	return o.MaySetInstanceStatus(ctx, cluster, noInstance, Active)
 }
 
 // MayListTasks settles whether the caller may see the tasks of a container instance.

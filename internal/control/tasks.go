@@ -148,6 +148,79 @@ func percent(value *int32, missing int) int {
 	return int(*value)
 }
 
+// Elsewhere lists the other container instances of a cluster that tasks can be placed on now: ACTIVE, with an agent that
+// is connected.
+func (o *Operator) Elsewhere(ctx context.Context, cluster, instance string) (arns []string, err error) {
+	pages := ecs.NewListContainerInstancesPaginator(o.ecs, &ecs.ListContainerInstancesInput{
+		Cluster: &cluster, Status: types.ContainerInstanceStatusActive, Filter: aws.String("agentConnected == true"),
+		MaxResults: aws.Int32(maxListed),
+	})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, called(ctx, err, "list the container instances of cluster %s", cluster)
+		}
+		for _, arn := range page.ContainerInstanceArns {
+			if arn != instance {
+				arns = append(arns, arn)
+			}
+		}
+	}
+	return arns, nil
+}
+
+// HostPorts are the ports of its host that a task of this definition takes, whichever host that is; none where Docker
+// chooses them.
+func (o *Operator) HostPorts(ctx context.Context, definition string) (ports []int, err error) {
+	out, err := o.ecs.DescribeTaskDefinition(ctx, &ecs.DescribeTaskDefinitionInput{TaskDefinition: &definition})
+	if err != nil {
+		return nil, called(ctx, err, "look at the task definition %s", definition)
+	}
+	if out.TaskDefinition == nil {
+		return nil, failure.New(failure.AWSUnavailable, "look at the task definition %s: it is not in ECS's answer", definition)
+	}
+	for _, c := range out.TaskDefinition.ContainerDefinitions {
+		for _, p := range c.PortMappings {
+			port := int(aws.ToInt32(p.HostPort))
+			if out.TaskDefinition.NetworkMode == types.NetworkModeHost && port == 0 {
+				port = int(aws.ToInt32(p.ContainerPort))
+			}
+			if port != 0 {
+				ports = append(ports, port)
+			}
+		}
+	}
+	return ports, nil
+}
+
+// InstancesOfService are the container instances on which a service has tasks that run or are to run, each once.
+func (o *Operator) InstancesOfService(ctx context.Context, cluster, service string) (arns []string, err error) {
+	pages := ecs.NewListTasksPaginator(o.ecs, &ecs.ListTasksInput{
+		Cluster: &cluster, ServiceName: &service, MaxResults: aws.Int32(maxTasks),
+	})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, called(ctx, err, "list the tasks of service %s", service)
+		}
+		if len(page.TaskArns) == 0 {
+			continue
+		}
+		out, err := o.ecs.DescribeTasks(ctx, &ecs.DescribeTasksInput{Cluster: &cluster, Tasks: page.TaskArns})
+		if err != nil {
+			return nil, called(ctx, err, "look at the tasks of service %s", service)
+		}
+		if err := failed(out.Failures, "look at the tasks of service "+service); err != nil {
+			return nil, err
+		}
+		for _, t := range out.Tasks {
+			arns = append(arns, aws.ToString(t.ContainerInstanceArn))
+		}
+	}
+	slices.Sort(arns)
+	return slices.Compact(arns), nil
+}
+
 // ServiceNames lists the services of a cluster.
 func (o *Operator) ServiceNames(ctx context.Context, cluster string) ([]string, error) {
 	return names(ctx, ecs.NewListServicesPaginator(o.ecs, &ecs.ListServicesInput{

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 )
 
@@ -51,6 +52,10 @@ func (e *Emulator) AddService(clusterName string, s Service) {
 	}
 	if s.TaskDefinition == "" {
 		s.TaskDefinition = s.Name + ":1"
+	}
+	if family, revision, _ := strings.Cut(s.TaskDefinition, ":"); revision != "" {
+		n, _ := strconv.Atoi(revision) // 0 is the next one
+		e.define(family, n, s.FixedPorts)
 	}
 	if old := e.services[clusterName+"/"+s.Name]; old != nil {
 		old.Service = s
@@ -196,7 +201,7 @@ func (e *Emulator) listServices(c *call) (any, *apiError) {
 		}
 		arns = append(arns, e.serviceARN(cl.name, s.Name))
 	}
-	return listing(arns, in.NextToken, in.MaxResults, 10, 100, "serviceArns")
+	return listing(arns, in.NextToken, in.MaxResults, 10, "serviceArns")
 }
 
 func (s *service) strategy() string {
@@ -274,10 +279,31 @@ func taskDefinition(family string, revision int) string {
 	return fmt.Sprintf("%s:%d", family, revision)
 }
 
-// AddTaskDefinition makes a revision and returns its ARN.
+// define makes sure that a revision is there: nothing runs without one. With ports its container has a port of its host.
+func (e *Emulator) define(family string, revision int, ports bool) {
+	if slices.ContainsFunc(e.definitions, func(d TaskDefinition) bool { return d.Family == family && d.Revision == revision }) {
+		return
+	}
+	mappings := []any{}
+	if ports {
+		mappings = append(mappings, map[string]any{"containerPort": 80, "hostPort": 8080, "protocol": "tcp"})
+	}
+	e.addDefinition(TaskDefinition{Family: family, Revision: revision, More: map[string]any{
+		"networkMode": "bridge", "requiresCompatibilities": []string{"EXTERNAL"},
+		"containerDefinitions": []any{map[string]any{
+			"name": family, "image": "public.example/" + family + ":1", "essential": true, "portMappings": mappings,
+		}},
+	}})
+}
+
+// AddTaskDefinition makes a revision and returns its ARN. One of the same number is replaced.
 func (e *Emulator) AddTaskDefinition(d TaskDefinition) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.addDefinition(d)
+}
+
+func (e *Emulator) addDefinition(d TaskDefinition) string {
 	if d.Revision == 0 {
 		d.Revision = 1
 		for _, other := range e.definitions {
@@ -289,7 +315,9 @@ func (e *Emulator) AddTaskDefinition(d TaskDefinition) string {
 	if d.Status == "" {
 		d.Status = "ACTIVE"
 	}
-	e.definitions = append(e.definitions, d)
+	e.definitions = append(slices.DeleteFunc(e.definitions, func(o TaskDefinition) bool {
+		return o.Family == d.Family && o.Revision == d.Revision
+	}), d)
 	sort.Slice(e.definitions, func(i, j int) bool {
 		a, b := e.definitions[i], e.definitions[j]
 		return a.Family < b.Family || a.Family == b.Family && a.Revision < b.Revision
@@ -326,7 +354,7 @@ func (e *Emulator) listTaskDefinitions(c *call) (any, *apiError) {
 	if in.Sort == "DESC" {
 		slices.Reverse(arns)
 	}
-	return listing(arns, in.NextToken, in.MaxResults, 100, 100, "taskDefinitionArns")
+	return listing(arns, in.NextToken, in.MaxResults, 100, "taskDefinitionArns")
 }
 
 // describeTaskDefinition takes an ARN, "family:revision", or a family, which is its latest ACTIVE revision.
@@ -375,5 +403,5 @@ func (e *Emulator) listClusters(c *call) (any, *apiError) {
 			arns = append(arns, e.clusterARN(name))
 		}
 	}
-	return listing(arns, in.NextToken, in.MaxResults, 100, 100, "clusterArns")
+	return listing(arns, in.NextToken, in.MaxResults, 100, "clusterArns")
 }

@@ -79,6 +79,7 @@ func (e *Emulator) launch(i *instance, t Task) *task {
 	if len(t.Containers) == 0 {
 		t.Containers = []Container{{Name: t.Family, Image: "public.example/" + t.Family + ":1"}}
 	}
+	e.define(t.Family, t.Revision, false)
 	t.Instance = i.ARN
 	made := &task{Task: t, cluster: i.Cluster, since: e.opts.Now()}
 	if t.Last == "STOPPED" {
@@ -293,11 +294,12 @@ func (e *Emulator) listTasks(c *call) (any, *apiError) {
 			arns = append(arns, t.ARN)
 		}
 	}
-	return listing(arns, in.NextToken, in.MaxResults, 100, 100, "taskArns")
+	return listing(arns, in.NextToken, in.MaxResults, 100, "taskArns")
 }
 
-// listing answers a paged list with ECS's own bounds.
-func listing(all []string, token string, size *int, otherwise, most int, name string) (any, *apiError) {
+// listing answers a paged list with ECS's own bounds; otherwise is the size of a page where the caller names none.
+func listing(all []string, token string, size *int, otherwise int, name string) (any, *apiError) {
+	const most = 100
 	if size == nil {
 		size = &otherwise
 	}

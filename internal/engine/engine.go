@@ -93,6 +93,7 @@ const (
 	Progressed EventKind = "progressed" // bytes of a fetch
 	Started    EventKind = "started"    // a step's change began
 	Noted      EventKind = "noted"      // a step says what it waits for, or a child was run
+	Advanced   EventKind = "advanced"   // what a step waits for has come nearer
 	Finished   EventKind = "finished"   // a step is done
 	Failed     EventKind = "failed"     // a step failed
 	Undoing    EventKind = "undoing"    // taking a step back

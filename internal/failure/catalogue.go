@@ -61,6 +61,8 @@ const (
 	SnapAgent          Code = "snap_agent"
 	InstanceInactive   Code = "instance_inactive"
 	TasksRunning       Code = "tasks_running"
+	NoInstance         Code = "no_instance"
+	DrainTimeout       Code = "drain_timeout"
 	RegisteredElsewere Code = "registered_elsewhere"
 	IdentityUnknown    Code = "identity_unknown"
 	ClusterMismatch    Code = "cluster_mismatch"
@@ -163,6 +165,8 @@ var Catalogue = map[Code]Entry{
 	SnapAgent:          {ExitRefused, "the SSM agent is a snap, which anywhere does not manage yet", "snap remove amazon-ssm-agent, then run the command again", false},
 	InstanceInactive:   {ExitRefused, "ECS has deregistered this instance and its state is still on the host", "stop ecs, move /var/lib/ecs/data/agent.db away, then run the command again", false},
 	TasksRunning:       {ExitRefused, "tasks run on this host that the command would orphan", "drain the instance first, or accept it: --accept-risk running-tasks", false},
+	NoInstance:         {ExitRefused, "this host is no external instance, so there is nothing that the command could work on", "make it one: anywhere register --token -", false},
+	DrainTimeout:       {ExitRefused, "tasks were left on the host when the time to drain it was over", "the message names them: stop those that belong to no service, or run the same command again with a longer --drain-timeout, or with --on-timeout force", true},
 	RegisteredElsewere: {ExitRefused, "this host is registered to another cluster, account or Region", "anywhere move --cluster NEW", false},
 	IdentityUnknown:    {ExitRefused, "this host has a registration whose soundness cannot be shown", "give the identity up, once you know that it does not work: the same command with a new activation and --accept-risk replace-identity", false},
 	ClusterMismatch:    {ExitRefused, "the ECS agent's state belongs to another cluster", "anywhere move --cluster NEW", false},
@@ -174,10 +178,10 @@ var Catalogue = map[Code]Entry{
 	NewerRecord:        {ExitRefused, "this host's record was written by a newer anywhere", "use that version or a newer one", false},
 	RecordUnreadable:   {ExitRefused, "this host's record of what is anywhere's own cannot be read", "mv /var/lib/anywhere/record.json /root/, then run the same command again; what was installed before counts as somebody else's then", false},
 
-	UnsafePath:         {ExitRefused, "what is to be removed lies behind a symbolic link, or something is mounted at or below it", "umount it, or remove by hand what the message names, then run the command again", false},
-	SSMSession:         {ExitRefused, "the command runs in a session of Systems Manager, which ends with the managed node", "run it from another shell, keep the node with --keep-ssm, or accept it: --accept-risk lose-ssm-session", false},
-	LiveInstance:       {ExitRefused, "the machine that is to be given up is still connected to AWS", "run anywhere deregister on the machine itself, or accept it: --accept-risk live-instance", false},
-	Declined:           {ExitRefused, "the operator did not confirm what would be done", "run the command again, and type what it asks for", false},
+	UnsafePath:   {ExitRefused, "what is to be removed lies behind a symbolic link, or something is mounted at or below it", "umount it, or remove by hand what the message names, then run the command again", false},
+	SSMSession:   {ExitRefused, "the command runs in a session of Systems Manager, which ends with the managed node", "run it from another shell, keep the node with --keep-ssm, or accept it: --accept-risk lose-ssm-session", false},
+	LiveInstance: {ExitRefused, "the machine that is to be given up is still connected to AWS", "run anywhere deregister on the machine itself, or accept it: --accept-risk live-instance", false},
+	Declined:     {ExitRefused, "the operator did not confirm what would be done", "run the command again, and type what it asks for", false},
 
 	NotRegistered: {ExitUnhealthy, "this host is not an external instance", "make it one: anywhere register --token -", false},
 

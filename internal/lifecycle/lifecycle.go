@@ -48,6 +48,7 @@ func (d Deps) engine() *engine.Engine {
 			ssmagent.RegisterKind: ssmagent.Kind(),
 			repairKind:            repair(),
 			dockerKind:            dockerInstalled(),
+			drainKind:             d.drains(),
 			modeKind:              modes(),
 		},
 	}

@@ -51,7 +51,30 @@ var scenarios = map[string][]line{
 		{args: []string{"register", "--region", region, "--cluster", cluster, "--name", "rehearsal"}, operator: true, extra: true, faults: true},
 		{args: []string{"register"}, operator: true, extra: true, unchanged: true},
 	},
+	"drain": {
+		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true},
+		{args: []string{"drain", "--dry-run"}, operator: true, before: (*stage).busy, unchanged: true},
+		{args: []string{"drain"}, operator: true, extra: true, faults: true, unchanged: true},
+		{args: []string{"status"}, unchanged: true},
+		{args: []string{"activate"}, operator: true, unchanged: true},
+	},
 }
+
+// busy gives the host's instance a task of a service that can move to another machine, and one of none that ends soon.
+func (s *stage) busy() {
+	s.aws.AddInstance(cluster)
+	s.aws.AddService(cluster, emulator.Service{Name: "web", Desired: 1, Minimum: 100, Maximum: 200})
+	for _, i := range s.aws.Instances() {
+		if i.Connected && i.AgentVersion != "" {
+			s.aws.AddTask(i.ARN, emulator.Task{Service: "web"})
+			job := s.aws.AddTask(i.ARN, emulator.Task{Family: "nightly"})
+			time.AfterFunc(2*taskTime, func() { s.aws.FinishTask(job) })
+		}
+	}
+}
+
+// taskTime is how long a task takes to start and to stop.
+const taskTime = 300 * time.Millisecond
 
 // DefaultScenario is played when none is named.
 const DefaultScenario = "register"
@@ -70,7 +93,9 @@ type line struct {
 	operator  bool // there are an operator's credentials where it runs; a host has none by itself
 	extra     bool // the caller's own flags are added
 	faults    bool // the caller's faults are armed before it
-	unchanged bool // it must change nothing
+	unchanged bool // it must change nothing on the host
+
+	before func(*stage) // what happens in AWS before it; optional
 }
 
 // Result is the "result" of rehearse's document.
@@ -193,7 +218,7 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 	if err := fillBuckets(host.NewDir(s3), region, key); err != nil {
 		return nil, err
 	}
-	s.aws = emulator.New(emulator.Options{Account: account, Region: region, Artifacts: os.DirFS(s3)})
+	s.aws = emulator.New(emulator.Options{Account: account, Region: region, Artifacts: os.DirFS(s3), TaskTime: taskTime})
 	if err := s.aws.Start("127.0.0.1:0"); err != nil {
 		return nil, err
 	}
@@ -236,7 +261,7 @@ func (s *stage) knows(faults []string) error {
 func (s *stage) args(l line) []string {
 	args := slices.Clone(l.args)
 	switch l.args[0] {
-	case "activation", "doctor", "preflight", "status":
+	case "activation", "doctor", "preflight", "status", "drain", "activate":
 		args = append(args, "--endpoint-url", s.aws.URL())
 	case "register":
 		args = append(args, "--endpoint-url", s.aws.URL(), "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
@@ -277,6 +302,9 @@ func (s *stage) env(l line) cli.Env {
 
 // play runs one command line on the throw-away host and looks at what it changed.
 func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Command, error) {
+	if l.before != nil {
+		l.before(s)
+	}
 	if l.faults {
 		for _, name := range req.Faults {
 			if err := s.aws.Fault(name); err != nil {

@@ -130,6 +130,13 @@ func (p *Progress) Event(e engine.Event) {
 		if p.screen.Verbose {
 			p.line("note", "  "+e.Text)
 		}
+	case engine.Advanced:
+		if p.now != nil {
+			p.now.note, p.now.spoken = e.Text, p.screen.Now()
+		}
+		if p.screen.Live == nil {
+			p.line("", e.Title+": "+e.Text)
+		}
 	case engine.Planned:
 		if p.screen.Verbose {
 			p.step("planned", e)

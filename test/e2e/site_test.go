@@ -44,7 +44,7 @@ func newSite(t testing.TB, ssm, ecs packages.Options) *site {
 	}
 	s.mirror.AddSSMAgent(ssm)
 	s.mirror.AddECSInit(ecs)
-	s.aws = emulator.New(emulator.Options{Account: account, Region: region, Artifacts: os.DirFS(s.mirror.Dir)})
+	s.aws = emulator.New(emulator.Options{Account: account, Region: region, Artifacts: os.DirFS(s.mirror.Dir), TaskTime: time.Second})
 	if err := s.aws.Start(net.JoinHostPort(lab.Address, "0")); err != nil {
 		t.Fatal(err)
 	}
