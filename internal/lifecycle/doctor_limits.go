@@ -247,7 +247,7 @@ var Limits = []Limit{
 			"and credentials of its own", Source: sourceConsiderations},
 	{ID: "availability-zone", What: "Spread tasks over Availability Zones: external instances are in none",
 		Instead: "attributes of your own (--attribute site=berlin) and \"spread\" over attribute:site", Source: "aws/amazon-ecs-agent 1.105.1 run against a server, 2026-11-22: the zone is empty"},
-	{ID: "spot-draining", What: "Drain by itself before the machine goes away", Instead: "drain the instance from " +
+	{ID: "spot-draining", What: "Drain by itself before the machine goes away", Instead: "anywhere drain, from " +
 		"whatever stops the machine",
 		Source: "aws/amazon-ecs-agent 1.105.1, agent/app/agent.go: the metadata service is not asked on external " +
 			"instances"},
