@@ -134,7 +134,8 @@ func (f *farewell) ssmCredentials() engine.Step {
 			if err != nil {
 				return err
 			}
-			if rest == nil {
+			at, err := tx.Reader().Files.Lstat(ssmagent.CredentialsPath)
+			if err == nil && rest == nil && at.Mode().IsRegular() { // a link is somebody's, and stays with what it leads to
 				return tx.Remove(ctx, ssmagent.CredentialsPath)
 			}
 			return tx.WriteFile(ctx, ssmagent.CredentialsPath, bytes.NewReader(rest), 0o600)
