@@ -267,6 +267,8 @@ func TestDeregisterKeepsWhatIsSomebodys(t *testing.T) {
 	const mine = "# mine\n[ops]\naws_access_key_id     = AKIAMINE000000000001\naws_secret_access_key = mine\n\n" // as the agent aligns it
 	s.write(t, "root/.aws/credentials", mine)
 	s.write(t, "root/.aws/config", "[default]\nregion=eu-west-1\n")
+	const settings = "# the platform team's\nECS_LOGLEVEL=debug\nECS_RESERVED_MEMORY=64"
+	s.write(t, "etc/ecs/ecs.config", settings+"\n")
 	s.write(t, "etc/ecs/notes", "mine")
 	s.write(t, "var/lib/ecs/data/ecs_volume_plugin.json", "{}")
 	s.write(t, "var/lib/ecs/volumes/v/file", "precious")
@@ -277,7 +279,12 @@ func TestDeregisterKeepsWhatIsSomebodys(t *testing.T) {
 	before := s.everything(t)
 	first := s.settled(t)
 	s.write(t, "etc/ansible/facts.d/anywhere.fact", "{}")
-	s.finished(t, first, true, s.with(t, before, "etc/ansible/facts.d"), s.leave(t, true))
+	if text := s.read(t, "etc/ecs/ecs.config"); !strings.Contains(text, "ECS_CLUSTER=") {
+		t.Fatalf("registered with %s", text)
+	}
+	d := s.leave(t, true)
+	d.Result.Removed = append(d.Result.Removed, "/etc/ecs/ecs.config") // it stays
+	s.finished(t, first, true, s.with(t, before, "etc/ansible/facts.d"), d)
 	if text := s.read(t, "root/.aws/credentials"); text != mine {
 		t.Errorf("the credentials are now:\n%s", text)
 	}
