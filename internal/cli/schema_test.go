@@ -139,6 +139,7 @@ var forms = map[string]node{
 	"StatusDocker.version": {{"minLength", 0}},
 	"StatusExec.version":   {{"minLength", 0}},
 
+	"DeregisterResult.owed":      {{"items", node{{"type", "string"}, {"pattern", "^aws "}}}},
 	"RegisterResult.owed":        {{"items", node{{"type", "string"}, {"pattern", "^aws "}}}},
 	"iamRole":                    {{"description", "the hosts' IAM role, with its path"}},
 	"activations":                {{"description", "the oldest first"}},

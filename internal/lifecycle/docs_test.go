@@ -28,6 +28,11 @@ func steps(t *testing.T) map[string]bool {
 	if len(ids) < 10 {
 		t.Fatalf("found only the steps %v", ids)
 	}
+	gone := &farewell{deps: r.deps, gone: map[string]bool{}, pins: map[string]string{}}
+	for _, s := range gone.plan().Steps {
+		ids[s.ID] = true
+	}
+	ids[farewellStep] = true
 	return ids
 }
 

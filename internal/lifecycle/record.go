@@ -28,6 +28,9 @@ type Record struct {
 	// Folders were not there before anywhere installed the agents. They go with the registration when nothing is in them
 	// any more; the outer ones stand first.
 	Folders []string `json:"folders,omitempty"`
+	// Settings are those that anywhere has added to files of somebody, by file and key: they go with the registration, and
+	// the rest of the file stays.
+	Settings map[string]map[string]string `json:"settings,omitempty"`
 	// Docker is nil unless anywhere installed it. It is not among Packages: nothing removes it with the registration.
 	Docker *OwnedDocker `json:"docker,omitempty"`
 	// Registration is the managed node and its cluster; nil while anywhere has not registered the host.

@@ -134,6 +134,7 @@ func (s *stage) atRest(t *testing.T) {
 }
 
 func TestDeregisterWithoutAWS(t *testing.T) {
+	t.Parallel()
 	s := empty(t)
 	before := s.everything(t)
 	s.anotherToken()
@@ -172,6 +173,7 @@ func TestDeregisterWithoutAWS(t *testing.T) {
 // Killed anywhere, the same command finishes what it began: nothing is left in AWS or on the host, and no host registers by
 // itself.
 func TestDeregisterKilled(t *testing.T) {
+	t.Parallel()
 	for _, way := range []struct {
 		name     string
 		operator bool
@@ -277,6 +279,7 @@ func (s *stage) left() (all []string) {
 }
 
 func TestDeregister(t *testing.T) {
+	t.Parallel()
 	s := empty(t)
 	before := s.everything(t)
 	first := s.settled(t)
@@ -309,6 +312,7 @@ func TestTwentyRounds(t *testing.T) {
 
 // The story of a deregistration, and what its faults look like: a refusal leaves everything as it was.
 func TestTheStoryOfADeregistration(t *testing.T) {
+	t.Parallel()
 	env, _, _ := world()
 	report, err := Run(context.Background(), env, cli.RehearseRequest{Scenario: "deregister", JSON: true})
 	if err != nil {
