@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
@@ -154,6 +155,10 @@ func TestMoveIsRefused(t *testing.T) {
 	s.refuses(t, line{args: []string{"move", "--yes", "--cluster", other}}, 12, "unproven_target", "operator", "--accept-risk unproven-target")
 	as("ecs:DescribeClusters")
 	s.refuses(t, to(other), 12, "unproven_target", "ecs:DescribeClusters", "--accept-risk unproven-target")
+	as("ecs:DeregisterContainerInstance")
+	s.refuses(t, to(other), 4, "access_denied", "ecs:DeregisterContainerInstance", "allow")
+	as("ecs:UpdateContainerInstancesState")
+	s.refuses(t, to(other), 4, "access_denied", "ecs:UpdateContainerInstancesState", "allow")
 	as()
 	if err := s.aws.FaultFor(emulator.FaultServerError, 100); err != nil {
 		t.Fatal(err)
@@ -249,6 +254,36 @@ func TestMoveThatIsStuck(t *testing.T) {
 			}
 		})
 	}
+}
+
+// AWS goes away in the middle, once the old instance is given up, and comes back later.
+func TestMoveWhileAWSIsAway(t *testing.T) {
+	t.Parallel()
+	s, before := movable(t)
+	s.tag(t, before.Result.ContainerInstanceARN)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		gone := func(i emulator.Instance) bool { return i.Status == "INACTIVE" }
+		for !slices.ContainsFunc(s.aws.Instances(), gone) {
+			time.Sleep(time.Millisecond)
+		}
+		_ = s.aws.Fault(emulator.FaultServerError)
+	}()
+	d := s.move(t, other, "--wait-timeout", "3s")
+	<-done
+	t.Logf("exit %d: %s\n  %s\n  %s", d.RC, d.Error.Message, d.Error.Evidence, d.Error.Remedy)
+	if d.RC != 8 || len(d.Error.Kept) == 0 || !strings.Contains(d.Error.Remedy, "anywhere move --cluster "+other) {
+		t.Fatalf("%+v", d)
+	}
+	if h := s.status(t); h.Result.State != lifecycle.HalfDone || !strings.Contains(h.reason(t, "operation", "operation_unfinished").Remedy, "anywhere move --cluster "+cluster) {
+		t.Errorf("%+v", h.Result.Reasons)
+	}
+	s.aws.ClearFault(emulator.FaultServerError)
+	if d := s.move(t, other); d.RC != 0 || d.Result.Cluster != other {
+		t.Fatalf("%+v", d)
+	}
+	s.tagged(t, s.alone(t, other).ARN)
 }
 
 // tag puts attributes and tags on an instance with the API, as a person would.
