@@ -277,10 +277,19 @@ func (f *farewell) purgeOwn(report *Report) {
 		return
 	}
 	result := report.Result.(DeregisterResult)
-	for _, path := range f.ownData() {
+	paths, copies := f.ownData()
+	for _, path := range paths {
+		if _, err := f.deps.Host.Files.Lstat(path); missing(err) {
+			continue
+		}
 		if err := f.deps.Host.Disk.RemoveAll(path); err != nil {
 			report.Warnings = append(report.Warnings, failure.Of(err).Message)
+			continue
 		}
+		result.Removed = append(result.Removed, path)
+	}
+	for _, path := range copies {
+		result.Kept = append(result.Kept, path+" (a copy of somebody's credentials, which the SSM agent was about to write into)")
 	}
 	report.Result = result
 }

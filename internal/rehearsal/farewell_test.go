@@ -758,3 +758,34 @@ func TestDeregisterAndALinkToCredentials(t *testing.T) {
 		t.Errorf("%q, %v", text, err)
 	}
 }
+
+// --purge leaves our log, and copies of what was somebody's.
+func TestDeregisterPurges(t *testing.T) {
+	t.Parallel()
+	purge := []string{"--purge", "--accept-risk", "purge-data"}
+	s, _, _ := on(t)
+	d := s.leave(t, true, purge...)
+	if d.RC != 0 || !slices.Contains(d.Result.Removed, "/var/lib/anywhere") || !slices.Contains(d.Result.Removed, "/var/log/ecs") || len(d.Result.Kept) > 0 {
+		t.Fatalf("%+v", d)
+	}
+	for _, gone := range []string{"var/lib/anywhere", "var/lib/ecs", "var/lib/amazon", "etc/ecs", "etc/amazon", "var/log/ecs", "var/log/amazon", "root/.aws"} {
+		if _, err := os.Lstat(filepath.Join(s.machine.root, gone)); err == nil {
+			t.Errorf("%s is still there", gone)
+		}
+	}
+	if again := s.leave(t, true, purge...); again.RC != 0 || again.Changed {
+		t.Errorf("and again: %+v", again)
+	}
+
+	const mine = "[ops]\naws_access_key_id     = AKIAMINE000000000001\naws_secret_access_key = mine\n\n"
+	s.write(t, "root/.aws/credentials", mine)
+	s.settled(t)
+	d = s.leave(t, true, purge...)
+	copies := s.backups(t)
+	if d.RC != 0 || len(copies) != 1 || s.read(t, "var/lib/anywhere/backup/"+copies[0]) != mine || s.read(t, "root/.aws/credentials") != mine {
+		t.Fatalf("%+v\n%q", d, copies)
+	}
+	if !slices.ContainsFunc(d.Result.Kept, func(k string) bool { return strings.HasPrefix(k, "/var/lib/anywhere/backup/"+copies[0]) }) {
+		t.Errorf("kept %q", d.Result.Kept)
+	}
+}
