@@ -258,6 +258,9 @@ func (f *farewell) explain(err error, o engine.Outcome) error {
 	out := *failure.Of(err)
 	out.Err = err
 	again := "run the same command again; it goes on where this one stopped"
+	if !f.req.LocalOnly && !f.req.RemoteOnly && !decidedHere(out.Code) {
+		again += "; or finish this host without AWS, with --local-only"
+	}
 	switch advice := strings.TrimSuffix(out.Advice(), ", then run the command again"); {
 	case advice == "" || strings.Contains(advice, "same command again"):
 		out.Remedy = again
@@ -265,6 +268,12 @@ func (f *farewell) explain(err error, o engine.Outcome) error {
 		out.Remedy = advice + "; then " + again
 	}
 	return &out
+}
+
+// decidedHere reports whether a failure is the host's, and not AWS's or of the way there.
+func decidedHere(code failure.Code) bool {
+	exit := failure.Catalogue[code].Exit
+	return exit != failure.ExitRefusedByAWS && exit != failure.ExitNetwork
 }
 
 // accepts reports whether the operator accepted a named risk.

@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -788,4 +792,46 @@ func TestDeregisterPurges(t *testing.T) {
 	if !slices.ContainsFunc(d.Result.Kept, func(k string) bool { return strings.HasPrefix(k, "/var/lib/anywhere/backup/"+copies[0]) }) {
 		t.Errorf("kept %q", d.Result.Kept)
 	}
+}
+
+// AWS goes away between its two halves: what is done is kept, and there are two ways on.
+func TestDeregisterLosesAWSHalfWay(t *testing.T) {
+	t.Parallel()
+	s, first, before := on(t)
+	s.way = halfWay{}
+	d := s.leave(t, true)
+	s.way = nil
+	if !slices.Contains(d.Error.Kept, "the deregistration of container instance "+first.Result.ContainerInstanceARN) {
+		t.Errorf("kept %q", d.Error.Kept)
+	}
+	if d.RC != 8 || d.Error.Code != "network" || len(d.Error.Kept) == 0 || !strings.Contains(d.Error.Remedy, "same command again") ||
+		!strings.Contains(d.Error.Remedy, "--local-only") || !d.Changed || s.aws.Instances()[0].Status != "INACTIVE" {
+		t.Fatalf("%+v", d)
+	}
+	if r := s.run(t, line{args: []string{"rollback"}}); r.RC != 12 {
+		t.Errorf("it was rolled back: %+v", r)
+	}
+	s.refuses(t, plain, 12, "operation_unfinished", "deregister was begun", "anywhere deregister")
+	d = s.leave(t, false, "--local-only")
+	if d.RC != 0 || len(d.Result.Owed) != 1 || !strings.Contains(d.Result.Owed[0], "ssm deregister-managed-instance") {
+		t.Fatalf("%+v", d)
+	}
+	s.atRest(t)
+	if diff := differs(before, s.everything(t)); len(diff) > 0 {
+		t.Errorf("%v", diff)
+	}
+}
+
+// halfWay is a way to AWS on which no call about a real node gets through that would deregister it.
+type halfWay struct{}
+
+func (halfWay) Do(r *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), "DeregisterManagedInstance") {
+		text, err := io.ReadAll(r.Body)
+		if err != nil || !strings.Contains(string(text), "mi-00000000000000000") {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.EHOSTUNREACH}
+		}
+		r.Body = io.NopCloser(bytes.NewReader(text))
+	}
+	return http.DefaultClient.Do(r)
 }
