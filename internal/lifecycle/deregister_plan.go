@@ -285,7 +285,8 @@ func containersRemoved() engine.Kind {
 		Undo: func(context.Context, host.Host, []byte) ([]string, error) { return nil, nil },
 		Committed: func(_ context.Context, _ host.Reader, data []byte) (string, bool) {
 			var ids []string
-			return "the removal of containers of tasks", json.Unmarshal(data, &ids) == nil && len(ids) > 0
+			err := json.Unmarshal(data, &ids)
+			return "the removal of " + count(len(ids), "container") + " of tasks", err == nil && len(ids) > 0
 		},
 	}
 }

@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -757,4 +761,77 @@ func TestDeregisterAndALinkToCredentials(t *testing.T) {
 	if text, err := os.ReadFile(filepath.Join(s.machine.root, "srv/credentials")); err != nil || len(text) > 0 && strings.Contains(string(text), "ASIA") {
 		t.Errorf("%q, %v", text, err)
 	}
+}
+
+// --purge leaves our log, and copies of what was somebody's.
+func TestDeregisterPurges(t *testing.T) {
+	t.Parallel()
+	purge := []string{"--purge", "--accept-risk", "purge-data"}
+	s, _, _ := on(t)
+	d := s.leave(t, true, purge...)
+	if d.RC != 0 || !slices.Contains(d.Result.Removed, "/var/lib/anywhere") || !slices.Contains(d.Result.Removed, "/var/log/ecs") || len(d.Result.Kept) > 0 {
+		t.Fatalf("%+v", d)
+	}
+	for _, gone := range []string{"var/lib/anywhere", "var/lib/ecs", "var/lib/amazon", "etc/ecs", "etc/amazon", "var/log/ecs", "var/log/amazon", "root/.aws"} {
+		if _, err := os.Lstat(filepath.Join(s.machine.root, gone)); err == nil {
+			t.Errorf("%s is still there", gone)
+		}
+	}
+	if again := s.leave(t, true, purge...); again.RC != 0 || again.Changed {
+		t.Errorf("and again: %+v", again)
+	}
+
+	const mine = "[ops]\naws_access_key_id     = AKIAMINE000000000001\naws_secret_access_key = mine\n\n"
+	s.write(t, "root/.aws/credentials", mine)
+	s.settled(t)
+	d = s.leave(t, true, purge...)
+	copies := s.backups(t)
+	if d.RC != 0 || len(copies) != 1 || s.read(t, "var/lib/anywhere/backup/"+copies[0]) != mine || s.read(t, "root/.aws/credentials") != mine {
+		t.Fatalf("%+v\n%q", d, copies)
+	}
+	if !slices.ContainsFunc(d.Result.Kept, func(k string) bool { return strings.HasPrefix(k, "/var/lib/anywhere/backup/"+copies[0]) }) {
+		t.Errorf("kept %q", d.Result.Kept)
+	}
+}
+
+// AWS goes away between its two halves: what is done is kept, and there are two ways on.
+func TestDeregisterLosesAWSHalfWay(t *testing.T) {
+	t.Parallel()
+	s, first, before := on(t)
+	s.way = halfWay{}
+	d := s.leave(t, true)
+	s.way = nil
+	if !slices.Contains(d.Error.Kept, "the deregistration of container instance "+first.Result.ContainerInstanceARN) {
+		t.Errorf("kept %q", d.Error.Kept)
+	}
+	if d.RC != 8 || d.Error.Code != "network" || len(d.Error.Kept) == 0 || !strings.Contains(d.Error.Remedy, "same command again") ||
+		!strings.Contains(d.Error.Remedy, "--local-only") || !d.Changed || s.aws.Instances()[0].Status != "INACTIVE" {
+		t.Fatalf("%+v", d)
+	}
+	if r := s.run(t, line{args: []string{"rollback"}}); r.RC != 12 {
+		t.Errorf("it was rolled back: %+v", r)
+	}
+	s.refuses(t, plain, 12, "operation_unfinished", "deregister was begun", "anywhere deregister")
+	d = s.leave(t, false, "--local-only")
+	if d.RC != 0 || len(d.Result.Owed) != 1 || !strings.Contains(d.Result.Owed[0], "ssm deregister-managed-instance") {
+		t.Fatalf("%+v", d)
+	}
+	s.atRest(t)
+	if diff := differs(before, s.everything(t)); len(diff) > 0 {
+		t.Errorf("%v", diff)
+	}
+}
+
+// halfWay is a way to AWS on which no call about a real node gets through that would deregister it.
+type halfWay struct{}
+
+func (halfWay) Do(r *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), "DeregisterManagedInstance") {
+		text, err := io.ReadAll(r.Body)
+		if err != nil || !strings.Contains(string(text), "mi-00000000000000000") {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.EHOSTUNREACH}
+		}
+		r.Body = io.NopCloser(bytes.NewReader(text))
+	}
+	return http.DefaultClient.Do(r)
 }
