@@ -18,10 +18,10 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
-// mortal is a run of a command that is killed at a point of its life. From then on nothing that it does has any effect: not
+// doomed is a run of a command that is killed at a point of its life. From then on nothing that it does has any effect: not
 // on the disk, not on services, not at AWS. What agents do goes on. The points are around every line of the journal and
 // around every call that changes something at AWS.
-type mortal struct {
+type doomed struct {
 	mu     sync.Mutex
 	at     int // the point at which it dies; 0 is never
 	points int // passed so far
@@ -29,10 +29,10 @@ type mortal struct {
 	die    context.CancelFunc
 }
 
-var errDead = errors.New("the process is dead")
+var errDoomed = errors.New("the process is dead")
 
 // point is a moment at which the run can die.
-func (m *mortal) point() {
+func (m *doomed) point() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.points++; m.points == m.at {
@@ -41,11 +41,11 @@ func (m *mortal) point() {
 	}
 }
 
-func (m *mortal) gone() error {
+func (m *doomed) gone() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.dead {
-		return errDead
+		return errDoomed
 	}
 	return nil
 }
@@ -55,15 +55,15 @@ func (s *stage) kill(t *testing.T, l line, at int) (killed bool) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	m := &mortal{at: at, die: cancel}
+	m := &doomed{at: at, die: cancel}
 	env := s.env(l)
 	h := s.machine.host()
-	h.Disk, h.Manager = mortalDisk{h.Disk, m}, mortalManager{h.Manager, m}
+	h.Disk, h.Manager = doomedDisk{h.Disk, m}, doomedManager{h.Manager, m}
 	env.Host = func() (host.Host, error) { return h, nil }
 	config := env.AWS
 	env.AWS = func(ctx context.Context, a control.Access) (aws.Config, error) {
 		cfg, err := config(ctx, a)
-		cfg.HTTPClient = mortalClient{m}
+		cfg.HTTPClient = doomedClient{m}
 		return cfg, err
 	}
 	env.Streams.Out, env.Streams.Err = io.Discard, io.Discard
@@ -71,10 +71,10 @@ func (s *stage) kill(t *testing.T, l line, at int) (killed bool) {
 	return m.gone() != nil
 }
 
-// mortalClient is the way to AWS.
-type mortalClient struct{ m *mortal }
+// doomedClient is the way to AWS.
+type doomedClient struct{ m *doomed }
 
-func (c mortalClient) Do(r *http.Request) (*http.Response, error) {
+func (c doomedClient) Do(r *http.Request) (*http.Response, error) {
 	_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 	reads := operation == "" || strings.HasPrefix(operation, "Describe") || strings.HasPrefix(operation, "List")
 	if !reads {
@@ -90,57 +90,57 @@ func (c mortalClient) Do(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-type mortalDisk struct {
+type doomedDisk struct {
 	host.Disk
-	m *mortal
+	m *doomed
 }
 
-func (d mortalDisk) WriteFile(path string, data io.Reader, mode fs.FileMode, owner host.Owner) error {
+func (d doomedDisk) WriteFile(path string, data io.Reader, mode fs.FileMode, owner host.Owner) error {
 	return d.do(func() error { return d.Disk.WriteFile(path, data, mode, owner) })
 }
 
-func (d mortalDisk) Rename(from, to string) error {
+func (d doomedDisk) Rename(from, to string) error {
 	return d.do(func() error { return d.Disk.Rename(from, to) })
 }
 
-func (d mortalDisk) Mkdir(path string, mode fs.FileMode, owner host.Owner) error {
+func (d doomedDisk) Mkdir(path string, mode fs.FileMode, owner host.Owner) error {
 	return d.do(func() error { return d.Disk.Mkdir(path, mode, owner) })
 }
 
-func (d mortalDisk) Symlink(target, path string) error {
+func (d doomedDisk) Symlink(target, path string) error {
 	return d.do(func() error { return d.Disk.Symlink(target, path) })
 }
 
-func (d mortalDisk) Remove(path string) error {
+func (d doomedDisk) Remove(path string) error {
 	return d.do(func() error { return d.Disk.Remove(path) })
 }
 
-func (d mortalDisk) RemoveAll(path string) error {
+func (d doomedDisk) RemoveAll(path string) error {
 	return d.do(func() error { return d.Disk.RemoveAll(path) })
 }
 
-func (d mortalDisk) do(change func() error) error {
+func (d doomedDisk) do(change func() error) error {
 	if err := d.m.gone(); err != nil {
 		return err
 	}
 	return change()
 }
 
-func (d mortalDisk) Append(path string) (host.AppendFile, error) {
+func (d doomedDisk) Append(path string) (host.AppendFile, error) {
 	if err := d.m.gone(); err != nil {
 		return nil, err
 	}
 	file, err := d.Disk.Append(path)
-	return mortalFile{file, d.m}, err
+	return doomedFile{file, d.m}, err
 }
 
-// mortalFile is the journal, or the log.
-type mortalFile struct {
+// doomedFile is the journal, or the log.
+type doomedFile struct {
 	host.AppendFile
-	m *mortal
+	m *doomed
 }
 
-func (f mortalFile) Write(p []byte) (int, error) {
+func (f doomedFile) Write(p []byte) (int, error) {
 	if bytes.Contains(p, []byte(`{"is":`)) { // a line of the journal, not yet there
 		f.m.point()
 	}
@@ -150,7 +150,7 @@ func (f mortalFile) Write(p []byte) (int, error) {
 	return f.AppendFile.Write(p)
 }
 
-func (f mortalFile) Sync() error {
+func (f doomedFile) Sync() error {
 	err := f.AppendFile.Sync()
 	f.m.point() // and there
 	if dead := f.m.gone(); dead != nil {
@@ -159,32 +159,32 @@ func (f mortalFile) Sync() error {
 	return err
 }
 
-type mortalManager struct {
+type doomedManager struct {
 	host.Manager
-	m *mortal
+	m *doomed
 }
 
-func (u mortalManager) Start(ctx context.Context, name string) error {
+func (u doomedManager) Start(ctx context.Context, name string) error {
 	return u.do(ctx, name, u.Manager.Start)
 }
 
-func (u mortalManager) Stop(ctx context.Context, name string) error {
+func (u doomedManager) Stop(ctx context.Context, name string) error {
 	return u.do(ctx, name, u.Manager.Stop)
 }
 
-func (u mortalManager) Restart(ctx context.Context, name string) error {
+func (u doomedManager) Restart(ctx context.Context, name string) error {
 	return u.do(ctx, name, u.Manager.Restart)
 }
 
-func (u mortalManager) Enable(ctx context.Context, name string) error {
+func (u doomedManager) Enable(ctx context.Context, name string) error {
 	return u.do(ctx, name, u.Manager.Enable)
 }
 
-func (u mortalManager) Disable(ctx context.Context, name string) error {
+func (u doomedManager) Disable(ctx context.Context, name string) error {
 	return u.do(ctx, name, u.Manager.Disable)
 }
 
-func (u mortalManager) do(ctx context.Context, name string, change func(context.Context, string) error) error {
+func (u doomedManager) do(ctx context.Context, name string, change func(context.Context, string) error) error {
 	if err := u.m.gone(); err != nil {
 		return err
 	}
