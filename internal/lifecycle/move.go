@@ -523,6 +523,9 @@ func (m *moving) reversed() *moving {
 		ref: control.ClusterRef{Name: m.from.Cluster}, node: m.node, from: m.from, leave: slices.Clone(m.leave), status: m.status,
 		gone: maps.Clone(m.gone), carried: m.carried, noted: m.noted, owed: m.owed, warnings: m.warnings,
 	}
+	if m.drain != nil {
+		b.warnings = slices.Concat(m.warnings, m.drain.warnings)
+	}
 	b.to = b.registration()
 	b.to.row, b.to.region, b.to.account, b.to.cluster = m.to.row, m.to.region, m.to.account, m.from.Cluster
 	b.to.profile, b.to.remote, b.to.settled = m.to.profile, m.to.remote, true

@@ -726,8 +726,9 @@ func TestDeregisterANodeThatIsForgotten(t *testing.T) {
 func TestDeregisterGoesOnWithoutAWS(t *testing.T) {
 	t.Parallel()
 	s, first, before := on(t)
-	if !s.killed(t, 8, true) || s.aws.Instances()[0].Status != "INACTIVE" || len(s.aws.Nodes()) != 1 {
-		t.Fatalf("the kill was not between the two: AWS has %q", s.left()) // header, three lines of the drain, four of ECS
+	gone := func() bool { return s.aws.Instances()[0].Status == "INACTIVE" }
+	if !s.perish(t, line{args: []string{"deregister", "--yes"}, operator: true}, &mortal{when: gone}) || len(s.aws.Nodes()) != 1 {
+		t.Fatalf("the kill was not between the two: AWS has %q", s.left())
 	}
 	d := s.leave(t, false, "--local-only")
 	if d.RC != 0 || !d.Changed {

@@ -29,9 +29,10 @@ type mortal struct {
 	host.Runner
 
 	mu     sync.Mutex
-	at     int  // the point at which it dies; 0 is never
-	torn   bool // half a line is on the disk, where it dies before one
-	points int  // passed so far
+	at     int         // the point at which it dies; 0 is never
+	when   func() bool // and the first point at which this is so; nil is never
+	torn   bool        // half a line is on the disk, where it dies before one
+	points int         // passed so far
 	dead   bool
 	die    context.CancelFunc
 }
@@ -40,9 +41,15 @@ type mortal struct {
 // left behind.
 func (s *stage) kill(t *testing.T, l line, at int) (killed bool) {
 	t.Helper()
+	return s.perish(t, l, &mortal{at: at, torn: at%4 == 1})
+}
+
+// perish runs a line that m kills, and reports whether it did.
+func (s *stage) perish(t *testing.T, l line, m *mortal) (killed bool) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	m := &mortal{at: at, torn: at%4 == 1, die: cancel}
+	m.die = cancel
 	s.around, s.way = m.around, m
 	defer func() { s.around, s.way = nil, nil }()
 	env := s.env(l)
@@ -82,7 +89,7 @@ func (m *mortal) alive() error {
 func (m *mortal) point() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.points++; m.points == m.at {
+	if m.points++; m.points == m.at || !m.dead && m.when != nil && m.when() {
 		m.dead = true
 		m.die()
 	}

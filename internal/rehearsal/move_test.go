@@ -386,6 +386,36 @@ func TestMoveKilledAndTakenBack(t *testing.T) {
 	}
 }
 
+// Killed just where it is not known whether ECS has given the instance up, and no network to ask: the host's side is undone,
+// and what is not known is told.
+func TestMoveTakenBackInTheDark(t *testing.T) {
+	t.Parallel()
+	s, before := movable(t)
+	for point := 36; ; point++ {
+		if !s.kill(t, line{args: []string{"move", "--yes", "--cluster", other}, operator: true}, point) {
+			t.Fatal("it never came so far")
+		}
+		if strings.Contains(s.read(t, "var/lib/anywhere/journal/open.jsonl"), `"kind":"ecs.leave"`) {
+			break
+		}
+		if d := s.moves(t, line{args: []string{"rollback"}, operator: true}); d.RC != 0 {
+			t.Fatalf("killed at %d: %+v", point, d)
+		}
+	}
+	d := s.moves(t, line{args: []string{"rollback"}, operator: true}, "--endpoint-url", "http://127.0.0.1:1")
+	if said := strings.Join(d.Warnings, "\n"); d.RC != 0 || !d.Changed || !strings.Contains(said, "could not be found out") ||
+		!strings.Contains(said, "anywhere activate") {
+		t.Fatalf("%+v", d)
+	}
+	if d := s.run(t, plain); d.RC != 0 || d.Changed || d.Result.ContainerInstanceARN != before.Result.ContainerInstanceARN {
+		t.Errorf("%+v", d)
+	}
+	if d := s.move(t, other); d.RC != 0 {
+		t.Fatalf("%+v", d)
+	}
+	s.alone(t, other)
+}
+
 // Tasks are moved away first. What does not leave in time ends the move, or is stopped, as the operator says.
 func TestMoveWithTasks(t *testing.T) {
 	t.Parallel()
