@@ -66,8 +66,12 @@ func (s *stage) kill(t *testing.T, l line, at int) (killed bool) {
 		cfg.HTTPClient = doomedClient{m}
 		return cfg, err
 	}
-	env.Streams.Out, env.Streams.Err = io.Discard, io.Discard
-	cli.Main(ctx, env, s.args(l))
+	var said bytes.Buffer
+	env.Streams.Out, env.Streams.Err = &said, &said
+	rc := cli.Main(ctx, env, s.args(l))
+	if m.gone() == nil {
+		t.Logf("it lives, after %d points, exit %d: %s", m.points, rc, said.String())
+	}
 	return m.gone() != nil
 }
 
