@@ -339,12 +339,24 @@ func (m *moving) soundNode(ctx context.Context) (ssmagent.Identity, error) {
 	return identity, err
 }
 
-// instance is the container instance that this host is: as the agent says, else as its state has it.
+// instance is the container instance that this host is: as the agent says, else as its state has it. An agent that comes
+// up just now says nothing for a moment, and is waited for.
 func (m *moving) instance(ctx context.Context, config ecsagent.Config) (ecsagent.InstanceARN, error) {
-	meta, err := ecsagent.Introspect(ctx, m.deps.Host.Reader)
-	if err == nil {
-		if arn, err := ecsagent.ParseInstanceARN(meta.ContainerInstanceARN); err == nil {
-			return inCluster(arn, meta.Cluster), nil
+	for begun := time.Now(); ; {
+		meta, err := ecsagent.Introspect(ctx, m.deps.Host.Reader)
+		if err == nil {
+			if arn, err := ecsagent.ParseInstanceARN(meta.ContainerInstanceARN); err == nil {
+				return inCluster(arn, meta.Cluster), nil
+			}
+		}
+		if m.to.binding, err = ecsagent.ReadBinding(m.deps.Host.Reader); err != nil {
+			return ecsagent.InstanceARN{}, err
+		}
+		if len(m.to.binding.Instances) > 0 || m.rests || time.Since(begun) >= comesUp {
+			break
+		}
+		if err := sleep(ctx, longestPause); err != nil {
+			return ecsagent.InstanceARN{}, err
 		}
 	}
 	saved := m.to.binding.Instances
@@ -359,6 +371,9 @@ func (m *moving) instance(ctx context.Context, config ecsagent.Config) (ecsagent
 		WithEvidence("%s: %s, %s", ecsagent.StateDB, saved[0], saved[1]).
 		WithRemedy("systemctl start %s, and then the same command again", m.to.ecsUnit())
 }
+
+// comesUp is how long an agent may take to say which container instance it is, after its start.
+const comesUp = 3 * time.Second
 
 // inCluster is an ARN with the cluster's name, which those of the old form do not have.
 func inCluster(arn ecsagent.InstanceARN, cluster string) ecsagent.InstanceARN {
