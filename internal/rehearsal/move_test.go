@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -391,16 +393,12 @@ func TestMoveKilledAndTakenBack(t *testing.T) {
 func TestMoveTakenBackInTheDark(t *testing.T) {
 	t.Parallel()
 	s, before := movable(t)
-	for point := 36; ; point++ {
-		if !s.kill(t, line{args: []string{"move", "--yes", "--cluster", other}, operator: true}, point) {
-			t.Fatal("it never came so far")
-		}
-		if strings.Contains(s.read(t, "var/lib/anywhere/journal/open.jsonl"), `"kind":"ecs.leave"`) {
-			break
-		}
-		if d := s.moves(t, line{args: []string{"rollback"}, operator: true}); d.RC != 0 {
-			t.Fatalf("killed at %d: %+v", point, d)
-		}
+	begun := func() bool {
+		journal, err := os.ReadFile(filepath.Join(s.machine.root, openJournal))
+		return err == nil && strings.Contains(string(journal), `"kind":"ecs.leave"`)
+	}
+	if !s.perish(t, line{args: []string{"move", "--yes", "--cluster", other}, operator: true}, &mortal{when: begun}) {
+		t.Fatal("it never came so far")
 	}
 	d := s.moves(t, line{args: []string{"rollback"}, operator: true}, "--endpoint-url", "http://127.0.0.1:1")
 	if said := strings.Join(d.Warnings, "\n"); d.RC != 0 || !d.Changed || !strings.Contains(said, "could not be found out") ||
