@@ -60,7 +60,7 @@ code cannot be written to the file, the activation is deleted again (ssm:DeleteA
 				}
 			}
 			return a.do(cmd, verb{
-				begin: "activation create: asking AWS for the cluster", mutating: true,
+				begin: "activation create: asking AWS for the cluster", mutating: true, check: req.Check,
 				run: func(ctx context.Context, deps lifecycle.Deps) (lifecycle.Report, error) {
 					return lifecycle.CreateActivation(ctx, deps, *req)
 				},

@@ -202,6 +202,9 @@ func (a *app) writeFailure(rep lifecycle.Report, err error) {
 	failed := report.Failure{
 		Err: failure.Of(err), RolledBack: rep.RolledBack, Kept: rep.Kept, LogFile: a.log.path(), RunID: a.runID,
 	}
+	if moved, ok := rep.Result.(lifecycle.MoveResult); ok && moved.Returned {
+		failed.Now = "the host is in cluster " + moved.Cluster + " as before, and is container instance " + moved.ContainerInstanceARN + " now"
+	}
 	failed.Write(cleaning{a.err, a.redactor}, a.style(a.env.Streams.ErrTTY))
 }
 

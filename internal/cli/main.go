@@ -41,7 +41,18 @@ func start(ctx context.Context, a *app, args []string, extend func(*app, *cobra.
 	if err != nil && !a.settled && !isCoded(err) {
 		err = unknownCommand(root, err)
 	}
-	return a.finish(cmd, args, causeOf(cmd.Context(), err))
+	return a.finish(cmd, args, advised(cmd, causeOf(cmd.Context(), err)))
+}
+
+// advised names the command in the remedy of a usage error whose room knows none.
+func advised(cmd *cobra.Command, err error) error {
+	failed := failure.Of(err)
+	if failed == nil || failed.Code != failure.Usage || failed.Remedy != "" {
+		return err
+	}
+	out := *failed
+	out.Err = err
+	return out.WithRemedy("see %s --help", cmd.CommandPath())
 }
 
 // unknownCommand puts cobra's only error of its own into our words, with the command that was probably meant.

@@ -115,7 +115,7 @@ func (a *app) runRegister(cmd *cobra.Command, o *registerOptions) error {
 		begin = "register: looking at this host; nothing will be changed"
 	}
 	return a.do(cmd, verb{
-		begin: begin, mutating: true, dryRun: o.dryRun,
+		begin: begin, mutating: true, dryRun: o.dryRun, check: req.Check,
 		run: func(ctx context.Context, deps lifecycle.Deps) (lifecycle.Report, error) {
 			return lifecycle.Register(ctx, deps, req)
 		},

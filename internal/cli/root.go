@@ -43,8 +43,8 @@ Schemas of the objects, every error code and every check: https://github.com/any
 	root.SetUsageFunc(writeUsage)
 	a.global.register(root.PersistentFlags())
 	root.AddCommand(
-		newPreflight(a), newRegister(a), newUpgrade(a), newStatus(a), newDrain(a), newActivate(a), newDeregister(a),
-		newActivation(a), newRollback(a), newOperation(a),
+		newPreflight(a), newRegister(a), newAdopt(a), newUpgrade(a), newStatus(a), newDoctor(a), newDrain(a), newActivate(a),
+		newMove(a), newDeregister(a), newActivation(a), newRollback(a), newOperation(a),
 		newConfig(a), newPlatforms(a), newCompletion(a), newVersion(a),
 	)
 	if a.env.Rehearse != nil {

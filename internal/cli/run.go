@@ -20,13 +20,19 @@ type verb struct {
 	begin    string // what it does first, for people who wait; empty for what is over at once
 	mutating bool   // it changes things: there is a log
 	dryRun   bool
-	tells    bool // its result for people holds its warnings: they are not told by themselves
+	tells    bool         // its result for people holds its warnings: they are not told by themselves
+	check    func() error // optional: refuses bad input before anything is looked at, and before there is a log
 	run      func(ctx context.Context, deps lifecycle.Deps) (lifecycle.Report, error)
 }
 
 // do runs a verb with everything around it: the log, the progress, the watch for a change that has begun.
 func (a *app) do(cmd *cobra.Command, v verb) error {
 	a.outcome.dryRun = v.dryRun
+	if v.check != nil {
+		if err := v.check(); err != nil {
+			return err
+		}
+	}
 	h, err := a.env.Host()
 	if err != nil {
 		return err

@@ -36,6 +36,7 @@ type trial struct {
 	env      map[string]string
 	euid     int
 	stdout   io.Writer
+	stderr   io.Writer
 	disk     host.Disk
 }
 
@@ -54,12 +55,16 @@ func (r *trial) do(run func(context.Context, lifecycle.Deps) (lifecycle.Report, 
 	if r.stdout != nil {
 		out = r.stdout
 	}
+	var errs io.Writer = &r.err
+	if r.stderr != nil {
+		errs = r.stderr
+	}
 	env := Env{
 		Host:      func() (host.Host, error) { return h, nil },
 		HTTP:      func() *http.Client { return &http.Client{Transport: answering{}} },
 		Now:       time.Now,
 		Ticker:    func(time.Duration) (<-chan time.Time, func()) { return nil, func() {} },
-		Streams:   Streams{In: strings.NewReader(""), Out: out, Err: &r.err},
+		Streams:   Streams{In: strings.NewReader(""), Out: out, Err: errs},
 		LookupEnv: func(name string) (string, bool) { value, ok := r.env[name]; return value, ok },
 		Unsetenv:  func(name string) error { delete(r.env, name); return nil },
 		ReadFile:  func(string) ([]byte, error) { return nil, fs.ErrNotExist },
@@ -203,6 +208,9 @@ func TestSignals(t *testing.T) {
 		"terminated":                  {true, []os.Signal{syscall.SIGTERM}, 143, 0, "terminated"},
 		"hung up before a change":     {false, []os.Signal{syscall.SIGHUP}, 143, 0, "terminated"},
 		"reader gone before a change": {false, []os.Signal{syscall.SIGPIPE}, 143, 0, "terminated"},
+		"a socket closed before a change, then ended": {
+			false, []os.Signal{syscall.SIGPIPE, os.Interrupt}, 130, 0, "interrupted",
+		},
 		"hung up in a change, then ended": {
 			true, []os.Signal{syscall.SIGHUP, syscall.SIGPIPE, os.Interrupt}, 130, 0, "interrupted",
 		},
@@ -211,6 +219,9 @@ func TestSignals(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newTrial(t)
 				r.signals = make(chan os.Signal)
+				if strings.HasPrefix(name, "reader gone") {
+					r.stderr = full{syscall.EPIPE}
+				}
 				done := make(chan int)
 				go func() { done <- r.do(wait(c.begun), "-o", "json") }()
 				synctest.Wait()

@@ -38,6 +38,7 @@ const schemaHome = "https://raw.githubusercontent.com/anywhere-ecs/anywhere/main
 var documented = map[string][]any{
 	"":                  {cli.VersionResult{}}, // --version
 	"activate":          {lifecycle.DrainResult{}},
+	"adopt":             {lifecycle.AdoptResult{}},
 	"activation":        nil,
 	"activation create": {lifecycle.CreateActivationResult{}},
 	"activation delete": {lifecycle.DeleteActivationsResult{}},
@@ -46,8 +47,10 @@ var documented = map[string][]any{
 	"config":            nil,
 	"config show":       {cli.ConfigResult{}},
 	"deregister":        {lifecycle.DeregisterResult{}},
+	"doctor":            {lifecycle.DoctorResult{}},
 	"drain":             {lifecycle.DrainResult{}},
 	"help":              nil,
+	"move":              {lifecycle.MoveResult{}},
 	"operation":         nil,
 	"operation abandon": {lifecycle.OperationResult{}},
 	"operation show":    {lifecycle.OperationResult{}},
@@ -138,6 +141,7 @@ var forms = map[string]node{
 	"StatusDocker.version": {{"minLength", 0}},
 	"StatusExec.version":   {{"minLength", 0}},
 
+	"DeregisterResult.owed":      {{"items", node{{"type", "string"}, {"pattern", "^aws "}}}},
 	"UpgradeResult.owed":         {{"items", node{{"type", "string"}, {"pattern", "^aws "}}}},
 	"RegisterResult.owed":        {{"items", node{{"type", "string"}, {"pattern", "^aws "}}}},
 	"iamRole":                    {{"description", "the hosts' IAM role, with its path"}},
@@ -190,6 +194,14 @@ var rules = map[string][]node{
 		when(properties("ignored", is(true)), properties("status", is("fail")), nil),
 	},
 	"RegisterResult": {
+		when(properties("verified", node{{"not", is("none")}}),
+			filled("cluster", "region", "account", "managedInstanceId", "containerInstanceArn", "ecsAgentVersion", "ssmAgentVersion"), nil),
+	},
+	"AdoptResult": {
+		when(properties("verified", node{{"not", is("none")}}),
+			filled("cluster", "region", "account", "managedInstanceId", "containerInstanceArn"), nil),
+	},
+	"MoveResult": {
 		when(properties("verified", node{{"not", is("none")}}),
 			filled("cluster", "region", "account", "managedInstanceId", "containerInstanceArn", "ecsAgentVersion", "ssmAgentVersion"), nil),
 	},

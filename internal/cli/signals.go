@@ -12,7 +12,7 @@ import (
 //
 // One Ctrl-C stops at the next safe point, a second one exits at once. A lost terminal (SIGHUP) or reader (SIGPIPE)
 // ends a command that has changed nothing yet; once a change has begun they are passed over, and the run finishes into
-// its log.
+// its log. The kernel sends SIGPIPE for a write to a closed socket too; only our own streams are meant here.
 func (a *app) watch(ctx context.Context) (watched context.Context, stop func()) {
 	watched, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})
@@ -54,6 +54,9 @@ func (a *app) signalled(sig os.Signal, cancel context.CancelCauseFunc, interrupt
 		a.say("terminated: stopping at the next safe point")
 		cancel(failure.New(failure.Terminated, "terminated by SIGTERM"))
 	case syscall.SIGHUP, syscall.SIGPIPE:
+		if sig == syscall.SIGPIPE && !gone(a.out.lost()) && !gone(a.err.lost()) {
+			break // of a connection whose other end has closed it: that is its user's failure to tell, or to mend
+		}
 		if a.changing.Load() {
 			a.logf("%s passed over: a change has begun", signalName(sig))
 			break

@@ -248,6 +248,7 @@ func bounded(client aws.HTTPClient, trace func(http.RoundTripper) http.RoundTrip
 	return doer(trace(doer(client.Do)).RoundTrip)
 }
 
+// pause waits as long, or until ctx ends. The one in lifecycle is the same: this room knows none that could hold it for both.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -13,7 +13,7 @@ import (
 )
 
 // machine is a host with these files.
-func machine(t *testing.T, files map[string]string) host.Reader {
+func machine(t testing.TB, files map[string]string) host.Reader {
 	t.Helper()
 	root := t.TempDir()
 	for path, content := range files {
@@ -22,7 +22,7 @@ func machine(t *testing.T, files map[string]string) host.Reader {
 	return host.Reader{Files: host.NewDir(root), Now: time.Now}
 }
 
-func write(t *testing.T, path, content string) {
+func write(t testing.TB, path, content string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)

@@ -51,6 +51,8 @@ var (
 
 const (
 	saysExited   = "Agent exited with code"
+	saysStopped  = "Agent exited with code 0"  // it was told to (ecs-init/engine/engine.go of 1.105.1)
+	saysUpdated  = "Agent exited with code 42" // to make room for a newer one
 	saysProvider = "credentials from provider: "
 )
 
@@ -81,7 +83,7 @@ func (l *Life) take(e entry) {
 	}
 	switch {
 	case e.file == InitLogPath:
-		if says(saysExited) {
+		if says(saysExited) && !says(saysStopped, saysUpdated) {
 			l.Deaths = append(l.Deaths, e.time)
 		}
 	case says(saysConnected):

@@ -78,6 +78,8 @@ func TestReadLife(t *testing.T) {
 			registered: after(20), connected: after(21)},
 		{name: "never connected", log: said(2, registered) + said(3, "ACS: Unable to discover poll endpoint"),
 			registered: after(2), lost: after(3), why: "poll endpoint"},
+		{name: "stopped and started by somebody",
+			init: said(5, "Agent exited with code 0") + said(9, "Agent exited with code 42") + said(20, "Agent exited with code 0")},
 		{name: "dies", log: said(2, registered) + said(3, connected),
 			init:       said(9, "Agent exited with code 1") + said(9, "ECS Agent failed to start, retrying in 1s") + said(20, "Agent exited with code 1"),
 			registered: after(2), connected: after(3), deaths: 2},

@@ -103,7 +103,8 @@ func (s *sighting) add(e entry) *sighting {
 // recognise is the index in Failures of the first row that fits, or -1.
 func recognise(text string) int {
 	return slices.IndexFunc(Failures, func(f Failure) bool {
-		return !slices.ContainsFunc(f.Texts, func(want string) bool { return !strings.Contains(text, want) })
+		return !slices.ContainsFunc(f.Texts, func(want string) bool { return !strings.Contains(text, want) }) &&
+			!slices.ContainsFunc(f.Not, func(other string) bool { return strings.Contains(text, other) })
 	})
 }
 

@@ -29,96 +29,17 @@ func findingsIn(t *testing.T, agent, init string) []Finding {
 	return got
 }
 
-const registerFails = `operation error ECS: RegisterContainerInstance, https response error StatusCode: 400, RequestID: 0f, api error `
+const registerFails = refusedRegistration
 
-// Every row of Failures has a line here, as the agent writes it, that must be recognised as that row and no other.
+// Every row's sample, as the program writes it, is recognised as that row and no other.
 func TestEveryFailureIsRecognised(t *testing.T) {
-	lines := []struct {
-		code failure.Code
-		text string
-	}{
-		{failure.CredentialsInvalid, registerFails + "ClientException: The identity document and identity document signature were not valid."},
-		{failure.ClusterNotFound, `operation error ECS: CreateCluster, api error AccessDeniedException: User: arn:aws:sts::1:assumed-role/r/mi-0 is not authorized to perform: ecs:CreateCluster`},
-		{failure.AccessDenied, registerFails + "AccessDeniedException: User: arn:aws:sts::1:assumed-role/r/mi-0 is not authorized to perform: ecs:RegisterContainerInstance"},
-		{failure.AccessDenied, registerFails + "AccessDeniedException: no"},
-		{failure.AccessDenied, "api error AccessDeniedException: x is not authorized to perform: ecs:DiscoverPollEndpoint"},
-		{failure.ClockSkew, registerFails + "InvalidSignatureException: Signature expired: 20261122T080000Z is now earlier than 20261122T085500Z"},
-		{failure.ClockSkew, registerFails + "InvalidSignatureException: Signature not yet current: 20261122T100000Z is still later than 20261122T090500Z"},
-		{failure.CredentialsInvalid, registerFails + "InvalidSignatureException: The request signature we calculated does not match"},
-		{failure.CredentialsExpired, registerFails + "ExpiredTokenException: The security token included in the request is expired"},
-		{failure.CredentialsInvalid, registerFails + "UnrecognizedClientException: The security token included in the request is invalid."},
-		{failure.ClusterNotFound, registerFails + "ClientException: Cluster not found."},
-		{failure.ClusterNotFound, registerFails + "ClusterNotFoundException: Cluster was not found"},
-		{failure.ClusterNotFound, "Failed to connect to ACS: InvalidClusterException: Cluster is gone"},
-		{failure.InstanceInactive, registerFails + "ClientException: Container instance arn:aws:ecs:eu-west-1:1:container-instance/prod/0 is inactive."},
-		{failure.InstanceInactive, "Container instance is deregistered"},
-		{failure.InstanceInactive, "Failed to connect to ACS: InactiveInstanceException: gone"},
-		{failure.RegistrationDenied, registerFails + "ClientException: Container instance type changes are not supported."},
-		{failure.RegistrationDenied, "Error registering attributes"},
-		{failure.RegistrationDenied, "Attribute validation failed"},
-		{failure.RegistrationDenied, "Instance registration attempt with invalid attribute(s)"},
-		{failure.RegistrationDenied, "Instance registration attempt with an invalid parameter"},
-		{failure.RegistrationDenied, "Instance re-registration attempt with client performing invalid action"},
-		{failure.Throttled, registerFails + "ThrottlingException: Rate exceeded"},
-		{failure.AWSUnavailable, registerFails + "ServerException: internal"},
-		{failure.ClusterMismatch, "Data mismatch; saved cluster 'demo' does not match configured cluster 'other'. Perhaps you want to delete the configured checkpoint file?"},
-		{failure.AgentConfig, "AWS_DEFAULT_REGION has to be set when running on external capacity"},
-		{failure.AgentConfig, `Invalid format for "ECS_EXTERNAL", expected a boolean`},
-		{failure.AgentConfig, "Unable to communicate with EC2 Metadata service to infer region: timeout"},
-		{failure.AgentConfig, "Missing required fields: AWSRegion"},
-		{failure.AgentConfig, "Unable to detect VPC ID and Subnet"},
-		{failure.AgentConfig, "Invalid logging drivers: jsonfile"},
-		{failure.AgentConfig, "Unable to fetch host resources: reserved memory is higher"},
-		{failure.AgentConfig, "Error creating data client: open /data/agent.db: no such file or directory"},
-		{failure.AgentConfig, "Error loading config: invalid character"},
-		{failure.CredentialsInvalid, "Error getting ECS instance credentials from credentials chain: no valid providers in chain: failed to get shared config profile, default\nno EC2 IMDS role found"},
-		{failure.CredentialsInvalid, "failed to get shared config profile, default"},
-		{failure.CredentialsInvalid, "no EC2 IMDS role found, operation error ec2imds"},
-		{failure.CredentialsInvalid, "Error getting valid credentials: oops"},
-		{failure.TLSUntrusted, "RegisterContainerInstance, exceeded maximum number of attempts, 3, https response error StatusCode: 0, request send failed, tls: failed to verify certificate: x509: certificate signed by unknown authority"},
-		{failure.Network, "RegisterContainerInstance, request send failed, dial tcp: lookup ecs.eu-west-1.amazonaws.com: no such host"},
-		{failure.Network, "RegisterContainerInstance, exceeded maximum number of attempts, 3, https response error StatusCode: 0, request send failed, dial tcp 10.0.0.1:443: i/o timeout"},
-		{failure.Network, "ACS: Unable to discover poll endpoint"},
-		{failure.Network, "Failed to connect to ACS"},
-		{failure.Network, "ACS WebSocket connection closed"},
-		{failure.Network, "ACS Connection hasn't had any activity for too long; closing connection"},
-		{failure.Network, "Error: lost websocket connection with ECS Telemetry service (TCS)"},
-		{failure.DockerVersion, "Error response from daemon: client version 1.21 is too old. Minimum supported API version is 1.24"},
-		{failure.DockerDown, "DockerGoClient: Docker SDK client unable to connect to Docker daemon. Ensure Docker is running: docker client factory: client not found for docker version: 1.21"},
-		{failure.DockerDown, "Docker SDK client unable to connect to Docker daemon."},
-		{failure.DockerDown, "Could not create docker client with API version 1.25"},
-		{failure.DockerDown, "Error connecting to docker, backing off for 3s"},
-		{failure.DockerDown, "could not create docker client"},
-		{failure.CgroupUnusable, "cgroup resource: setup cgroup: cgroupv2 create: unable to create v2 manager: dial unix /run/systemd/private: connect: no such file"},
-		{failure.CgroupUnusable, "Disabling TaskCPUMemLimit because agent is unable to setup '/ecs' cgroup: x"},
-		{failure.CgroupUnusable, "cgroup resource: setup cgroup: unable to create cgroup at /ecs/1"},
-		{failure.ServiceFailed, "Failed to load pause container"},
-		{failure.ServiceFailed, "Error searching 'iptables' executable: exec: not found"},
-		{failure.ServiceFailed, "could not enable loopback routing"},
-		{failure.ServiceFailed, "could not create route to the credentials proxy"},
-		{failure.ServiceFailed, "error loading apparmor profile ecs-agent-default"},
-		{failure.ServiceFailed, "could not load Amazon Elastic Container Service Agent into Docker"},
-		{failure.ArtifactCorrupt, "downloaded agent does not match expected checksum"},
-		{failure.ArtifactDownload, "could not download Amazon Elastic Container Service Agent"},
-		{failure.AgentConfig, "Nvidia GPU Manager: setup failed: NVML"},
-		{failure.AgentConfig, "No GPU devices found, ignoring the GPU support config"},
-		{failure.AgentConfig, "Config for GPU support is enabled, but GPU information is not found; continuing without it"},
-		{failure.RegistrationDenied, "agent exited with terminal exit code: 5"},
-		{failure.RegistrationDenied, "Agent will terminally exit, unable to register container instance:"},
-		{failure.AgentConfig, "Unable to initialize new task engine"},
-		{failure.AgentCrashLoop, "ECS Agent failed to start, retrying in 4.1s"},
-		{failure.AgentCrashLoop, "Agent exited with code 1"},
-	}
-	if len(lines) != len(Failures) {
-		t.Errorf("%d lines for %d failures", len(lines), len(Failures))
-	}
-	for i, line := range lines {
-		if i >= len(Failures) {
-			break
+	for i, f := range Failures {
+		got := findingsIn(t, at(1, f.Sample), "")
+		if len(got) != 1 || got[0].Code != f.Code || got[0].Cause != f.Cause || got[0].File != LogPath || recognise(f.Sample) != i {
+			t.Errorf("%q is found as %+v, want row %d: %s", f.Sample, got, i, f.Cause)
 		}
-		got := findingsIn(t, at(1, line.text), "")
-		if len(got) != 1 || got[0].Code != line.code || got[0].Cause != Failures[i].Cause || got[0].File != LogPath {
-			t.Errorf("line %d %q is found as %+v, want row %d: %s", i, line.text, got, i, Failures[i].Cause)
+		if f.Log() != LogPath && f.Log() != InitLogPath {
+			t.Errorf("row %d is of the log %s", i, f.Log())
 		}
 	}
 }
@@ -126,7 +47,7 @@ func TestEveryFailureIsRecognised(t *testing.T) {
 func TestFailuresAreWellFormed(t *testing.T) {
 	for _, f := range Failures {
 		row, ok := failure.Catalogue[f.Code]
-		if !ok || len(f.Texts) == 0 || f.Cause == "" || f.Source == "" || f.Remedy == "" && row.Remedy == "" || f.Settle != 0 && !f.Terminal {
+		if !ok || len(f.Texts) == 0 || f.Cause == "" || f.Source == "" || f.Remedy == "" && row.Remedy == "" || f.Settle != 0 && !f.Terminal || f.Sample == "" {
 			t.Errorf("%+v is not whole", f)
 		}
 	}

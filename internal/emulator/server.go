@@ -71,6 +71,7 @@ var ecsOperations = map[string]operation{
 	"DeregisterContainerInstance":   (*Emulator).deregisterContainerInstance,
 	"UpdateContainerInstancesState": (*Emulator).updateContainerInstancesState,
 	"PutAttributes":                 (*Emulator).putAttributes,
+	"TagResource":                   (*Emulator).tagResource,
 	"ListTasks":                     (*Emulator).listTasks,
 	"DescribeTasks":                 (*Emulator).describeTasks,
 	"StopTask":                      (*Emulator).stopTask,

@@ -49,9 +49,23 @@ func (e *Engine) load() (*journal, error) {
 	}
 	s, whole, err := parse(text)
 	if err != nil {
-		return nil, failure.Wrap(failure.JournalUnreadable, err, "cannot read the journal %s", e.journalPath())
+		return nil, e.unreadable(text, err)
 	}
 	return &journal{Engine: e, story: s, text: text[:whole], torn: whole < len(text), orphans: s.children}, nil
+}
+
+// unreadable is the failure of a journal that was not understood. Where another version of the program began it, that one
+// may understand it.
+func (e *Engine) unreadable(text []byte, err error) error {
+	f := failure.Of(failure.Wrap(failure.JournalUnreadable, err, "cannot read the journal %s", e.journalPath()))
+	var head struct{ Program, Verb, Run string }
+	line, _, _ := bytes.Cut(text, []byte{'\n'})
+	if json.Unmarshal(line, &head) != nil || head.Program == "" || head.Program == e.Version {
+		return f
+	}
+	return f.WithEvidence("%s was begun by anywhere %s (run %s)", head.Verb, head.Program, head.Run).
+		WithRemedy("finish or undo it with anywhere %s or a newer one; or anywhere operation abandon, "+
+			"which moves the journal aside and leaves the host as it is", head.Program)
 }
 
 // create begins a journal. The file comes into being with its header, so that a cut header is never a journal of ours.

@@ -64,6 +64,7 @@ const (
 	DrainTimeout       Code = "drain_timeout"
 	RegisteredElsewere Code = "registered_elsewhere"
 	IdentityUnknown    Code = "identity_unknown"
+	UnprovenTarget     Code = "unproven_target"
 	ClusterMismatch    Code = "cluster_mismatch"
 	VersionManaged     Code = "version_is_upgrades"
 	KnownBadVersion    Code = "known_bad_version"
@@ -80,6 +81,7 @@ const (
 	Declined           Code = "declined"
 	StillThere         Code = "still_there"
 	RecordUnreadable   Code = "record_unreadable"
+	NotAdoptable       Code = "not_adoptable"
 
 	NotRegistered Code = "not_registered"
 
@@ -170,6 +172,7 @@ var Catalogue = map[Code]Entry{
 	DrainTimeout:       {ExitRefused, "tasks were left on the host when the time to drain it was over", "the message names them: stop those that belong to no service, or run the same command again with a longer --drain-timeout, or with --on-timeout force", true},
 	RegisteredElsewere: {ExitRefused, "this host is registered to another cluster, account or Region", "anywhere move --cluster NEW", false},
 	IdentityUnknown:    {ExitRefused, "this host has a registration whose soundness cannot be shown", "give the identity up, once you know that it does not work: the same command with a new activation and --accept-risk replace-identity", false},
+	UnprovenTarget:     {ExitRefused, "nobody could show that the cluster to go to is there and ACTIVE", "name an operator's profile with --profile, or accept it: --accept-risk unproven-target", false},
 	ClusterMismatch:    {ExitRefused, "the ECS agent's state belongs to another cluster", "anywhere move --cluster NEW", false},
 	VersionManaged:     {ExitRefused, "another version is installed, and changing it is an upgrade", "leave the version flag out, so that what is installed stays; to change it: anywhere upgrade", false},
 	KnownBadVersion:    {ExitRefused, "this version is known to be bad", "leave the version flag out, or name a better one", false},
@@ -178,6 +181,7 @@ var Catalogue = map[Code]Entry{
 	JournalUnreadable:  {ExitRefused, "the journal of an operation cannot be read", "anywhere operation abandon moves it aside without touching the host", false},
 	NewerRecord:        {ExitRefused, "this host's record was written by a newer anywhere", "use that version or a newer one", false},
 	RecordUnreadable:   {ExitRefused, "this host's record of what is anywhere's own cannot be read", "mv /var/lib/anywhere/record.json /root/, then run the same command again; what was installed before counts as somebody else's then", false},
+	NotAdoptable:       {ExitRefused, "there is no whole registration on this host that could be adopted", "anywhere register makes it whole; anywhere status says what is wrong", false},
 
 	NoInstance:       {ExitRefused, "this host is no external instance, so there is nothing that the command could work on", "make it one: anywhere register --token -", false},
 	NoWayBack:        {ExitRefused, "the package that is installed cannot be had any more, so an upgrade that fails could not be taken back", "bring its file with --artifacts, or accept it: --accept-risk no-way-back", false},

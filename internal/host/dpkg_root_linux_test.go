@@ -193,7 +193,7 @@ func TestPurgeKeepsWhatIsNotThePackages(t *testing.T) {
 	if err := d.Remove(t.Context(), "tool", false); err != nil {
 		t.Fatal(err)
 	}
-	mustPackage(t, d, Package{Name: "tool"})
+	mustPackage(t, d, Package{Name: "tool", Residual: true})
 	check(t, "removing leaves configuration", content(t, filepath.Join(etc, "own.conf")), "shipped")
 	check(t, "program", content(t, filepath.Join(root, "usr/bin/tool")), "(missing)")
 
@@ -202,6 +202,7 @@ func TestPurgeKeepsWhatIsNotThePackages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	mustPackage(t, d, Package{Name: "tool"})
 	check(t, "folder", names(t, etc), "changed.conf linked.conf other.conf")
 	check(t, "changed file", content(t, filepath.Join(etc, "changed.conf")), "mine")
 	info, err := os.Stat(filepath.Join(etc, "changed.conf"))

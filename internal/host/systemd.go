@@ -35,6 +35,7 @@ type bus interface {
 	EnableUnitFilesContext(ctx context.Context, names []string, runtime, force bool) (bool, []dbus.EnableUnitFileChange, error)
 	DisableUnitFilesContext(ctx context.Context, names []string, runtime bool) ([]dbus.DisableUnitFileChange, error)
 	ReloadContext(ctx context.Context) error
+	ResetFailedUnitContext(ctx context.Context, name string) error
 	SystemStateContext(ctx context.Context) (*dbus.Property, error)
 }
 
@@ -126,8 +127,11 @@ func text(property any) string {
 	return s
 }
 
-// Start implements Manager.
+// Start implements Manager. A unit that died too often is not held to its limit: whoever starts it means it.
 func (s *Systemd) Start(ctx context.Context, name string) error {
+	if conn, err := s.connect(ctx); err == nil {
+		_ = conn.ResetFailedUnitContext(ctx, name) // one that has not failed, or does not exist, is no matter here
+	}
 	return s.job(ctx, "start", name, bus.StartUnitContext)
 }
 

@@ -23,6 +23,7 @@ type fakeBus struct {
 	refuse  error // of every change
 	closed  bool
 	reloads int
+	resets  []string
 	enabled []string
 }
 
@@ -63,6 +64,11 @@ func (b *fakeBus) job(name, state, sub string, result chan<- string) (int, error
 
 func (b *fakeBus) StartUnitContext(_ context.Context, name, _ string, result chan<- string) (int, error) {
 	return b.job(name, "active", "running", result)
+}
+
+func (b *fakeBus) ResetFailedUnitContext(_ context.Context, name string) error {
+	b.resets = append(b.resets, name)
+	return nil
 }
 
 func (b *fakeBus) StopUnitContext(_ context.Context, name, _ string, result chan<- string) (int, error) {
@@ -156,9 +162,9 @@ func TestOnlyDoneIsSuccess(t *testing.T) {
 }
 
 func TestJobChangesTheUnit(t *testing.T) {
-	s, _ := newSystemd(t)
-	if err := s.Start(t.Context(), "ecs.service"); err != nil {
-		t.Fatal(err)
+	s, b := newSystemd(t)
+	if err := s.Start(t.Context(), "ecs.service"); err != nil || !slices.Equal(b.resets, []string{"ecs.service"}) {
+		t.Fatalf("%v, forgiven %v", err, b.resets)
 	}
 	if u, err := s.Unit(t.Context(), "ecs.service"); err != nil || !u.Running() {
 		t.Errorf("%+v, %v", u, err)

@@ -43,19 +43,30 @@ type CreateActivationResult struct {
 	IAMRole        string           `json:"iamRole"` // with its path
 }
 
-// CreateActivation makes an activation for hosts of a cluster that was proven to be there. If its code cannot be handed
-// over, the activation is deleted again.
-func CreateActivation(ctx context.Context, d Deps, req CreateActivationRequest) (Report, error) {
-	report := Report{Result: CreateActivationResult{}}
-	cluster, err := control.ParseCluster(req.Cluster)
-	if err != nil {
-		return report, err
-	}
+// Check refuses what AWS would refuse whatever is there. It makes no call.
+func (req CreateActivationRequest) Check() error {
+	_, _, err := req.parse()
+	return err
+}
+
+func (req CreateActivationRequest) parse() (control.ClusterRef, control.Order, error) {
 	order := control.Order{Role: req.Role, Limit: req.Limit, Life: req.Life, Name: req.Name}
 	for _, p := range req.Tags {
 		order.Tags = append(order.Tags, control.Tag(p))
 	}
-	if err := order.Check(); err != nil {
+	cluster, err := control.ParseCluster(req.Cluster)
+	if err != nil {
+		return cluster, order, err
+	}
+	return cluster, order, order.Check()
+}
+
+// CreateActivation makes an activation for hosts of a cluster that was proven to be there. If its code cannot be handed
+// over, the activation is deleted again.
+func CreateActivation(ctx context.Context, d Deps, req CreateActivationRequest) (Report, error) {
+	report := Report{Result: CreateActivationResult{}}
+	cluster, order, err := req.parse()
+	if err != nil {
 		return report, err
 	}
 	operator, err := d.operator(ctx, cluster.Region, &report)

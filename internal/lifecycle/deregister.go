@@ -258,6 +258,9 @@ func (f *farewell) explain(err error, o engine.Outcome) error {
 	out := *failure.Of(err)
 	out.Err = err
 	again := "run the same command again; it goes on where this one stopped"
+	if !f.req.LocalOnly && !f.req.RemoteOnly && !decidedHere(out.Code) {
+		again += "; or finish this host without AWS, with --local-only"
+	}
 	switch advice := strings.TrimSuffix(out.Advice(), ", then run the command again"); {
 	case advice == "" || strings.Contains(advice, "same command again"):
 		out.Remedy = again
@@ -265,6 +268,12 @@ func (f *farewell) explain(err error, o engine.Outcome) error {
 		out.Remedy = advice + "; then " + again
 	}
 	return &out
+}
+
+// decidedHere reports whether a failure is the host's, and not AWS's or of the way there.
+func decidedHere(code failure.Code) bool {
+	exit := failure.Catalogue[code].Exit
+	return exit != failure.ExitRefusedByAWS && exit != failure.ExitNetwork
 }
 
 // accepts reports whether the operator accepted a named risk.
@@ -277,10 +286,19 @@ func (f *farewell) purgeOwn(report *Report) {
 		return
 	}
 	result := report.Result.(DeregisterResult)
-	for _, path := range f.ownData() {
+	paths, copies := f.ownData()
+	for _, path := range paths {
+		if _, err := f.deps.Host.Files.Lstat(path); missing(err) {
+			continue
+		}
 		if err := f.deps.Host.Disk.RemoveAll(path); err != nil {
 			report.Warnings = append(report.Warnings, failure.Of(err).Message)
+			continue
 		}
+		result.Removed = append(result.Removed, path)
+	}
+	for _, path := range copies {
+		result.Kept = append(result.Kept, path+" (a copy of somebody's credentials, which the SSM agent was about to write into)")
 	}
 	report.Result = result
 }

@@ -47,6 +47,7 @@ func deregisterAway(ctx context.Context, d Deps, req DeregisterRequest) (Report,
 	if err != nil || o.nothing() {
 		return o.report(VerifiedNone, err), err
 	}
+	o.look()
 	if req.DryRun {
 		return o.dryRun()
 	}
@@ -57,9 +58,6 @@ func deregisterAway(ctx context.Context, d Deps, req DeregisterRequest) (Report,
 		if err := req.Confirm(ctx, Farewell{Cluster: o.cluster, Node: o.node, Goes: o.goes(), Facts: o.facts}); err != nil {
 			return o.report(VerifiedNone, err), err
 		}
-	}
-	for _, fact := range o.facts {
-		d.tell(engine.Event{Kind: engine.Noted, Text: fact})
 	}
 	if err := o.carryOut(ctx); err != nil {
 		return o.report(VerifiedNone, err), err
@@ -266,6 +264,13 @@ func (o *obituary) judge(ctx context.Context) error {
 	return nil
 }
 
+// look tells which machine it is, before anything is done to it.
+func (o *obituary) look() {
+	step := engine.StepReport{ID: "look", Title: "Look at the machine", Status: "unchanged", Detail: strings.Join(o.facts, "; ")}
+	o.steps = append(o.steps, step)
+	o.deps.tell(engine.Event{Kind: engine.Unchanged, Step: step.ID, Title: step.Title, Text: step.Detail})
+}
+
 // nodeGoes reports whether the managed node goes.
 func (o *obituary) nodeGoes() bool { return o.there && !o.req.KeepSSM && len(o.beside) == 0 }
 
@@ -368,8 +373,7 @@ func (o *obituary) dryRun() (Report, error) {
 		o.steps = append(o.steps, engine.StepReport{ID: id, Title: "Deregister the " + what, Status: "planned", Detail: what})
 	}
 	report := o.report(VerifiedNone, nil)
-	report.Warnings = append(report.Warnings, o.facts...)
-	report.Message = fmt.Sprintf("%d calls would be made; nothing was changed", len(o.steps))
+	report.Message = fmt.Sprintf("%s would be made; nothing was changed", count(len(o.goes()), "call"))
 	if o.req.DetailedExitcode {
 		report.Exit = failure.ExitPending
 	}

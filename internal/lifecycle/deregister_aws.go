@@ -161,13 +161,29 @@ func (f *farewell) neither(err error) error {
 	return &out
 }
 
+// clusters are those in which the node may have container instances: its own, and the one that it was registered in.
+func (f *farewell) clusters() (names []string) {
+	if f.node != "" {
+		names = append(names, f.cluster)
+		if owned := f.record.Registration; owned != nil && owned.Cluster != "" && owned.Cluster != f.cluster {
+			names = append(names, owned.Cluster)
+		}
+	}
+	return names
+}
+
 // instancesIn are those of the candidates that ECS knows, and all others of the node.
 func (f *farewell) instancesIn(ctx context.Context, operator *control.Operator, candidates []string) (all []control.InstanceSight, err error) {
 	err = within(ctx, lookTime, func(ctx context.Context) error {
-		if f.node != "" {
-			if all, err = operator.SeeInstancesOf(ctx, f.cluster, f.node); err != nil {
+		for n, cluster := range f.clusters() {
+			some, err := operator.SeeInstancesOf(ctx, cluster, f.node)
+			if failure.Is(err, failure.ClusterNotFound) && n > 0 {
+				continue
+			}
+			if err != nil {
 				return err
 			}
+			all = append(all, some...)
 		}
 		for _, arn := range candidates {
 			if slices.ContainsFunc(all, func(i control.InstanceSight) bool { return i.ARN == arn }) {
@@ -452,7 +468,8 @@ func deregistered() engine.Kind {
 		Undo: func(context.Context, host.Host, []byte) ([]string, error) { return nil, nil },
 		Committed: func(_ context.Context, _ host.Reader, data []byte) (string, bool) {
 			var d deregistration
-			return "the deregistration of " + d.What.String(), json.Unmarshal(data, &d) == nil
+			err := json.Unmarshal(data, &d)
+			return "the deregistration of " + d.What.String(), err == nil
 		},
 		Refused: func(err error) bool {
 			switch failure.Of(err).Code {

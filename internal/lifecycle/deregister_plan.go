@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -32,7 +33,7 @@ func (f *farewell) plan() engine.Plan {
 		for _, name := range []string{ecsagent.Package, ssmagent.Package} {
 			steps = append(steps, f.removePackage(name))
 		}
-		steps = append(steps, f.ownFiles(), f.taskContainers(), f.data(), f.forget())
+		steps = append(steps, f.ownSettings(), f.ownFiles(), f.taskContainers(), f.data(), f.forget())
 	}
 	return engine.Plan{Verb: verbDeregister, Key: f.key(), Pins: f.pins, Resolve: f.resolve, Steps: steps}
 }
@@ -134,7 +135,8 @@ func (f *farewell) ssmCredentials() engine.Step {
 			if err != nil {
 				return err
 			}
-			if rest == nil {
+			at, err := tx.Reader().Files.Lstat(ssmagent.CredentialsPath)
+			if err == nil && rest == nil && at.Mode().IsRegular() { // a link is somebody's, and stays with what it leads to
 				return tx.Remove(ctx, ssmagent.CredentialsPath)
 			}
 			return tx.WriteFile(ctx, ssmagent.CredentialsPath, bytes.NewReader(rest), 0o600)
@@ -149,6 +151,54 @@ func (f *farewell) boundFiles() engine.Step {
 		files = append(files, ssmagent.IdentityFiles()...)
 	}
 	return filesStep("identity", "Remove what binds this host to its registration", files, nil)
+}
+
+// ownSettings takes what anywhere has added out of files that are somebody's. What they have changed since is theirs.
+func (f *farewell) ownSettings() engine.Step {
+	look := func(r host.Reader) (changed map[string][]byte, err error) {
+		changed = map[string][]byte{}
+		for file, settings := range f.record.Settings {
+			text, err := r.Files.ReadFile(file)
+			if missing(err) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			rest := ecsagent.Parse(text)
+			for key, value := range settings {
+				if now, ok := rest.Get(key); ok && now == value {
+					rest.Unset(key)
+				}
+			}
+			if !bytes.Equal(rest.Bytes(), text) {
+				changed[file] = rest.Bytes()
+			}
+		}
+		return changed, nil
+	}
+	return engine.Step{
+		ID: "ecs.config", Title: "Take anywhere's settings out of files that were there before",
+		Observe: func(_ context.Context, r host.Reader) (engine.Obs, error) {
+			changed, err := look(r)
+			if err != nil || len(changed) > 0 {
+				return engine.Obs{State: engine.Pending, Detail: "edit " + strings.Join(slices.Sorted(maps.Keys(changed)), ", ")}, err
+			}
+			return engine.Obs{State: engine.OK, Detail: "none is in them"}, nil
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			changed, err := look(tx.Reader())
+			if err != nil {
+				return err
+			}
+			for _, file := range slices.Sorted(maps.Keys(changed)) {
+				if err := tx.WriteFile(ctx, file, bytes.NewReader(changed[file]), 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
 }
 
 // ownFiles removes the files that anywhere has made.
@@ -235,7 +285,8 @@ func containersRemoved() engine.Kind {
 		Undo: func(context.Context, host.Host, []byte) ([]string, error) { return nil, nil },
 		Committed: func(_ context.Context, _ host.Reader, data []byte) (string, bool) {
 			var ids []string
-			return "the removal of containers of tasks", json.Unmarshal(data, &ids) == nil && len(ids) > 0
+			err := json.Unmarshal(data, &ids)
+			return "the removal of " + count(len(ids), "container") + " of tasks", err == nil && len(ids) > 0
 		},
 	}
 }

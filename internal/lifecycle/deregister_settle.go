@@ -26,7 +26,6 @@ const taskLabel = ecsagent.TaskLabel
 
 // Pins of a deregistration: what the host cannot say any more once its identity and the ECS agent's state are gone.
 const (
-	pinNode     = "node"
 	pinInstance = "instance"
 	pinNodeGoes = "node-goes"
 	pinGoes     = "goes" // the things that the operation removes, as JSON
@@ -555,23 +554,23 @@ func inFolder(name, dir string) bool {
 }
 
 // ownData is what anywhere keeps for itself, but for what still says something: the record of what stays, and copies of
-// what was somebody's.
-func (f *farewell) ownData() (paths []string) {
+// somebody's credentials.
+func (f *farewell) ownData() (paths, copies []string) {
 	reader := f.deps.Host.Reader
 	entries, err := reader.Files.ReadDir(BackupDir)
 	if err != nil && !missing(err) {
-		return nil
+		return nil, nil
 	}
-	somebodys := false
 	for _, e := range entries {
+		at := path.Join(BackupDir, e.Name())
 		if strings.HasPrefix(e.Name(), credentialsCopies) {
-			somebodys = true
-			continue
+			copies = append(copies, at)
+		} else {
+			paths = append(paths, at)
 		}
-		paths = append(paths, path.Join(BackupDir, e.Name()))
 	}
-	if _, err := reader.Files.Lstat(recordPath); missing(err) && !somebodys {
-		return []string{DataDir}
+	if _, err := reader.Files.Lstat(recordPath); missing(err) && len(copies) == 0 {
+		return []string{DataDir}, nil
 	}
-	return append(paths, PackageDir, DataDir+"/journal")
+	return append(paths, PackageDir, DataDir+"/journal"), copies
 }

@@ -493,12 +493,8 @@ func awaitDocker(ctx context.Context, tx *engine.Tx) error {
 			return failure.New(failure.DockerDown, "Docker was installed and does not answer after %s: %s", upTime, info.Why).
 				WithRemedy("journalctl -u docker -n 50 says why; mend it, then run the command again")
 		}
-		again := time.NewTimer(pause(waited))
-		select {
-		case <-ctx.Done():
-			again.Stop()
-			return context.Cause(ctx)
-		case <-again.C:
+		if err := sleep(ctx, pause(waited)); err != nil {
+			return err
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/anywhere-ecs/anywhere/internal/artifact"
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/platform"
@@ -25,9 +26,21 @@ func steps(t *testing.T) map[string]bool {
 	for _, s := range r.plan().Steps {
 		ids[s.ID] = true
 	}
+	m := &moving{
+		to: r, resumed: &engine.Operation{Verb: verbMove}, noted: map[string]string{}, drain: &draining{},
+		carried: control.Belongings{Tags: map[string]string{"team": "a"}},
+	}
+	for _, s := range m.plan().Steps {
+		ids[s.ID] = true
+	}
 	if len(ids) < 10 {
 		t.Fatalf("found only the steps %v", ids)
 	}
+	gone := &farewell{deps: r.deps, gone: map[string]bool{}, pins: map[string]string{}}
+	for _, s := range gone.plan().Steps {
+		ids[s.ID] = true
+	}
+	ids[farewellStep] = true
 	return ids
 }
 
@@ -60,6 +73,9 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 	}
 	for _, rule := range Rules {
 		known[rule.ID] = true
+	}
+	for _, fix := range Fixes {
+		known[fix.ID] = true
 	}
 	files, err := filepath.Glob("../../docs/*.md")
 	readmes, readmeErr := filepath.Glob("../../*.md")

@@ -34,7 +34,7 @@ type DrainResult struct {
 	Account              string      `json:"account"`
 	ManagedInstanceID    string      `json:"managedInstanceId"`
 	ContainerInstanceARN string      `json:"containerInstanceArn"`
-	Status               string      `json:"status"`    // of the container instance in ECS: ACTIVE, DRAINING; empty where it is not known
+	Status               string      `json:"status"`    // of the container instance in ECS: ACTIVE, DRAINING, INACTIVE; empty where it is not known
 	Tasks                []DrainTask `json:"tasks"`     // the tasks that were on it, with what they were last
 	TasksLeft            int         `json:"tasksLeft"` // how many of them have not stopped
 	WaitedMs             int64       `json:"waitedMs"`  // how long they were waited for
@@ -86,6 +86,9 @@ func (v *drainer) run(ctx context.Context, verb string, do func(*drainer, contex
 	}
 	if err == nil {
 		_, err = v.deps.engine().Observe(ctx, engine.Plan{Verb: verb}) // of no step: it refuses while an operation is unfinished
+	}
+	if err == nil {
+		_, err = readRecord(v.deps.Host.Reader) // a newer program's host is not this one's to change
 	}
 	if err == nil {
 		err = v.settlePlace(ctx)
@@ -175,16 +178,14 @@ func (d Deps) instanceHere(ctx context.Context) (ecsagent.InstanceARN, error) {
 
 // settle asks AWS what is there, and refuses an instance that ECS does not have any more.
 func (v *drainer) settle(ctx context.Context) error {
-	if err := v.core.settle(ctx); err != nil {
-		return err
-	}
-	if v.core.gone {
-		return inactive(v.core.instance, v.core.cluster)
-	}
+	err := v.core.settle(ctx)
 	for _, text := range v.core.warnings { // now, and not after the wait
 		v.deps.warn(text)
 	}
-	return nil
+	if err == nil && v.core.gone {
+		return inactive(v.core.instance, v.core.cluster)
+	}
+	return err
 }
 
 func inactive(instance, cluster string) error {
@@ -230,6 +231,9 @@ func (v *drainer) drain(ctx context.Context) error {
 	v.step(stepLeave, titleLeave)
 	told := len(g.warnings)
 	err = g.drain(ctx, g.telling(stepLeave, titleLeave))
+	if err == nil && g.gone {
+		err = inactive(g.instance, g.cluster)
+	}
 	for _, text := range g.warnings[told:] {
 		v.deps.warn(text)
 	}

@@ -261,24 +261,44 @@ func (g *draining) drain(ctx context.Context, say func(format string, args ...an
 	}
 	begun := time.Now()
 	err := g.wait(ctx, g.timeout, say)
-	g.waited = time.Since(begun)
-	switch {
-	case err == nil:
-		return nil
-	case !failure.Is(err, failure.DrainTimeout):
-		return g.leave(ctx, err)
-	case g.onTimeout == OnTimeoutForce:
-		if err := g.stop(ctx, say); err != nil {
-			return g.leave(ctx, err)
+	if failure.Is(err, failure.DrainTimeout) && g.onTimeout == OnTimeoutForce {
+		if err = g.stop(ctx, say); err == nil {
+			err = g.wait(ctx, g.stopping, say)
 		}
-		err = g.wait(ctx, g.stopping, say)
-		g.waited = time.Since(begun)
-		if err != nil {
-			return g.leave(ctx, err)
-		}
-		return nil
 	}
-	return g.leave(ctx, err)
+	g.waited = time.Since(begun)
+	if err = g.confirm(ctx, err); err != nil {
+		return g.leave(ctx, err)
+	}
+	return nil
+}
+
+// confirm looks at the instance once more when the wait is over: somebody else may have made it ACTIVE, or deregistered it,
+// after which ECS does not answer for its tasks. err is how the wait ended.
+func (g *draining) confirm(ctx context.Context, err error) error {
+	odd := failure.Is(err, failure.Usage) || failure.Is(err, failure.Internal)
+	if g.before == "" || err != nil && !odd { // who could not look then cannot look now
+		return err
+	}
+	var seen control.InstanceSight
+	var found bool
+	failed := within(ctx, lookTime, func(ctx context.Context) (err error) {
+		seen, found, err = g.caller.SeeInstance(ctx, g.cluster, g.instance)
+		return err
+	})
+	switch {
+	case failed != nil && err == nil:
+		g.warnings = append(g.warnings, "whether the container instance is still DRAINING is not known: "+failure.Of(failed).Message)
+	case failed != nil:
+	case !found || seen.Status == control.Inactive:
+		g.gone, g.status = true, control.Inactive
+		return nil
+	case seen.Status != control.Draining && err == nil:
+		g.mine, g.status = false, seen.Status
+		return failure.New(failure.NotVerified, "no task is left, and somebody has made the container instance %s meanwhile", seen.Status).
+			WithEvidence("%s", g.instance)
+	}
+	return err
 }
 
 // begin makes the instance DRAINING. That one call is not interrupted: nobody would know whether it was heard.
@@ -364,6 +384,8 @@ func (g *draining) leave(ctx context.Context, err error) error {
 	f.Err = err
 	now := "stays DRAINING"
 	switch {
+	case g.status != control.Draining:
+		now = "is " + g.status
 	case g.onTimeout != OnTimeoutAbort:
 	case !g.mine:
 		now = "stays DRAINING, as it was before this run"

@@ -228,3 +228,25 @@ func TestNamed(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// Somebody else is at work on the same instance while its tasks are waited for.
+func TestSomebodyElseChangesTheInstance(t *testing.T) {
+	for status, code := range map[string]failure.Code{"ACTIVE": failure.NotVerified, "INACTIVE": ""} {
+		p := newPond(t)
+		task := p.AddTask(p.own, emulator.Task{})
+		g := p.draining("", 20*time.Second)
+		if err := g.settle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		err := g.drain(t.Context(), func(string, ...any) { // at the first count
+			p.SetInstanceStatus(p.own, status)
+			p.FinishTask(task)
+		})
+		if code == "" && (err != nil || !g.gone) || code != "" && (!failure.Is(err, code) || !strings.Contains(err.Error(), "is ACTIVE")) {
+			t.Errorf("%s: %v, %+v", status, err, g)
+		}
+		if p.status() != status {
+			t.Errorf("it is %s, and was made %s", p.status(), status)
+		}
+	}
+}

@@ -148,6 +148,9 @@ func (s *sight) checkOperation() (*failure.Error, error) {
 	}
 	f := failure.New(failure.Unfinished, "%s, begun at %s (run %s), is not finished", op.Verb, stamp(op.Started), op.RunID).
 		WithEvidence("%s: %d changes, the last step is %s", op.Path, op.Changes, first(op.LastStep, "none"))
+	if op.Verb == verbMove {
+		return f.WithRemedy("%s", moveOn(op)), nil
+	}
 	if op.Committed {
 		return f.WithRemedy("finish it: the same anywhere %s command again; it is past its point of no return, so it cannot be undone", op.Verb), nil
 	}

@@ -48,6 +48,7 @@ func (d Deps) engine() *engine.Engine {
 			ssmagent.RegisterKind: ssmagent.Kind(),
 			repairKind:            repair(),
 			dockerKind:            dockerInstalled(),
+			leaveKind:             d.left(),
 			deadlineKind:          deadlineArmed(),
 			stateKind:             stateKept(),
 			identityKind:          identityKept(),
@@ -57,6 +58,7 @@ func (d Deps) engine() *engine.Engine {
 			containersKind:        containersRemoved(),
 			awayKind:              deregistered(),
 			drainKind:             d.drains(),
+			modeKind:              modes(),
 		},
 	}
 }

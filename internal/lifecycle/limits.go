@@ -9,6 +9,7 @@ import (
 
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/preflight"
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
@@ -93,8 +94,12 @@ var clusterForm = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 const maxClusterName = 255
 
-// check refuses what cannot be right whatever the host is like.
-func (req RegisterRequest) check() error {
+// Check refuses what cannot be right whatever the host is like. It looks at nothing but the request, and at the file that
+// --keyring names.
+func (req RegisterRequest) Check() error {
+	if err := (preflight.Options{Ignore: req.Ignore}).Validate(); err != nil {
+		return err
+	}
 	if err := tagLimits.check(req.Tags); err != nil {
 		return err
 	}
@@ -137,6 +142,9 @@ func (req RegisterRequest) check() error {
 	if _, err := req.place(); err != nil {
 		return err
 	}
-	_, err := parseEndpoints(req.AgentEndpoint, req.EndpointURL)
+	if _, err := parseEndpoints(req.AgentEndpoint, req.EndpointURL); err != nil || req.Keyring == "" {
+		return err
+	}
+	_, err := req.keys()
 	return err
 }

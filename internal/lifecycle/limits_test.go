@@ -76,7 +76,7 @@ func TestRequestLimits(t *testing.T) {
 		"a role that is none":          {RegisterRequest{Role: "a b"}, "--iam-role"},
 		"a cluster's name too long":    {RegisterRequest{Cluster: long("c", 256)}, "--cluster"},
 	} {
-		err := test.req.check()
+		err := test.req.Check()
 		if test.says == "" {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)

@@ -44,7 +44,19 @@ func operationResult(op *engine.Operation) OperationResult {
 	}
 }
 
-// Rollback undoes the unfinished operation from its journal. Where none is, it goes back from the last upgrade. It needs no AWS; an activation that the operation made for
+// resumable is the open operation of this verb, or nil. Another verb's is refused here, before anything is said about a host
+// that it has left half-way.
+func resumable(ctx context.Context, e *engine.Engine, verb string) (*engine.Operation, error) {
+	open, err := e.Open()
+	if err != nil || open == nil || open.Verb == verb {
+		return open, err
+	}
+	_, err = e.Observe(ctx, engine.Plan{Verb: verb}) // of no step: it only refuses
+	return nil, err
+}
+
+// Rollback undoes the unfinished operation from its journal. Where none is, it goes back from the last upgrade. It needs no
+// AWS; an activation that the operation made for
 // itself is deleted if there are an operator's credentials, and told as owed if not.
 func Rollback(ctx context.Context, d Deps, req RollbackRequest) (Report, error) {
 	back := UpgradeRequest{LockTimeout: req.LockTimeout, WaitTimeout: req.WaitTimeout, WatchTime: req.WatchTime}
@@ -71,6 +83,12 @@ func Rollback(ctx context.Context, d Deps, req RollbackRequest) (Report, error) 
 	report.Steps, report.Changed, report.RolledBack, report.Kept = outcome.Steps, outcome.Changed, outcome.RolledBack, outcome.Kept
 	if failure.Is(err, failure.NothingToRollBack) { // a refusal: this command has left nothing half-way
 		report.Changed, report.Kept = false, nil
+		if op.Verb == verbMove {
+			refused := *failure.Of(err)
+			op.Committed = true // it may have been seen only now
+			refused.Remedy = moveOn(op)
+			return report, &refused
+		}
 		return report, err
 	}
 	if err != nil {
@@ -114,7 +132,8 @@ func ShowOperation(_ context.Context, d Deps) (Report, error) {
 	return report, nil
 }
 
-// AbandonOperation moves the journal aside and leaves the host as it is. It works with a journal that cannot be read.
+// AbandonOperation moves the journal aside and leaves the host as it is. It works with a journal that cannot be read, or
+// that a newer program wrote.
 func AbandonOperation(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, error) {
 	report := Report{Result: OperationResult{}}
 	release, err := engine.Lock(ctx, d.Host, LockPath, d.RunID, lockTimeout)
@@ -124,7 +143,7 @@ func AbandonOperation(ctx context.Context, d Deps, lockTimeout time.Duration) (R
 	defer release()
 	e := d.engine()
 	op, err := e.Open()
-	if err != nil && !failure.Is(err, failure.JournalUnreadable) {
+	if err != nil && !failure.Is(err, failure.JournalUnreadable) && !failure.Is(err, failure.NewerRecord) {
 		return report, err
 	}
 	if err == nil && op == nil {

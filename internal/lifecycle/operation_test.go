@@ -90,7 +90,10 @@ func TestRollbackKeepsWhatIsNotOurs(t *testing.T) {
 
 func TestAbandon(t *testing.T) {
 	for name, spoil := range map[string]func(m *machine, journal string){
-		"as it is":   func(*machine, string) {},
+		"as it is": func(*machine, string) {},
+		"newer": func(m *machine, journal string) {
+			m.write(journal, `{"anywhereJournal":99,"program":"99.0.0"}`+"\n")
+		},
 		"unreadable": func(m *machine, journal string) { m.write(journal, "\x00\x01garbage\nmore\n") },
 	} {
 		t.Run(name, func(t *testing.T) {

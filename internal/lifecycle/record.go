@@ -28,10 +28,16 @@ type Record struct {
 	// Folders were not there before anywhere installed the agents. They go with the registration when nothing is in them
 	// any more; the outer ones stand first.
 	Folders []string `json:"folders,omitempty"`
+	// Settings are those that anywhere has added to files of somebody, by file and key: they go with the registration, and
+	// the rest of the file stays.
+	Settings map[string]map[string]string `json:"settings,omitempty"`
 	// Docker is nil unless anywhere installed it. It is not among Packages: nothing removes it with the registration.
 	Docker *OwnedDocker `json:"docker,omitempty"`
 	// Registration is the managed node and its cluster; nil while anywhere has not registered the host.
 	Registration *OwnedRegistration `json:"registration,omitempty"`
+	// Adopted is a registration that was here before anywhere was, and that it looks after since; nil when there is none.
+	// Nothing of it is anywhere's own: not its managed node, not its packages, not its files.
+	Adopted *AdoptedRegistration `json:"adopted,omitempty"`
 	// Upgrades has, for each package that anywhere has upgraded, the last time: what "anywhere rollback" goes back to.
 	Upgrades map[string]Upgraded `json:"upgrades,omitempty"`
 	// Started has, for each unit, the digest of what it read when it was last started (see inputs).
@@ -61,6 +67,19 @@ type OwnedRegistration struct {
 	Deleted           string `json:"activationDeletedBy,omitempty"` // the run that made the activation and deleted it
 }
 
+// AdoptedRegistration is a registration that somebody else made, as it was found.
+type AdoptedRegistration struct {
+	ManagedInstanceID    string            `json:"managedInstanceId"`
+	ContainerInstanceARN string            `json:"containerInstanceArn"`
+	Region               string            `json:"region"`
+	Account              string            `json:"account"`
+	Cluster              string            `json:"cluster"`
+	Packages             map[string]string `json:"packages"` // the agents' versions then, by the packages' names
+	Files                []string          `json:"files"`    // the agents' configuration that was there
+	At                   string            `json:"at"`       // RFC 3339, UTC
+	Run                  string            `json:"run"`
+}
+
 // readRecord returns an empty record when there is none.
 func readRecord(r host.Reader) (Record, error) {
 	record := Record{
@@ -73,10 +92,17 @@ func readRecord(r host.Reader) (Record, error) {
 	if err != nil {
 		return record, failure.Wrap(failure.Internal, err, "could not read the record")
 	}
-	var head struct{ Schema int }
+	var head struct {
+		Schema  int
+		Program string
+	}
 	if err := json.Unmarshal(text, &head); err == nil && head.Schema > recordSchema {
-		return record, failure.New(failure.NewerRecord, "%s has schema %d; this anywhere knows %d",
-			recordPath, head.Schema, recordSchema)
+		f := failure.New(failure.NewerRecord, "%s has schema %d; this anywhere knows %d", recordPath, head.Schema, recordSchema)
+		if head.Program != "" {
+			f.Evidence = "it was written by anywhere " + head.Program
+			f.Remedy = "use anywhere " + head.Program + " or a newer one"
+		}
+		return record, f
 	}
 	read := Record{}
 	err = json.Unmarshal(text, &read)
@@ -97,6 +123,17 @@ func readRecord(r host.Reader) (Record, error) {
 		read.Files = record.Files
 	}
 	return read, nil
+}
+
+// accountOf is the account of a managed node; empty when the record does not know.
+func (record Record) accountOf(node string) string {
+	switch own, adopted := record.Registration, record.Adopted; {
+	case own != nil && own.ManagedInstanceID == node:
+		return own.Account
+	case adopted != nil && adopted.ManagedInstanceID == node:
+		return adopted.Account
+	}
+	return ""
 }
 
 // updateRecord changes the record through tx. The same record again writes nothing.

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -112,5 +113,28 @@ func TestAddFile(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"/etc/amazon/ssm/amazon-ssm-agent.json"}, record.Files); diff != "" {
 		t.Errorf("claimed (-want +got):\n%s", diff)
+	}
+}
+
+// Only what was added to somebody's file is anywhere's: not what they had, nor what of theirs was changed.
+func TestSettingsThatAreAdded(t *testing.T) {
+	const file = "/etc/ecs/ecs.config"
+	for _, test := range []struct {
+		name, old, text string
+		record          Record
+		want            map[string]string
+	}{
+		{"added to theirs", "A=1\n", "A=1\nB=2\nC=x=y\n", Record{}, map[string]string{"B": "2", "C": "x=y"}},
+		{"theirs is changed", "A=1\n", "A=2\n", Record{}, nil},
+		{"ours is changed", "A=1\nB=2\n", "A=1\nB=3\n", Record{Settings: map[string]map[string]string{file: {"B": "2"}}}, map[string]string{"B": "3"}},
+		{"the file is ours", "", "A=1\n", Record{Files: []string{file}}, nil},
+		{"comments", "# A=1\n", "# A=1\nB=2\n", Record{}, map[string]string{"B": "2"}},
+		{"nothing", "A=1\n", "A=1\n", Record{}, nil},
+	} {
+		record := test.record
+		record.addSettings(file, []byte(test.old), []byte(test.text))
+		if got := record.Settings[file]; !maps.Equal(got, test.want) {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
 	}
 }

@@ -85,7 +85,7 @@ const (
 // Register makes this host a verified external instance, doing only what is missing.
 func Register(ctx context.Context, d Deps, req RegisterRequest) (Report, error) {
 	r := &registration{deps: d, req: req, engine: d.engine()}
-	if err := req.check(); err != nil {
+	if err := req.Check(); err != nil {
 		return r.report(ctx, engine.Outcome{}), err
 	}
 	if err := r.gates(ctx); err != nil {

@@ -253,14 +253,7 @@ func awaitFreshLog(ctx context.Context, reader host.Reader) error {
 	if err != nil || len(old) == 0 {
 		return err
 	}
-	next := time.NewTimer(time.Second - now.Sub(now.Truncate(time.Second)))
-	defer next.Stop()
-	select {
-	case <-next.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return sleep(ctx, time.Second-now.Sub(now.Truncate(time.Second)))
 }
 
 // verify waits until the ECS agent itself says that it is registered where it should be.

@@ -133,17 +133,6 @@ func (r *registration) agree(ctx context.Context, operator *control.Operator, ch
 	}
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
 // view is what ECS and Systems Manager say at one moment.
 type view struct {
 	contradiction error

@@ -38,12 +38,12 @@ func (r *registration) settleIdentity(ctx context.Context, identity ssmagent.Ide
 	if err != nil {
 		return err
 	}
-	own := record.Registration
-	if own == nil || own.ManagedInstanceID != identity.InstanceID || own.Account == "" || r.account == "" || own.Account == r.account {
+	known := record.accountOf(identity.InstanceID)
+	if known == "" || r.account == "" || known == r.account {
 		return nil
 	}
 	return failure.New(failure.RegisteredElsewere, "this host is managed node %s of account %s, not of %s",
-		identity.InstanceID, own.Account, r.account).
+		identity.InstanceID, known, r.account).
 		WithEvidence("%s", recordPath).WithRemedy("%s", r.giveUp())
 }
 
@@ -223,29 +223,59 @@ func (r *registration) recordStep() engine.Step {
 			if err != nil {
 				return engine.Obs{}, err
 			}
-			is, err := r.ownRegistration(reader, record)
+			want, err := r.truth(reader, record)
 			switch {
 			case err != nil:
 				return engine.Obs{}, err
-			case record.Registration == nil:
+			case !equal(record, want):
+				return engine.Obs{State: engine.Pending, Detail: "correct " + recordPath}, nil
+			case record.Registration == nil && record.Adopted == nil:
 				return engine.Obs{State: engine.OK, Detail: "the registration is not anywhere's"}, nil
-			case is != nil && *is == *record.Registration:
-				return engine.Obs{State: engine.OK, Detail: recordPath}, nil
 			}
-			return engine.Obs{State: engine.Pending, Detail: "correct " + recordPath}, nil
+			return engine.Obs{State: engine.OK, Detail: recordPath}, nil
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
 			record, err := readRecord(tx.Reader())
 			if err != nil {
 				return err
 			}
-			is, err := r.ownRegistration(tx.Reader(), record)
+			want, err := r.truth(tx.Reader(), record)
 			if err != nil {
 				return err
 			}
-			return r.own(ctx, tx, func(record *Record) { record.Registration = is })
+			return r.own(ctx, tx, func(record *Record) { record.Registration, record.Adopted = want.Registration, want.Adopted })
 		},
 	}
+}
+
+// truth is the record with what is so of the registration.
+func (r *registration) truth(reader host.Reader, record Record) (Record, error) {
+	var err error
+	if record.Registration, err = r.ownRegistration(reader, record); err != nil {
+		return record, err
+	}
+	record.Adopted, err = r.stillAdopted(reader, record)
+	return record, err
+}
+
+// stillAdopted is what the record should say of a registration that was adopted; nil when the host has another one by now.
+func (r *registration) stillAdopted(reader host.Reader, record Record) (*AdoptedRegistration, error) {
+	if record.Adopted == nil {
+		return nil, nil
+	}
+	identity, err := ssmagent.ReadIdentity(reader)
+	if err != nil {
+		return nil, err
+	}
+	is := *record.Adopted
+	if !identity.Registered() { // nothing replaces it yet
+		return &is, nil
+	}
+	if is.ManagedInstanceID != identity.InstanceID {
+		return nil, nil
+	}
+	is.Cluster, is.ContainerInstanceARN = r.cluster, first(r.arnText, is.ContainerInstanceARN)
+	return &is, nil
 }
 
 // ownRegistration is what the record should say; nil when the registration is not anywhere's.

@@ -239,6 +239,7 @@ type fileStep struct {
 	id, title, path string
 	mode            fs.FileMode // of a new file
 	claims          []string
+	settings        bool // it is a file of the ECS agent's settings, which may be somebody's
 	wanted          func(reader host.Reader, old []byte) ([]byte, error)
 	after           func(ctx context.Context, tx *engine.Tx) error // optional
 	// due, optional, reports whether after is still to be done although the file is as it should be.
@@ -272,7 +273,7 @@ func (r *registration) fileStep(f fileStep) engine.Step {
 			return engine.Obs{State: engine.OK, Detail: f.path}, nil
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
-			_, text, err := look(tx.Reader())
+			old, text, err := look(tx.Reader())
 			if err != nil {
 				return err
 			}
@@ -281,6 +282,9 @@ func (r *registration) fileStep(f fileStep) engine.Step {
 			}
 			if err := r.own(ctx, tx, func(record *Record) {
 				record.addFile(f.path, tx.Reader())
+				if f.settings {
+					record.addSettings(f.path, old, text)
+				}
 				record.addFolders(tx.Reader(), append(slices.Clone(f.claims), path.Dir(f.path))...)
 			}); err != nil {
 				return err
@@ -440,7 +444,7 @@ func (r *registration) ecsExec() engine.Step {
 // ecsConfig writes the agent's settings, in place, where they win in both parsers and with every package.
 func (r *registration) ecsConfig() engine.Step {
 	return r.fileStep(fileStep{
-		id: "ecs.config", title: "Configure the ECS agent", path: ecsagent.ConfigPath, mode: 0o600,
+		id: "ecs.config", title: "Configure the ECS agent", path: ecsagent.ConfigPath, mode: 0o600, settings: true,
 		wanted: func(reader host.Reader, _ []byte) ([]byte, error) {
 			config, err := ecsagent.ReadConfig(reader)
 			if err != nil {
@@ -497,7 +501,7 @@ func (r *registration) settings(config ecsagent.Config) []Pair {
 // 6.1). A line in that one that says true already is its author's choice.
 func (r *registration) ecsGPU() engine.Step {
 	return r.fileStep(fileStep{
-		id: "ecs.gpu", title: "Turn on GPUs for tasks", path: ecsagent.InstanceConfigPath, mode: 0o600,
+		id: "ecs.gpu", title: "Turn on GPUs for tasks", path: ecsagent.InstanceConfigPath, mode: 0o600, settings: true,
 		wanted: func(reader host.Reader, old []byte) ([]byte, error) {
 			config, err := ecsagent.ReadConfig(reader)
 			if err != nil || config.Agent(ecsagent.KeyGPU) == "true" {
@@ -588,5 +592,29 @@ func (record *Record) addFolders(reader host.Reader, folders ...string) {
 		if _, err := reader.Files.Lstat(folder); missing(err) && !slices.Contains(record.Folders, folder) {
 			record.Folders = append(record.Folders, folder)
 		}
+	}
+}
+
+// addSettings notes what is about to be added to a file of the ECS agent's settings that is somebody's. A setting that they
+// had, and that is changed, is theirs.
+func (record *Record) addSettings(file string, old, text []byte) {
+	if slices.Contains(record.Files, file) {
+		return
+	}
+	before, after := ecsagent.Parse(old), ecsagent.Parse(text)
+	for line := range strings.Lines(string(text)) {
+		key, _, _ := strings.Cut(strings.TrimSpace(line), "=")
+		value, is := after.Get(key)
+		was, had := before.Get(key)
+		if _, ours := record.Settings[file][key]; !is || had && (!ours || was == value) {
+			continue
+		}
+		if record.Settings == nil {
+			record.Settings = map[string]map[string]string{}
+		}
+		if record.Settings[file] == nil {
+			record.Settings[file] = map[string]string{}
+		}
+		record.Settings[file][key] = value
 	}
 }

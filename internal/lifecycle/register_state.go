@@ -58,6 +58,12 @@ func (r *registration) setAside(ctx context.Context, tx *engine.Tx, file string)
 		return err
 	}
 	backup := fmt.Sprintf("%s/%s-%s", BackupDir, path.Base(file), r.deps.RunID)
+	for { // a run that goes there and back sets two aside
+		if _, err := tx.Reader().Files.Lstat(backup); err != nil {
+			break
+		}
+		backup += "+"
+	}
 	if err := tx.WriteFile(ctx, backup, bytes.NewReader(content), 0o600); err != nil {
 		return err
 	}
@@ -129,18 +135,9 @@ func (r *registration) resolveState(ctx context.Context, pins map[string]string)
 	} else if why, err := r.staleState(ctx, reader); err != nil || why == "" {
 		return err
 	}
-	containers, err := docker.Containers(ctx, reader, ecsagent.TaskLabel)
-	if err != nil {
+	running, err := runningTasks(ctx, reader)
+	if err != nil || len(running) == 0 {
 		return err
-	}
-	var running []string
-	for _, c := range containers {
-		if c.State == "running" {
-			running = append(running, strings.Join(c.Names, ",")+" ("+c.Labels[ecsagent.TaskLabel]+")")
-		}
-	}
-	if len(running) == 0 {
-		return nil
 	}
 	if !r.accepts("running-tasks") {
 		return failure.New(failure.TasksRunning, "%d containers of tasks run here that a new registration would no longer know", len(running)).
@@ -149,4 +146,19 @@ func (r *registration) resolveState(ctx context.Context, pins map[string]string)
 	}
 	r.warnings = append(r.warnings, fmt.Sprintf("%d containers of tasks run on and no agent looks after them: %s", len(running), strings.Join(running, "; ")))
 	return nil
+}
+
+// runningTasks names the containers of tasks that run here.
+func runningTasks(ctx context.Context, reader host.Reader) ([]string, error) {
+	containers, err := docker.Containers(ctx, reader, ecsagent.TaskLabel)
+	if err != nil {
+		return nil, err
+	}
+	var running []string
+	for _, c := range containers {
+		if c.State == "running" {
+			running = append(running, strings.Join(c.Names, ",")+" ("+c.Labels[ecsagent.TaskLabel]+")")
+		}
+	}
+	return running, nil
 }

@@ -33,6 +33,7 @@ const (
 	pinRegion  = "region"
 	pinAccount = "account"
 	pinCluster = "cluster"
+	pinNode    = "node" // the managed node, where a verb gives something of it up
 	pinSSM     = "ssm-agent"
 	pinECS     = "ecs-init"
 	pinExec    = "exec" // version of the SSM package that ECS Exec's files come from
@@ -85,9 +86,6 @@ type registration struct {
 var gateChecks = []string{"privileges", "os.release", "os.arch", "os.systemd"}
 
 func (r *registration) gates(ctx context.Context) error {
-	if err := (preflight.Options{Ignore: r.req.Ignore}).Validate(); err != nil {
-		return err
-	}
 	r.checks = preflight.Run(ctx, preflight.All(), r.subject(),
 		preflight.Options{Only: gateChecks, Ignore: r.req.Ignore, Timeout: checkTime})
 	if ctx.Err() != nil {
@@ -142,12 +140,9 @@ func (r *registration) check(ctx context.Context) error {
 // settle makes the request definite: Region, cluster, endpoints, the source of packages. It reads and changes nothing.
 func (r *registration) settle(ctx context.Context) error {
 	reader := r.deps.Host.Reader
-	open, err := r.engine.Open()
-	if err != nil {
+	var err error
+	if r.resumed, err = resumable(ctx, r.engine, verbRegister); err != nil {
 		return err
-	}
-	if open != nil && open.Verb == verbRegister {
-		r.resumed = open
 	}
 	if _, err := readRecord(reader); err != nil {
 		return err
@@ -297,20 +292,27 @@ func (r *registration) settleVersions(identity ssmagent.Identity) error {
 	return nil
 }
 
-func (r *registration) settleSource() error {
+// keys are those that packages may be signed with: the pinned ones, and --keyring's.
+func (req RegisterRequest) keys() (*artifact.Keyring, error) {
 	keys, err := artifact.Embedded()
+	if err != nil || req.Keyring == "" {
+		return keys, err
+	}
+	file, err := os.Open(req.Keyring)
+	if err != nil {
+		return nil, failure.New(failure.Usage, "--keyring: %v", err)
+	}
+	defer func() { _ = file.Close() }()
+	if err := keys.Add(file); err != nil {
+		return nil, failure.Wrap(failure.Usage, err, "--keyring: %s", req.Keyring)
+	}
+	return keys, nil
+}
+
+func (r *registration) settleSource() error {
+	keys, err := r.req.keys()
 	if err != nil {
 		return err
-	}
-	if r.req.Keyring != "" {
-		file, err := os.Open(r.req.Keyring)
-		if err != nil {
-			return failure.New(failure.Usage, "--keyring: %v", err)
-		}
-		defer func() { _ = file.Close() }()
-		if err := keys.Add(file); err != nil {
-			return failure.Wrap(failure.Usage, err, "--keyring: %s", r.req.Keyring)
-		}
 	}
 	r.source = &artifact.Source{
 		Base: r.req.Artifacts, HTTP: r.deps.HTTP, Keys: keys,

@@ -229,13 +229,27 @@ const overdue = 10 * time.Minute
 
 // warnings are what should be known and does not make the host unhealthy.
 func (s *sight) warnings() []string {
+	lines := s.ownWarnings()
+	if pending := s.restartPending(); pending != "" {
+		lines = append(lines, fmt.Sprintf("%s; systemctl restart %s starts it", pending, s.ecsName))
+	}
+	lines = append(lines, s.ecsWarnings()...)
+	if s.remote != nil {
+		for _, d := range s.remote.Drift {
+			if !d.Breaks {
+				lines = append(lines, fmt.Sprintf("%s; %s", d.Message, d.Remedy))
+			}
+		}
+	}
+	return append(lines, s.unseenWarnings()...)
+}
+
+// ownWarnings are those that doctor has no finding of its own for.
+func (s *sight) ownWarnings() []string {
 	var lines []string
 	warn := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	if s.atWork != "" {
 		warn("another anywhere is at work: %s", s.atWork)
-	}
-	if pending := s.restartPending(); pending != "" {
-		warn("%s; systemctl restart %s starts it", pending, s.ecsName)
 	}
 	if s.process.value.Replaced {
 		warn("the SSM agent's program was replaced and the old one still runs; systemctl restart %s starts the new one", s.ssmUnitName())
@@ -253,7 +267,6 @@ func (s *sight) warnings() []string {
 			warn("registration: %s", damage)
 		}
 	}
-	lines = append(lines, s.ecsWarnings()...)
 	if owned := s.record.value.Registration; s.record.err == nil && owned != nil {
 		if id := n.identity.InstanceID; id != "" && id != owned.ManagedInstanceID {
 			warn("by its record this host is %s, and it is %s now: somebody else has registered it since", owned.ManagedInstanceID, id)
@@ -265,14 +278,7 @@ func (s *sight) warnings() []string {
 	if s.record.err != nil && !s.record.denied() {
 		warn("what on this host is anywhere's own is not known: %s", why(s.record.err))
 	}
-	if s.remote != nil {
-		for _, d := range s.remote.Drift {
-			if !d.Breaks {
-				warn("%s; %s", d.Message, d.Remedy)
-			}
-		}
-	}
-	return append(lines, s.unseenWarnings()...)
+	return lines
 }
 
 // lastRefusal is the SSM agent's own reason for not having renewed its credentials, if it has told one.

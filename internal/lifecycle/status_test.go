@@ -38,6 +38,10 @@ type patient struct {
 	unitOf func(ctx context.Context, name string) (host.Unit, error)
 	log    []string // of the ECS agent
 	inits  []string // of ecs-init
+
+	journal     map[string][]string // by unit; nil is a host without journalctl
+	journalSays string              // instead of it
+	journalOld  bool                // it is of before systemd 236
 }
 
 const (

@@ -22,6 +22,18 @@ const (
 	longestPause  = 200 * time.Millisecond // a log's end is read each time
 )
 
+// sleep waits as long, or until ctx ends, and returns what ended it.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // defaultWait is --wait-timeout's default.
 const defaultWait = 5 * time.Minute
 
@@ -57,12 +69,8 @@ func (r *registration) wait(ctx context.Context, tx *engine.Tx, w waiting) error
 		if time.Now().After(r.deadline) {
 			return r.timedOut(tx, w, seen, time.Since(begun))
 		}
-		again := time.NewTimer(pause(time.Since(begun)))
-		select {
-		case <-ctx.Done():
-			again.Stop()
-			return context.Cause(ctx)
-		case <-again.C:
+		if err := sleep(ctx, pause(time.Since(begun))); err != nil {
+			return err
 		}
 	}
 }

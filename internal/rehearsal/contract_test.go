@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"sync"
@@ -25,6 +26,10 @@ func TestMain(m *testing.M) {
 			defer mu.Unlock()
 			broken = append(broken, err)
 		}
+	}
+	// The stories wait for agents most of the time: more of them than there are processors run side by side.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
 	}
 	status := m.Run()
 	for _, err := range broken {

@@ -134,6 +134,7 @@ func (s *stage) atRest(t *testing.T) {
 }
 
 func TestDeregisterWithoutAWS(t *testing.T) {
+	t.Parallel()
 	s := empty(t)
 	before := s.everything(t)
 	s.anotherToken()
@@ -172,6 +173,7 @@ func TestDeregisterWithoutAWS(t *testing.T) {
 // Killed anywhere, the same command finishes what it began: nothing is left in AWS or on the host, and no host registers by
 // itself.
 func TestDeregisterKilled(t *testing.T) {
+	t.Parallel()
 	for _, way := range []struct {
 		name     string
 		operator bool
@@ -230,18 +232,10 @@ func (s *stage) settled(t *testing.T) register {
 	return d
 }
 
-// killed deregisters the host with a kill at a line of the journal; false says that it came through. The odd ones leave
-// half a line behind.
+// killed deregisters the host with a kill near a line of the journal, before or after it; false says that it came through.
 func (s *stage) killed(t *testing.T, lines int, operator bool, flags ...string) bool {
 	t.Helper()
-	m := &mortal{lines: lines, torn: lines%2 == 1}
-	s.around, s.way = m.around, m
-	d := s.leave(t, operator, flags...)
-	s.around, s.way = nil, nil
-	if !m.dead && d.RC != 0 {
-		t.Fatalf("it was not killed, and failed: %+v", d)
-	}
-	return m.dead
+	return s.kill(t, line{args: append([]string{"deregister", "--yes"}, flags...), operator: operator}, 2*lines+1+lines%2)
 }
 
 // finished checks that a deregistration has left nothing, neither here nor in AWS.
@@ -285,6 +279,7 @@ func (s *stage) left() (all []string) {
 }
 
 func TestDeregister(t *testing.T) {
+	t.Parallel()
 	s := empty(t)
 	before := s.everything(t)
 	first := s.settled(t)
@@ -317,6 +312,7 @@ func TestTwentyRounds(t *testing.T) {
 
 // The story of a deregistration, and what its faults look like: a refusal leaves everything as it was.
 func TestTheStoryOfADeregistration(t *testing.T) {
+	t.Parallel()
 	env, _, _ := world()
 	report, err := Run(context.Background(), env, cli.RehearseRequest{Scenario: "deregister", JSON: true})
 	if err != nil {

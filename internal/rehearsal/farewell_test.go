@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -50,6 +54,7 @@ func on(t *testing.T) (*stage, register, map[string]string) {
 
 // What is gone already, on one side or both, is no failure.
 func TestDeregisterWhatIsGone(t *testing.T) {
+	t.Parallel()
 	for name, gone := range map[string]func(*stage, register){
 		"ECS": func(s *stage, first register) { s.aws.SetInstanceStatus(first.Result.ContainerInstanceARN, "INACTIVE") },
 		"SSM": func(s *stage, first register) { s.aws.DeregisterNode(first.Result.ManagedInstanceID) },
@@ -80,6 +85,7 @@ func TestDeregisterWhatIsGone(t *testing.T) {
 
 // Who may do what is settled before anything is touched.
 func TestDeregisterAndCredentials(t *testing.T) {
+	t.Parallel()
 	s, first, before := on(t)
 	operator := s.operator
 	as := func(deny ...string) {
@@ -126,6 +132,7 @@ func TestDeregisterAndCredentials(t *testing.T) {
 
 // Without a network nothing is touched; then the host is cleaned without AWS.
 func TestDeregisterWithoutANetwork(t *testing.T) {
+	t.Parallel()
 	s, _, before := on(t)
 	if err := s.aws.Close(); err != nil {
 		t.Fatal(err)
@@ -146,6 +153,7 @@ func TestDeregisterWithoutANetwork(t *testing.T) {
 
 // Docker that is dead hinders nothing: the agent in it is dead too.
 func TestDeregisterWithDockerDead(t *testing.T) {
+	t.Parallel()
 	s, first, before := on(t)
 	s.machine.socket = "/nonexistent/docker.sock"
 	d := s.leave(t, true)
@@ -157,6 +165,7 @@ func TestDeregisterWithDockerDead(t *testing.T) {
 
 // Tasks are drained, or named; what runs on is told.
 func TestDeregisterAndTasks(t *testing.T) {
+	t.Parallel()
 	s, first, before := on(t)
 	arn := s.aws.AddTask(first.Result.ContainerInstanceARN, emulator.Task{Family: "batch"})
 	s.refusesToLeave(t, true, 12, "tasks_running", "1 task", "--force --accept-risk running-tasks", "--no-drain")
@@ -184,6 +193,7 @@ func TestDeregisterAndTasks(t *testing.T) {
 
 // Ghosts of this host in the cluster go with it; a copy of it that is connected forbids that.
 func TestDeregisterTakesItsGhostsAlong(t *testing.T) {
+	t.Parallel()
 	s, first, before := on(t)
 	if err := s.machine.units.Stop(t.Context(), "ecs.service"); err != nil {
 		t.Fatal(err)
@@ -204,6 +214,7 @@ func TestDeregisterTakesItsGhostsAlong(t *testing.T) {
 
 // A machine that is a copy of another one is cleaned without AWS only, and AWS is owed nothing for it.
 func TestDeregisterACopy(t *testing.T) {
+	t.Parallel()
 	s, _, _ := on(t)
 	s.write(t, "etc/machine-id", "0123456789abcdef0123456789abcdef\n")
 	s.refusesToLeave(t, true, 12, "fingerprint_mismatch", "a copy of another", "--local-only")
@@ -216,6 +227,7 @@ func TestDeregisterACopy(t *testing.T) {
 
 // A host of AWS's own script has no record: ECS's half goes, and the rest only when that is asked for.
 func TestDeregisterAHostOfAWSsScript(t *testing.T) {
+	t.Parallel()
 	s, first, _ := on(t)
 	for _, name := range []string{"var/lib/anywhere/record.json", "etc/systemd/system/ecs.service.d/50-anywhere.conf"} {
 		s.remove(t, name)
@@ -254,10 +266,13 @@ func TestDeregisterAHostOfAWSsScript(t *testing.T) {
 
 // What is somebody's stays to the letter.
 func TestDeregisterKeepsWhatIsSomebodys(t *testing.T) {
+	t.Parallel()
 	s := empty(t)
 	const mine = "# mine\n[ops]\naws_access_key_id     = AKIAMINE000000000001\naws_secret_access_key = mine\n\n" // as the agent aligns it
 	s.write(t, "root/.aws/credentials", mine)
 	s.write(t, "root/.aws/config", "[default]\nregion=eu-west-1\n")
+	const settings = "# the platform team's\nECS_LOGLEVEL=debug\nECS_RESERVED_MEMORY=64"
+	s.write(t, "etc/ecs/ecs.config", settings+"\n")
 	s.write(t, "etc/ecs/notes", "mine")
 	s.write(t, "var/lib/ecs/data/ecs_volume_plugin.json", "{}")
 	s.write(t, "var/lib/ecs/volumes/v/file", "precious")
@@ -268,7 +283,12 @@ func TestDeregisterKeepsWhatIsSomebodys(t *testing.T) {
 	before := s.everything(t)
 	first := s.settled(t)
 	s.write(t, "etc/ansible/facts.d/anywhere.fact", "{}")
-	s.finished(t, first, true, s.with(t, before, "etc/ansible/facts.d"), s.leave(t, true))
+	if text := s.read(t, "etc/ecs/ecs.config"); !strings.Contains(text, "ECS_CLUSTER=") {
+		t.Fatalf("registered with %s", text)
+	}
+	d := s.leave(t, true)
+	d.Result.Removed = append(d.Result.Removed, "/etc/ecs/ecs.config") // it stays
+	s.finished(t, first, true, s.with(t, before, "etc/ansible/facts.d"), d)
 	if text := s.read(t, "root/.aws/credentials"); text != mine {
 		t.Errorf("the credentials are now:\n%s", text)
 	}
@@ -291,6 +311,7 @@ func (s *stage) with(t *testing.T, tree map[string]string, dirs ...string) map[s
 
 // A link in the place of an agent's folder is not followed, and nothing is begun.
 func TestDeregisterDoesNotFollowLinks(t *testing.T) {
+	t.Parallel()
 	s, _, _ := on(t)
 	precious := filepath.Join(s.machine.root, "srv/precious")
 	if err := os.MkdirAll(filepath.Join(precious, "data"), 0o755); err != nil {
@@ -325,6 +346,7 @@ func TestDeregisterDoesNotFollowLinks(t *testing.T) {
 
 // In a session of Systems Manager the branch is not sawn off unasked.
 func TestDeregisterInASession(t *testing.T) {
+	t.Parallel()
 	s, first, before := on(t)
 	s.around = func(h host.Host) host.Host {
 		h.Files = inSession{h.Files}
@@ -350,6 +372,7 @@ func (f inSession) ReadFile(name string) ([]byte, error) {
 // Another operation that is not finished comes first; one whose journal cannot be read, or a record, does not keep a host
 // from being cleaned without AWS.
 func TestDeregisterAndWhatIsUnfinished(t *testing.T) {
+	t.Parallel()
 	s := empty(t)
 	before := s.everything(t)
 	token := s.anotherToken()
@@ -378,6 +401,7 @@ func TestDeregisterAndWhatIsUnfinished(t *testing.T) {
 
 // --keep-packages: the agents stay installed, at rest, and a registration takes them up again.
 func TestDeregisterKeepsPackages(t *testing.T) {
+	t.Parallel()
 	s, first, before := on(t)
 	d := s.leave(t, true, "--keep-packages")
 	if d.RC != 0 || !slices.Contains(d.Result.Kept, "package amazon-ecs-init (--keep-packages)") || len(s.left()) > 0 {
@@ -396,6 +420,7 @@ func TestDeregisterKeepsPackages(t *testing.T) {
 
 // --remote-only: AWS's side alone.
 func TestDeregisterRemoteOnly(t *testing.T) {
+	t.Parallel()
 	s, first, before := on(t)
 	as := s.everything(t)
 	d := s.leave(t, true, "--remote-only")
@@ -422,6 +447,7 @@ func TestDeregisterRemoteOnly(t *testing.T) {
 
 // A dry run tells, and does nothing; what it would remove of AWS's side too.
 func TestDeregisterDryRun(t *testing.T) {
+	t.Parallel()
 	s, _, _ := on(t)
 	before, had := s.everything(t), s.left()
 	d := s.leave(t, true, "--dry-run", "--detailed-exitcode")
@@ -447,6 +473,7 @@ func TestDeregisterDryRun(t *testing.T) {
 
 // A failure on the host before anything is final is undone; one after it is kept, and the same command goes on.
 func TestDeregisterThatFails(t *testing.T) {
+	t.Parallel()
 	s, first, before := on(t)
 	registered := s.everything(t)
 	refuses := func(h host.Host) host.Host {
@@ -487,6 +514,7 @@ func until(t *testing.T, what string, so func() bool) {
 
 // A machine that is gone is given up from a workstation: no root, nothing of this host is looked at.
 func TestDeregisterAMachineThatIsGone(t *testing.T) {
+	t.Parallel()
 	s, first, _ := on(t)
 	node, arn := first.Result.ManagedInstanceID, first.Result.ContainerInstanceARN
 	refused := func(rc int, code, message, remedy string, flags ...string) {
@@ -520,7 +548,7 @@ func TestDeregisterAMachineThatIsGone(t *testing.T) {
 	s.around = ordinary
 	before := s.everything(t)
 	plan := s.leave(t, true, append(gone, "--dry-run", "--detailed-exitcode", "--force", "--accept-risk", "running-tasks")...)
-	if plan.RC != 11 || len(plan.Steps) != 2 || !slices.ContainsFunc(plan.Warnings, func(w string) bool { return strings.Contains(w, "last ping") }) {
+	if plan.RC != 11 || len(plan.Steps) != 3 || !strings.Contains(plan.Steps[0].Detail, "last ping") || !strings.Contains(plan.Steps[0].Detail, "IP address") {
 		t.Errorf("%+v", plan)
 	}
 	d := s.leave(t, true, append(gone, "--force", "--accept-risk", "running-tasks")...)
@@ -545,6 +573,7 @@ func ordinary(h host.Host) host.Host {
 
 // A node with instances in several clusters is taken out of one after the other; the last takes the node along.
 func TestDeregisterAMachineInTwoClusters(t *testing.T) {
+	t.Parallel()
 	s, first, _ := on(t)
 	node := first.Result.ManagedInstanceID
 	s.aws.AddCluster("second")
@@ -575,6 +604,7 @@ func TestDeregisterAMachineInTwoClusters(t *testing.T) {
 
 // A copy that has the same identity and is connected, too, would lose its node with this one.
 func TestDeregisterWithATwinConnected(t *testing.T) {
+	t.Parallel()
 	s, first, _ := on(t)
 	twin := s.aws.AddTwin(cluster, first.Result.ManagedInstanceID)
 	d := s.refusesToLeave(t, true, 12, "fingerprint_mismatch", "2 agents are connected", "--local-only")
@@ -589,6 +619,7 @@ func TestDeregisterWithATwinConnected(t *testing.T) {
 
 // On a terminal the cluster's name is to be typed, when it is known what would go and before anything does.
 func TestDeregisterAsks(t *testing.T) {
+	t.Parallel()
 	s, first, _ := on(t)
 	s.json = false
 	ask := func(answer string, flags ...string) (rc int, said string) {
@@ -625,6 +656,7 @@ func TestDeregisterAsks(t *testing.T) {
 
 // What only root may read stays out of everything that is written or told.
 func TestDeregisterKeepsSecrets(t *testing.T) {
+	t.Parallel()
 	s, _, _ := on(t)
 	var secrets []string
 	for _, word := range strings.Fields(s.read(t, "root/.aws/credentials")) {
@@ -664,6 +696,7 @@ func TestDeregisterKeepsSecrets(t *testing.T) {
 // Systems Manager has forgotten the node, and no operator is here: the SSM agent's own log says so, and ECS's half goes by
 // the node's credentials, which live on for a while.
 func TestDeregisterANodeThatIsForgotten(t *testing.T) {
+	t.Parallel()
 	s, first, before := on(t)
 	s.aws.DeregisterNode(first.Result.ManagedInstanceID)
 	const runtime = "var/lib/amazon/ssm/runtimeconfig/identity_config.json"
@@ -686,4 +719,120 @@ func TestDeregisterANodeThatIsForgotten(t *testing.T) {
 	if diff := differs(before, s.everything(t)); len(diff) > 0 {
 		t.Errorf("%v", diff)
 	}
+}
+
+// AWS was told, the run was killed, and the network is gone: the host's half needs none, and only the call that is left is
+// owed.
+func TestDeregisterGoesOnWithoutAWS(t *testing.T) {
+	t.Parallel()
+	s, first, before := on(t)
+	gone := func() bool { return s.aws.Instances()[0].Status == "INACTIVE" }
+	if !s.perish(t, line{args: []string{"deregister", "--yes"}, operator: true}, &mortal{when: gone}) || len(s.aws.Nodes()) != 1 {
+		t.Fatalf("the kill was not between the two: AWS has %q", s.left())
+	}
+	d := s.leave(t, false, "--local-only")
+	if d.RC != 0 || !d.Changed {
+		t.Fatalf("%+v", d)
+	}
+	s.atRest(t)
+	if diff := differs(before, s.everything(t)); len(diff) > 0 {
+		t.Errorf("%v", diff)
+	}
+	call := "aws ssm deregister-managed-instance --region eu-west-1 --instance-id " + first.Result.ManagedInstanceID
+	if !slices.Contains(d.Result.Owed, call) || len(d.Result.Owed) > 2 {
+		t.Errorf("owed %q", d.Result.Owed)
+	}
+}
+
+// Credentials behind a link: what it leads to loses the agent's keys, and neither goes.
+func TestDeregisterAndALinkToCredentials(t *testing.T) {
+	t.Parallel()
+	s := empty(t)
+	s.write(t, "srv/credentials", "")
+	if err := os.MkdirAll(filepath.Join(s.machine.root, "root/.aws"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../../srv/credentials", filepath.Join(s.machine.root, "root/.aws/credentials")); err != nil {
+		t.Fatal(err)
+	}
+	s.settled(t)
+	if s.leave(t, true).RC != 0 {
+		t.Fatal("it failed")
+	}
+	if text, err := os.ReadFile(filepath.Join(s.machine.root, "srv/credentials")); err != nil || len(text) > 0 && strings.Contains(string(text), "ASIA") {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// --purge leaves our log, and copies of what was somebody's.
+func TestDeregisterPurges(t *testing.T) {
+	t.Parallel()
+	purge := []string{"--purge", "--accept-risk", "purge-data"}
+	s, _, _ := on(t)
+	d := s.leave(t, true, purge...)
+	if d.RC != 0 || !slices.Contains(d.Result.Removed, "/var/lib/anywhere") || !slices.Contains(d.Result.Removed, "/var/log/ecs") || len(d.Result.Kept) > 0 {
+		t.Fatalf("%+v", d)
+	}
+	for _, gone := range []string{"var/lib/anywhere", "var/lib/ecs", "var/lib/amazon", "etc/ecs", "etc/amazon", "var/log/ecs", "var/log/amazon", "root/.aws"} {
+		if _, err := os.Lstat(filepath.Join(s.machine.root, gone)); err == nil {
+			t.Errorf("%s is still there", gone)
+		}
+	}
+	if again := s.leave(t, true, purge...); again.RC != 0 || again.Changed {
+		t.Errorf("and again: %+v", again)
+	}
+
+	const mine = "[ops]\naws_access_key_id     = AKIAMINE000000000001\naws_secret_access_key = mine\n\n"
+	s.write(t, "root/.aws/credentials", mine)
+	s.settled(t)
+	d = s.leave(t, true, purge...)
+	copies := s.backups(t)
+	if d.RC != 0 || len(copies) != 1 || s.read(t, "var/lib/anywhere/backup/"+copies[0]) != mine || s.read(t, "root/.aws/credentials") != mine {
+		t.Fatalf("%+v\n%q", d, copies)
+	}
+	if !slices.ContainsFunc(d.Result.Kept, func(k string) bool { return strings.HasPrefix(k, "/var/lib/anywhere/backup/"+copies[0]) }) {
+		t.Errorf("kept %q", d.Result.Kept)
+	}
+}
+
+// AWS goes away between its two halves: what is done is kept, and there are two ways on.
+func TestDeregisterLosesAWSHalfWay(t *testing.T) {
+	t.Parallel()
+	s, first, before := on(t)
+	s.way = halfWay{}
+	d := s.leave(t, true)
+	s.way = nil
+	if !slices.Contains(d.Error.Kept, "the deregistration of container instance "+first.Result.ContainerInstanceARN) {
+		t.Errorf("kept %q", d.Error.Kept)
+	}
+	if d.RC != 8 || d.Error.Code != "network" || len(d.Error.Kept) == 0 || !strings.Contains(d.Error.Remedy, "same command again") ||
+		!strings.Contains(d.Error.Remedy, "--local-only") || !d.Changed || s.aws.Instances()[0].Status != "INACTIVE" {
+		t.Fatalf("%+v", d)
+	}
+	if r := s.run(t, line{args: []string{"rollback"}}); r.RC != 12 {
+		t.Errorf("it was rolled back: %+v", r)
+	}
+	s.refuses(t, plain, 12, "operation_unfinished", "deregister was begun", "anywhere deregister")
+	d = s.leave(t, false, "--local-only")
+	if d.RC != 0 || len(d.Result.Owed) != 1 || !strings.Contains(d.Result.Owed[0], "ssm deregister-managed-instance") {
+		t.Fatalf("%+v", d)
+	}
+	s.atRest(t)
+	if diff := differs(before, s.everything(t)); len(diff) > 0 {
+		t.Errorf("%v", diff)
+	}
+}
+
+// halfWay is a way to AWS on which no call about a real node gets through that would deregister it.
+type halfWay struct{}
+
+func (halfWay) Do(r *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), "DeregisterManagedInstance") {
+		text, err := io.ReadAll(r.Body)
+		if err != nil || !strings.Contains(string(text), "mi-00000000000000000") {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.EHOSTUNREACH}
+		}
+		r.Body = io.NopCloser(bytes.NewReader(text))
+	}
+	return http.DefaultClient.Do(r)
 }

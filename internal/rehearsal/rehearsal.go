@@ -35,17 +35,25 @@ const (
 	account = "123456789012"
 	region  = "eu-west-1"
 	cluster = "rehearsal"
+	target  = "rehearsal-next" // is there too, for a host that moves
 )
+
+// registering is how a host becomes an instance.
+var registering = []line{
+	{args: []string{"activation", "create", "--cluster", cluster, "--token"}, makes: true},
+	{args: []string{"preflight", "--region", region}},
+	{args: []string{"register", "--token", "-"}, token: true, extra: true, faults: true},
+	{args: []string{"register"}, extra: true, unchanged: true},
+	{args: []string{"status"}, unchanged: true},
+}
 
 // scenarios are the stories, by name; each is a list of command lines.
 var scenarios = map[string][]line{
-	"register": {
-		{args: []string{"activation", "create", "--cluster", cluster, "--token"}, makes: true},
-		{args: []string{"preflight", "--region", region}},
-		{args: []string{"register", "--token", "-"}, token: true, extra: true, faults: true},
-		{args: []string{"register"}, extra: true, unchanged: true},
-		{args: []string{"status"}, unchanged: true},
-	},
+	DefaultScenario: append(slices.Clip(registering), []line{
+		{args: []string{"move", "--cluster", target, "--yes"}, operator: true},
+		{args: []string{"deregister", "--yes"}, operator: true},
+	}...),
+	"register": registering,
 	"operator": {
 		{args: []string{"preflight", "--region", region, "--cluster", cluster}, operator: true},
 		{args: []string{"register", "--region", region, "--cluster", cluster, "--name", "rehearsal"}, operator: true, extra: true, faults: true},
@@ -71,6 +79,13 @@ var scenarios = map[string][]line{
 		{args: []string{"deregister", "--dry-run"}, operator: true, unchanged: true},
 		{args: []string{"deregister", "--yes"}, operator: true, extra: true, faults: true},
 		{args: []string{"deregister", "--yes"}, operator: true, unchanged: true},
+	},
+	"move": {
+		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true},
+		{args: []string{"move", "--cluster", target, "--dry-run"}, operator: true, unchanged: true},
+		{args: []string{"move", "--cluster", target, "--yes"}, operator: true, extra: true, faults: true},
+		{args: []string{"move", "--cluster", target, "--yes"}, operator: true, extra: true, unchanged: true},
+		{args: []string{"status"}, unchanged: true},
 	},
 }
 
@@ -98,7 +113,7 @@ func (s *stage) newer() {
 const taskTime = 300 * time.Millisecond
 
 // DefaultScenario is played when none is named.
-const DefaultScenario = "register"
+const DefaultScenario = "life"
 
 // errFaultBit ends a story whose fault had its effect: that is what was asked for.
 var errFaultBit = errors.New("the fault had its effect")
@@ -254,6 +269,7 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 	}
 	m.network = s.net.network()
 	s.aws.AddCluster(cluster)
+	s.aws.AddCluster(target)
 	s.operator = emulator.Key{ID: "AKIA" + rand.Text()[:16], Secret: secret.NewText(rand.Text())}
 	s.aws.AddOperator(s.operator)
 	return s, nil
@@ -287,13 +303,12 @@ func (s *stage) knows(faults []string) error {
 // args is what is typed, with where the emulated AWS is.
 func (s *stage) args(l line) []string {
 	args := slices.Clone(l.args)
+	args = append(args, "--endpoint-url", s.aws.URL())
 	switch l.args[0] {
-	case "activation", "preflight", "status", "drain", "activate", "deregister":
-		args = append(args, "--endpoint-url", s.aws.URL())
-	case "upgrade":
-		args = append(args, "--endpoint-url", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
 	case "register":
-		args = append(args, "--endpoint-url", s.aws.URL(), "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
+		args = append(args, "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
+	case "upgrade":
+		args = append(args, "--artifacts", s.aws.URL(), "--keyring", s.keyring)
 	}
 	return args
 }
@@ -497,11 +512,17 @@ func (s *stage) summary(r Result) string {
 	}
 	parts := []string{fmt.Sprintf("%d commands on %s, against an emulated AWS", len(r.Commands), where)}
 	for _, i := range s.aws.Instances() {
+		if i.Status == "INACTIVE" {
+			continue // deregistered
+		}
 		connected := "not connected"
 		if i.Connected {
 			connected = "connected"
 		}
 		parts = append(parts, fmt.Sprintf("ECS has %s %s and %s in cluster %s", i.NodeID, i.Status, connected, i.Cluster))
+	}
+	if len(parts) == 1 && len(s.aws.Nodes()) == 0 {
+		parts = append(parts, "ECS and Systems Manager have nothing of it any more")
 	}
 	return strings.Join(parts, "; ")
 }

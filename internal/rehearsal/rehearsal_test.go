@@ -44,7 +44,7 @@ type register struct {
 func play(t *testing.T, req cli.RehearseRequest) (lifecycle.Report, []register) {
 	t.Helper()
 	env, _, _ := world()
-	req.JSON = true
+	req.Scenario, req.JSON = "register", true
 	report, err := Run(context.Background(), env, req)
 	if err != nil {
 		t.Fatalf("%v\n%+v", err, report.Result)
@@ -94,6 +94,35 @@ func TestTheMainJob(t *testing.T) {
 		text, err := os.ReadFile(filepath.Join(keep, "host", path))
 		if err != nil || !strings.Contains(string(text), want) {
 			t.Errorf("%s has %q, %v; want %q in it", path, text, err, want)
+		}
+	}
+}
+
+// The story that is played when none is named is a host's whole life, and leaves nothing behind.
+func TestTheWholeLife(t *testing.T) {
+	t.Parallel()
+	env, _, _ := world()
+	keep := t.TempDir()
+	report, err := Run(t.Context(), env, cli.RehearseRequest{JSON: true, Keep: keep})
+	if err != nil {
+		t.Fatalf("%v\n%+v", err, report.Result)
+	}
+	var lines []string
+	for _, c := range report.Result.(Result).Commands {
+		lines = append(lines, strings.Fields(c.Line)[1])
+		if c.RC != 0 {
+			t.Errorf("%s: %s", c.Line, c.Document)
+		}
+	}
+	if want := []string{"activation", "preflight", "register", "register", "status", "move", "deregister"}; !slices.Equal(lines, want) {
+		t.Errorf("the commands are %q", lines)
+	}
+	if !strings.Contains(report.Message, "nothing of it any more") {
+		t.Error(report.Message)
+	}
+	for _, gone := range []string{"etc/ecs/ecs.config", "var/lib/amazon/ssm", "var/lib/ecs/data/agent.db", "root/.aws/credentials", "var/lib/anywhere/record.json"} {
+		if _, err := os.Lstat(filepath.Join(keep, "host", gone)); !os.IsNotExist(err) {
+			t.Errorf("%s: %v", gone, err)
 		}
 	}
 }
@@ -198,7 +227,7 @@ func TestNoSecretAnywhere(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "host", "planted"), []byte(code), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range scenarios[DefaultScenario] {
+	for _, l := range slices.Concat(registering, scenarios["move"][1:], scenarios["deregister"][1:]) {
 		if _, err := s.play(context.Background(), l, cli.RehearseRequest{Args: []string{"-v"}}); err != nil {
 			t.Fatal(err, errs)
 		}

@@ -17,6 +17,7 @@ import (
 type Failure struct {
 	Err        *failure.Error
 	RolledBack bool
+	Now        string // what is so after it was rolled back; empty: the host is as it was
 	Kept       []string
 	LogFile    string
 	RunID      string
@@ -33,7 +34,10 @@ func (f Failure) Write(w io.Writer, s Style) {
 	line("evidence", f.Err.Evidence)
 	line("try", f.Err.Advice())
 	if f.RolledBack {
-		line("undone", "the host is as it was before this run")
+		if f.Now == "" {
+			f.Now = "the host is as it was before this run"
+		}
+		line("undone", f.Now)
 	}
 	for _, kept := range f.Kept {
 		line("kept", kept)
@@ -79,6 +83,58 @@ func Registration(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.Regist
 		r.Region, r.Cluster)
 	fmt.Fprintf(w, "  aws ecs describe-container-instances --region %s --cluster %s --container-instances %s\n",
 		r.Region, r.Cluster, r.ContainerInstanceARN)
+}
+
+// Adoption writes what an adoption has come to.
+func Adoption(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.AdoptResult, dryRun bool) {
+	if dryRun {
+		Plan(w, s, rep.Steps)
+	}
+	fmt.Fprintln(w, s.emphasis.Render(rep.Message))
+	if dryRun {
+		return
+	}
+	fields(w, s, [][2]string{
+		{"cluster", r.Cluster},
+		{"region", r.Region},
+		{"account", r.Account},
+		{"container instance", r.ContainerInstanceARN},
+		{"managed node", r.ManagedInstanceID},
+		{"ECS agent", r.ECSAgentVersion},
+		{"SSM agent", r.SSMAgentVersion},
+		{"verified", proof[r.Verified]},
+	})
+	if len(r.Adopted) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nOn record as made by somebody else:")
+	for _, item := range r.Adopted {
+		fmt.Fprintln(w, "  "+item)
+	}
+}
+
+// Move writes the result of a move.
+func Move(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.MoveResult, dryRun bool) {
+	if dryRun {
+		Plan(w, s, rep.Steps)
+		fmt.Fprintln(w, s.emphasis.Render(rep.Message))
+		return
+	}
+	fmt.Fprintln(w, s.emphasis.Render(rep.Message))
+	was := ""
+	if rep.Changed {
+		was = r.From.ContainerInstanceARN
+	}
+	fields(w, s, [][2]string{
+		{"cluster", r.Cluster},
+		{"region", r.Region},
+		{"account", r.Account},
+		{"container instance", r.ContainerInstanceARN},
+		{"before", was},
+		{"managed node", r.ManagedInstanceID},
+		{"verified", proof[r.Verified]},
+	})
+	Owed(w, r.Owed)
 }
 
 // Owed writes AWS calls that are still to be made.

@@ -76,7 +76,10 @@ func TestKnownLines(t *testing.T) {
 func TestEveryFailureIsWhole(t *testing.T) {
 	for _, f := range Failures {
 		cause, remedy := f.explained()
-		if _, known := failure.Catalogue[f.Code]; !known || cause == "" || remedy == "" || f.Source == "" {
+		if own, ok := explain(f.Sample); !ok || own.Pattern.String() != f.Pattern.String() || !worth.MatchString(f.Sample) {
+			t.Errorf("%s: its sample %q is %s", f.Pattern, f.Sample, own.Pattern)
+		}
+		if _, known := failure.Catalogue[f.Code]; !known || cause == "" || remedy == "" || f.Source == "" || f.Log() == "" {
 			t.Errorf("%s: code %q, cause %q, remedy %q, source %q", f.Pattern, f.Code, cause, remedy, f.Source)
 		}
 	}

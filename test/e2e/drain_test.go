@@ -148,7 +148,7 @@ func TestDrain(t *testing.T) {
 	taskRuns(t, h, container)
 
 	// Docker is dead, Systems Manager has forgotten the node, the node's credentials have expired, ECS has forgotten the instance.
-	h.MustShell("systemctl stop docker.socket docker.service")
+	h.MustShell("docker kill ecs-web-1-web; systemctl stop docker.socket docker.service")
 	s.aws.DeregisterNode(s.aws.Nodes()[0].ID)
 	if d := s.moves(h.Run(active)); d.RC != 0 || !d.Changed || s.statusOf(arn) != "ACTIVE" {
 		t.Errorf("activate without Docker and node: %+v", d)
