@@ -236,7 +236,7 @@ var Limits = []Limit{
 
 	// What no task definition shows.
 	{ID: "agent-update", What: "Update the agent from AWS (`UpdateContainerAgent`, the console's button)",
-		Instead: "install a newer package amazon-ecs-init and restart its service: tasks run on", Source: sourceConsiderations},
+		Instead: "`anywhere upgrade`: in place, watched, and taken back where it does not do well; tasks run on", Source: sourceConsiderations},
 	{ID: "several-clusters", What: "Be in more than one cluster at a time", Instead: "attributes and placement " +
 		"constraints within one cluster; another host, or a VM, for another",
 		Source: sourceConsiderations},

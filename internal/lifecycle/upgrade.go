@@ -13,6 +13,7 @@ import (
 
 	"github.com/anywhere-ecs/anywhere/internal/artifact"
 	"github.com/anywhere-ecs/anywhere/internal/control"
+	"github.com/anywhere-ecs/anywhere/internal/docker"
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -83,7 +84,8 @@ type UpgradeResult struct {
 // UpgradeAgent is one agent in its versions, and what becomes of it.
 type UpgradeAgent struct {
 	Installed    string `json:"installed"`    // the package's version
-	Loaded       string `json:"loaded"`       // of the ECS agent, the image's version that the next start takes; of the SSM agent empty
+	Loaded       string `json:"loaded"`       // of the ECS agent, the version of the image that came with the package; of the SSM agent empty
+	LoadedImage  string `json:"loadedImage"`  // id of the image that Docker has loaded and that the next start takes
 	Running      string `json:"running"`      // version of the agent that runs, by its own word; empty when that is not known
 	Newest       string `json:"newest"`       // the newest that can be had; empty when nobody asked
 	Wanted       string `json:"wanted"`       // the version that it is to have
@@ -283,7 +285,8 @@ func (u *upgrade) awaitOld(ctx context.Context) {
 		}
 	}
 	if ctx.Err() == nil {
-		u.warnings = append(u.warnings, "the old ECS agent is back and has not connected within "+oldTime.String()+": anywhere status says why")
+		u.warnings = append(u.warnings, "the old ECS agent is back and has not connected within "+oldTime.String()+
+			": anywhere status says why")
 	}
 }
 
@@ -351,7 +354,8 @@ func (u *upgrade) settleDrain(ctx context.Context) error {
 		return nil
 	}
 	if u.arnText == "" {
-		return failure.New(failure.NotVerified, "--drain: the ECS agent does not tell its container instance, so nobody knows what to drain").
+		return failure.New(failure.NotVerified, "--drain: the ECS agent does not tell its container instance, "+
+			"so nobody knows what to drain").
 			WithRemedy("anywhere status says what is wrong; or leave --drain out")
 	}
 	u.drain = &draining{
@@ -525,11 +529,13 @@ func (u *upgrade) settleTarget(a *upgradedAgent) error {
 	}
 	if a.installed.Held && explicit(a.asked) == "" {
 		if u.asked.Check { // here it is an answer, not a refusal
-			u.warnings = append(u.warnings, fmt.Sprintf("%s is held at %s: an upgrade to %s is refused before apt-mark unhold %[1]s", a.name, have, a.target))
+			u.warnings = append(u.warnings, fmt.Sprintf("%s is held at %s: an upgrade to %s is refused before apt-mark unhold %[1]s",
+				a.name, have, a.target))
 			return nil
 		}
 		return failure.New(failure.PackageHeld, "%s is held at %s, and %s is to be installed", a.name, have, a.target).
-			WithRemedy("apt-mark unhold %[1]s; or leave it out with --only; or name the version, over the hold: %[2]s %[3]s", a.name, a.flag, a.target)
+			WithRemedy("apt-mark unhold %[1]s; or leave it out with --only; or name the version, over the hold: %[2]s %[3]s",
+				a.name, a.flag, a.target)
 	}
 	a.action = actReplace
 	return nil
@@ -544,7 +550,8 @@ func (u *upgrade) startPending(a *upgradedAgent) bool {
 func (u *upgrade) failedBefore(a *upgradedAgent) bool {
 	for _, f := range u.failed {
 		if f.Package == a.name && a.compare(f.Version, a.target) == 0 {
-			u.warnings = append(u.warnings, fmt.Sprintf("%s %s was taken back here at %s (%s) and is not tried again; to try it: anywhere upgrade %s %s",
+			u.warnings = append(u.warnings, fmt.Sprintf("%s %s was taken back here at %s (%s) and is not tried again; "+
+				"to try it: anywhere upgrade %s %s",
 				a.name, a.target, f.At, f.Reason, a.flag, a.target))
 			return true
 		}
@@ -562,11 +569,14 @@ func (u *upgrade) settleSession() error {
 	case session == "":
 		return nil
 	case u.accepts(riskSession):
-		u.warnings = append(u.warnings, "this session of Systems Manager ends with the old SSM agent; the host ends the upgrade by itself then")
+		u.warnings = append(u.warnings, "this session of Systems Manager ends with the old SSM agent; "+
+			"the host ends the upgrade by itself then")
 		return nil
 	}
-	return failure.New(failure.SSMSession, "this command runs in a session of Systems Manager, below %s, which ends when the SSM agent is replaced", session).
-		WithRemedy("run it from another shell; or leave the SSM agent out: --only ecs; or accept it, and the host ends the upgrade by itself: --accept-risk %s", riskSession)
+	return failure.New(failure.SSMSession, "this command runs in a session of Systems Manager, below %s, "+
+		"which ends when the SSM agent is replaced", session).
+		WithRemedy("run it from another shell; or leave the SSM agent out: --only ecs; "+
+			"or accept it, and the host ends the upgrade by itself: --accept-risk %s", riskSession)
 }
 
 // key is the digest that makes "the same command".
@@ -646,6 +656,7 @@ func (u *upgrade) report(ctx context.Context, o engine.Outcome) Report {
 	}
 	result.ECSAgent, result.SSMAgent = u.ecs().result(u, o), u.ssm().result(u, o)
 	result.ECSAgent.Loaded = ecsagent.CachedVersion(reader)
+	result.ECSAgent.LoadedImage, _, _ = docker.Image(ctx, reader, ecsagent.Image) // empty where Docker does not tell
 	result.RunningTasks = len(taskContainers(ctx, reader))
 	return Report{
 		Changed: o.Changed, Steps: o.Steps, Warnings: slices.Clone(u.warnings), Checks: u.checks, Result: result,
@@ -672,10 +683,11 @@ func (u *upgrade) explain(err error, o engine.Outcome) error {
 	out.Err = err
 	switch {
 	case len(o.Kept) > 0:
-		again := "the host goes on with it by itself within a minute (systemctl status " + deadlineUnit + ".timer); anywhere operation show says what is left"
+		again := "the host goes on with it by itself within a minute (systemctl status " + deadlineUnit + ".timer); " +
+			"anywhere operation show says what is left"
 		out.Remedy = strings.TrimPrefix(f.Advice()+"; "+again, "; ")
 	case o.RolledBack && u.guilty != nil:
-		out.Remedy = fmt.Sprintf("the old version is back; its log of the failure is kept in %s; once it is mended: anywhere upgrade %s %s",
+		out.Remedy = fmt.Sprintf("the old version is back; the new one's log is kept in %s; to try it again: anywhere upgrade %s %s",
 			u.guilty.Logs, u.flagOf(u.guilty.Package), u.guilty.Version)
 	default:
 		return err
@@ -700,6 +712,9 @@ func (u *upgrade) look(ctx context.Context) (Report, error) {
 	s := lookAt(ctx, u.deps)
 	if ctx.Err() != nil {
 		return u.report(ctx, engine.Outcome{}), context.Cause(ctx)
+	}
+	if s.packages.err != nil {
+		return u.report(ctx, engine.Outcome{}), s.packages.err
 	}
 	reader := u.deps.Host.Reader
 	release, err := host.ReadOSRelease(reader.Files)

@@ -168,7 +168,8 @@ func (u *upgrade) arm(ctx context.Context) error {
 	if err := h.Manager.Start(ctx, deadlineUnit+".service"); err != nil {
 		f := failure.Of(err)
 		return failure.Wrap(failure.ServiceFailed, err, "the program that would end the upgrade if this run could not does not start").
-			WithEvidence("%s", first(f.Evidence, f.Message)).WithRemedy("journalctl -u %s.service -n 20; is %s on a file system that is mounted noexec?", deadlineUnit, tenderDir)
+			WithEvidence("%s", first(f.Evidence, f.Message)).
+			WithRemedy("journalctl -u %s.service -n 20; is %s on a file system that is mounted noexec?", deadlineUnit, tenderDir)
 	}
 	return nil
 }

@@ -117,7 +117,8 @@ func (u *upgrade) watch(ctx context.Context, tx *engine.Tx) error {
 		case revertIt:
 			if arn, err := ecsagent.ParseInstanceARN(s.meta.ContainerInstanceARN); err == nil && u.goal.ARN != "" && arn.String() != u.goal.ARN {
 				u.owed = append(u.owed, deregisterCall(arn.String()))
-				u.warnings = append(u.warnings, "the version that is taken back has registered another container instance, which is nobody's now: "+deregisterCall(arn.String()))
+				u.warnings = append(u.warnings, "the version that is taken back has registered another container instance, "+
+					"which is nobody's now: "+deregisterCall(arn.String()))
 			}
 			u.blame(u.culprit(s), v.failure)
 			u.keepWords(reader)

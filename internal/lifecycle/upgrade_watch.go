@@ -322,7 +322,8 @@ func (w *watch) ended(s watchSight) (warnings []string) {
 		}
 	}
 	if gone > 0 {
-		warnings = append(warnings, fmt.Sprintf("%d containers of tasks that ran before the upgrade have ended since, by themselves or because ECS wanted it", gone))
+		warnings = append(warnings, fmt.Sprintf("%d containers of tasks that ran before the upgrade have ended since, "+
+			"by themselves or because ECS wanted it", gone))
 	}
 	return warnings
 }
