@@ -60,7 +60,7 @@ func resumable(ctx context.Context, e *engine.Engine, verb string) (*engine.Oper
 // itself is deleted if there are an operator's credentials, and told as owed if not.
 func Rollback(ctx context.Context, d Deps, req RollbackRequest) (Report, error) {
 	back := UpgradeRequest{LockTimeout: req.LockTimeout, WaitTimeout: req.WaitTimeout, WatchTime: req.WatchTime}
-	if report, done, err := upgradeBack(ctx, d, back); done || err != nil && !failure.Is(err, failure.JournalUnreadable) {
+	if report, done, err := upgradeBack(ctx, d, back); done || err != nil {
 		return report, err
 	}
 	report := Report{Result: RollbackResult{Owed: []string{}}}

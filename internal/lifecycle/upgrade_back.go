@@ -240,11 +240,14 @@ func (u *upgrade) prune() {
 // upgradeBack goes back to the versions that the last upgrade replaced. Their packages are in the cache, and are what was
 // verified then; nothing is downloaded. done is false when there is no upgrade to go back from.
 func upgradeBack(ctx context.Context, d Deps, req UpgradeRequest) (report Report, done bool, err error) {
-	record, err := readRecord(d.Host.Reader)
-	if err != nil {
-		return report, false, err
-	}
 	open, err := d.engine().Open()
+	if err != nil || open != nil && open.Verb != verbUpgradeBack { // the undo needs no record, and tells what it cannot read itself
+		return report, false, nil //nolint:nilerr // see above
+	}
+	record, err := readRecord(d.Host.Reader)
+	if err != nil && open == nil {
+		return report, false, nil // nobody knows of an upgrade
+	}
 	if err != nil {
 		return report, false, err
 	}
@@ -262,7 +265,7 @@ func upgradeBack(ctx context.Context, d Deps, req UpgradeRequest) (report Report
 			back, a.asked = true, known.From.Version
 		}
 	}
-	if open == nil && !back || open != nil && open.Verb != verbUpgradeBack {
+	if open == nil && !back {
 		return report, false, nil
 	}
 	u.named = "back"
@@ -336,7 +339,7 @@ func Tend(ctx context.Context, d Deps) (Report, error) {
 	}
 	var inner Report
 	if forward {
-		inner, err = u.goOn(ctx)
+		inner, err = u.goOn(ctx, op)
 	} else {
 		inner, err = u.giveUp(ctx, op)
 	}
@@ -364,13 +367,20 @@ func (u *upgrade) installedWhole(op *engine.Operation) bool {
 	return true
 }
 
-// goOn ends an upgrade whose packages are installed: it starts and watches the new agents, and commits or goes back.
-func (u *upgrade) goOn(ctx context.Context) (Report, error) {
-	if err := u.settleSource(); err != nil {
-		return Report{}, err
+// goOn ends an upgrade whose packages are installed: it starts and watches the new agents, and commits or goes back. Where it
+// cannot even be seen what they must come to, it goes back too: the journal alone is enough for that.
+func (u *upgrade) goOn(ctx context.Context, op *engine.Operation) (Report, error) {
+	err := u.settleSource()
+	if err == nil {
+		err = u.settle(ctx)
 	}
-	if err := u.settle(ctx); err != nil {
+	switch {
+	case err != nil && op.Committed:
 		return Report{}, err
+	case err != nil:
+		report, undone := u.giveUp(ctx, op)
+		report.Warnings = append(report.Warnings, "it could not be gone on with: "+failure.Of(err).Message)
+		return report, undone
 	}
 	if d, err := readDeadline(u.deps.Host.Reader); err == nil && d != nil && u.deps.Host.Now().After(d.DecideBy) {
 		u.goal.Patience = min(u.goal.Patience, u.goal.Steady+reachEvery)
