@@ -300,7 +300,7 @@ func (req RegisterRequest) keys() (*artifact.Keyring, error) {
 	}
 	file, err := os.Open(req.Keyring)
 	if err != nil {
-		return nil, failure.New(failure.Usage, "--keyring: %v", err)
+		return nil, failure.Wrap(failure.Usage, err, "--keyring")
 	}
 	defer func() { _ = file.Close() }()
 	if err := keys.Add(file); err != nil {
