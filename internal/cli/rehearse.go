@@ -13,10 +13,10 @@ func newRehearse(a *app) *cobra.Command {
 Runs the real commands end to end against an embedded ECS, SSM and artifact service on loopback and a throw-away host
 root: without an AWS account, without root, without a change to this machine.
 
-The scenario life (the default) is a host's: a join token, checks, register, register again, status, move, deregister.
-register ends with the registered host; operator has an operator's credentials on it; drain moves its tasks away and
-takes it back; upgrade replaces the agents by newer versions and goes back; move brings it to another cluster;
-deregister gives it up.`),
+The scenario life (the default) is a host's: a join token, checks, register, register again, status, upgrade,
+move, deregister. register ends with the registered host; operator has an operator's credentials on it; drain moves its
+tasks away and takes it back; upgrade replaces the agents by newer versions and goes back; move brings it to another
+cluster; deregister gives it up.`),
 		Example: `  anywhere rehearse
   anywhere rehearse operator
   anywhere rehearse register --fault activation-expired`,

@@ -50,6 +50,7 @@ var registering = []line{
 // scenarios are the stories, by name; each is a list of command lines.
 var scenarios = map[string][]line{
 	DefaultScenario: append(slices.Clip(registering), []line{
+		{args: []string{"upgrade", "--watch-time", "2s"}, before: (*stage).newer},
 		{args: []string{"move", "--cluster", target, "--yes"}, operator: true},
 		{args: []string{"deregister", "--yes"}, operator: true},
 	}...),

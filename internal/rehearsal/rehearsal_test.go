@@ -114,7 +114,7 @@ func TestTheWholeLife(t *testing.T) {
 			t.Errorf("%s: %s", c.Line, c.Document)
 		}
 	}
-	if want := []string{"activation", "preflight", "register", "register", "status", "move", "deregister"}; !slices.Equal(lines, want) {
+	if want := []string{"activation", "preflight", "register", "register", "status", "upgrade", "move", "deregister"}; !slices.Equal(lines, want) {
 		t.Errorf("the commands are %q", lines)
 	}
 	if !strings.Contains(report.Message, "nothing of it any more") {
