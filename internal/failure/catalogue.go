@@ -80,6 +80,7 @@ const (
 	StillThere         Code = "still_there"
 	RecordUnreadable   Code = "record_unreadable"
 	NotAdoptable       Code = "not_adoptable"
+	AgentUnstable      Code = "agent_unstable"
 
 	NotRegistered Code = "not_registered"
 
@@ -181,6 +182,7 @@ var Catalogue = map[Code]Entry{
 	NewerRecord:        {ExitRefused, "this host's record was written by a newer anywhere", "use that version or a newer one", false},
 	RecordUnreadable:   {ExitRefused, "this host's record of what is anywhere's own cannot be read", "mv /var/lib/anywhere/record.json /root/, then run the same command again; what was installed before counts as somebody else's then", false},
 	NotAdoptable:       {ExitRefused, "there is no whole registration on this host that could be adopted", "anywhere register makes it whole; anywhere status says what is wrong", false},
+	AgentUnstable:      {ExitRefused, "the ECS agent dies again and again, and the command would give up an instance that it could not get back", "anywhere doctor says why the agent dies; then run the command again", false},
 
 	UnsafePath:   {ExitRefused, "what is to be removed lies behind a symbolic link, or something is mounted at or below it", "umount it, or remove by hand what the message names, then run the command again", false},
 	SSMSession:   {ExitRefused, "the command runs in a session of Systems Manager, which ends with the managed node", "run it from another shell, keep the node with --keep-ssm, or accept it: --accept-risk lose-ssm-session", false},
