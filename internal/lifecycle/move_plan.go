@@ -69,15 +69,15 @@ func (m *moving) resolve(ctx context.Context, pins map[string]string) error {
 	if err := m.to.writable(); err != nil {
 		return err
 	}
-	if err := m.refuseLoop(ctx); err != nil {
-		return err
-	}
 	if member := m.at.ID != "" && len(m.leave) == 0; !m.back && !member {
 		if err := m.proveTarget(ctx); err != nil {
 			return err
 		}
 	}
 	if err := m.check(ctx); err != nil {
+		return err
+	}
+	if err := m.refuseLoop(ctx); err != nil {
 		return err
 	}
 	if err := m.settleRights(ctx); err != nil {
@@ -109,7 +109,8 @@ func (m *moving) proveTarget(ctx context.Context) error {
 		WithEvidence("%s", failure.Of(err).Evidence)
 }
 
-// refuseLoop refuses to give up the instance of an agent that dies again and again: it would register in neither cluster.
+// refuseLoop refuses to give up the instance of an agent that dies again and again by itself: it would register in neither
+// cluster. Where its log names AWS's refusal, which may be that of the old cluster, the move may well be the cure.
 func (m *moving) refuseLoop(ctx context.Context) error {
 	if m.back || m.resumed != nil {
 		return nil
@@ -121,7 +122,7 @@ func (m *moving) refuseLoop(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case err != nil || loop == nil:
+	case err != nil || loop == nil || loop.Code != failure.AgentCrashLoop:
 		return err
 	}
 	return failure.New(failure.AgentUnstable, "%s: it would come up in neither cluster", loop.Message).WithEvidence("%s", loop.Evidence)
