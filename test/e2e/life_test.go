@@ -324,6 +324,7 @@ func TestEveryCommandOnASickHost(t *testing.T) {
 					{cmd: s.command("activate"), rc: 4, code: failure.CredentialsExpired},
 					{cmd: activate},
 					{cmd: move, rc: 12, code: failure.IdentityUnknown, says: "systemctl restart amazon-ssm-agent"},
+					{cmd: s.command("adopt", "--dry-run"), says: "nothing here shows that Systems Manager still accepts"},
 					{cmd: leave("--keep-ssm"), rc: 4, code: failure.CredentialsExpired, says: "--local-only"},
 					{cmd: s.by(leave("--remote-only", "--dry-run"))},
 					{cmd: leave("--local-only"), rc: 12, code: failure.TasksRunning},
