@@ -82,6 +82,7 @@ const (
 	StillThere         Code = "still_there"
 	RecordUnreadable   Code = "record_unreadable"
 	NotAdoptable       Code = "not_adoptable"
+	AgentUnstable      Code = "agent_unstable"
 
 	NotRegistered Code = "not_registered"
 
@@ -182,6 +183,7 @@ var Catalogue = map[Code]Entry{
 	NewerRecord:        {ExitRefused, "this host's record was written by a newer anywhere", "use that version or a newer one", false},
 	RecordUnreadable:   {ExitRefused, "this host's record of what is anywhere's own cannot be read", "mv /var/lib/anywhere/record.json /root/, then run the same command again; what was installed before counts as somebody else's then", false},
 	NotAdoptable:       {ExitRefused, "there is no whole registration on this host that could be adopted", "anywhere register makes it whole; anywhere status says what is wrong", false},
+	AgentUnstable:      {ExitRefused, "the ECS agent dies again and again, and the command would give up an instance that it could not get back", "anywhere doctor says why the agent dies; then run the command again", false},
 
 	NoInstance:       {ExitRefused, "this host is no external instance, so there is nothing that the command could work on", "make it one: anywhere register --token -", false},
 	NoWayBack:        {ExitRefused, "the package that is installed cannot be had any more, so an upgrade that fails could not be taken back", "bring its file with --artifacts, or accept it: --accept-risk no-way-back", false},

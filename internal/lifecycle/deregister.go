@@ -222,7 +222,7 @@ func (f *farewell) report(ctx context.Context, o engine.Outcome) Report {
 		switch {
 		case why != "":
 			report.Warnings = append(report.Warnings, "containers of tasks cannot be listed: "+why)
-		case len(containers) > 0 && !f.req.DryRun:
+		case len(containers) > 0 && !f.req.DryRun && !f.req.RemoteOnly:
 			report.Warnings = append(report.Warnings, fmt.Sprintf("%d containers of tasks are still here, and no agent looks after them; "+
 				"--stop-tasks removes them, or: docker rm -f $(docker ps -aq --filter label=%s)", len(containers), taskLabel))
 		}

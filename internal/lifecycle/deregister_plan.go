@@ -110,8 +110,9 @@ func restStep(id, title string, units ...string) engine.Step {
 	}
 }
 
-// ssmCredentials takes the SSM agent's keys out of the shared credentials. Everything else in the file stays to the letter,
-// and its mode; the file goes only with nothing else in it. It comes before the identity goes: that says whose they are.
+// ssmCredentials takes the SSM agent's keys out of the shared credentials. Everything else in the file stays, and its mode:
+// to the letter of the copy that register has made, or as the agent has lined it up where somebody has edited it since. The
+// file goes only with nothing else in it. It comes before the identity goes: that says whose they are.
 func (f *farewell) ssmCredentials() engine.Step {
 	return engine.Step{
 		ID: "ssm.credentials", Title: "Take the SSM agent's keys out of " + ssmagent.CredentialsPath,
@@ -138,6 +139,9 @@ func (f *farewell) ssmCredentials() engine.Step {
 			at, err := tx.Reader().Files.Lstat(ssmagent.CredentialsPath)
 			if err == nil && rest == nil && at.Mode().IsRegular() { // a link is somebody's, and stays with what it leads to
 				return tx.Remove(ctx, ssmagent.CredentialsPath)
+			}
+			if rest, err = asSaved(tx.Reader(), rest); err != nil {
+				return err
 			}
 			return tx.WriteFile(ctx, ssmagent.CredentialsPath, bytes.NewReader(rest), 0o600)
 		},

@@ -130,7 +130,7 @@ func (g *draining) asNode() bool { return g.caller != nil && g.caller.NodeID != 
 // see looks at the instance. Who may not look goes on without: a managed node may not.
 func (g *draining) see(ctx context.Context) error {
 	if g.asNode() {
-		g.warnings = append(g.warnings, fmt.Sprintf("there are no operator's credentials here: the role of the managed node %s drains, "+
+		g.warnings = append(g.warnings, fmt.Sprintf("there are no operator's credentials here: the role of the managed node %s is used, "+
 			"which may not look at container instances and tasks", g.caller.NodeID))
 		return nil
 	}

@@ -77,6 +77,9 @@ func (m *moving) resolve(ctx context.Context, pins map[string]string) error {
 	if err := m.check(ctx); err != nil {
 		return err
 	}
+	if err := m.refuseLoop(ctx); err != nil {
+		return err
+	}
 	if err := m.settleRights(ctx); err != nil {
 		return err
 	}
@@ -104,6 +107,25 @@ func (m *moving) proveTarget(ctx context.Context) error {
 	}
 	return failure.New(failure.UnprovenTarget, "it could not be proven that cluster %s is there and ACTIVE: %s", m.to.cluster, failure.Of(err).Message).
 		WithEvidence("%s", failure.Of(err).Evidence)
+}
+
+// refuseLoop refuses to give up the instance of an agent that dies again and again by itself: it would register in neither
+// cluster. Where its log names AWS's refusal, which may be that of the old cluster, the move may well be the cure.
+func (m *moving) refuseLoop(ctx context.Context) error {
+	if m.back || m.resumed != nil {
+		return nil
+	}
+	if _, err := ecsagent.Introspect(ctx, m.deps.Host.Reader); err == nil {
+		return nil // it is up, whatever was before
+	}
+	loop, err := lookAt(ctx, m.deps).checkLoop()
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil || loop == nil || loop.Code != failure.AgentCrashLoop:
+		return err
+	}
+	return failure.New(failure.AgentUnstable, "%s: it would come up in neither cluster", loop.Message).WithEvidence("%s", loop.Evidence)
 }
 
 // movingChecks are the checks that can stop a move: what the ECS agent needs to start and to register anew. Packages are

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -146,7 +148,41 @@ func (r *registration) saveCredentials(ctx context.Context, tx *engine.Tx) error
 	if err != nil {
 		return err
 	}
+	copies, err := savedCredentials(tx.Reader())
+	if err != nil || slices.ContainsFunc(copies, func(c []byte) bool { return bytes.Equal(c, text) }) {
+		return err
+	}
 	return tx.WriteFile(ctx, r.credentialsCopy(), bytes.NewReader(text), 0o600)
+}
+
+// savedCredentials are the copies that were made of the credentials file, the last first: their names have the time.
+func savedCredentials(reader host.Reader) (copies [][]byte, err error) {
+	entries, err := reader.Files.ReadDir(BackupDir)
+	if err != nil && !missing(err) {
+		return nil, failure.Wrap(failure.Internal, err, "cannot look into %s", BackupDir)
+	}
+	for _, e := range slices.Backward(entries) {
+		if !strings.HasPrefix(e.Name(), credentialsCopies) || !e.Type().IsRegular() {
+			continue
+		}
+		text, err := reader.Files.ReadFile(path.Join(BackupDir, e.Name()))
+		if err != nil {
+			return nil, failure.Wrap(failure.Internal, err, "cannot read the copy %s", e.Name())
+		}
+		copies = append(copies, text)
+	}
+	return copies, nil
+}
+
+// asSaved is a credentials file as it was before the SSM agent lined it up, where a copy says the same.
+func asSaved(reader host.Reader, text []byte) ([]byte, error) {
+	copies, err := savedCredentials(reader)
+	for _, c := range copies {
+		if ssmagent.SameCredentials(c, text) {
+			return c, err
+		}
+	}
+	return text, err
 }
 
 // saveOthersCredentials does so where the SSM agent is about to write a profile that it has not kept so far: on a host that

@@ -268,7 +268,7 @@ func TestDeregisterAHostOfAWSsScript(t *testing.T) {
 func TestDeregisterKeepsWhatIsSomebodys(t *testing.T) {
 	t.Parallel()
 	s := empty(t)
-	const mine = "# mine\n[ops]\naws_access_key_id     = AKIAMINE000000000001\naws_secret_access_key = mine\n\n" // as the agent aligns it
+	const mine = "# mine\n[ops]\naws_access_key_id=AKIAMINE000000000001\naws_secret_access_key = mine" // the agent lines it up
 	s.write(t, "root/.aws/credentials", mine)
 	s.write(t, "root/.aws/config", "[default]\nregion=eu-west-1\n")
 	const settings = "# the platform team's\nECS_LOGLEVEL=debug\nECS_RESERVED_MEMORY=64"
@@ -291,6 +291,20 @@ func TestDeregisterKeepsWhatIsSomebodys(t *testing.T) {
 	s.finished(t, first, true, s.with(t, before, "etc/ansible/facts.d"), d)
 	if text := s.read(t, "root/.aws/credentials"); text != mine {
 		t.Errorf("the credentials are now:\n%s", text)
+	}
+
+	// One copy of it serves all lives; what is edited meanwhile is not lost to a copy.
+	s.settled(t)
+	if names := s.backups(t); len(names) != 1 {
+		t.Errorf("the copies are %q", names)
+	}
+	s.write(t, "root/.aws/credentials", s.read(t, "root/.aws/credentials")+"# and this\n[more]\nregion = eu-west-1\n")
+	if d := s.leave(t, true); d.RC != 0 {
+		t.Errorf("%+v", d)
+	}
+	if text := s.read(t, "root/.aws/credentials"); !strings.HasPrefix(text, "# mine\n[ops]\naws_access_key_id     = AKIAMINE000000000001\n") ||
+		!strings.HasSuffix(text, "# and this\n[more]\nregion = eu-west-1\n") {
+		t.Errorf("the edited credentials are now:\n%s", text)
 	}
 }
 

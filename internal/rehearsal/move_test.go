@@ -17,7 +17,9 @@ import (
 	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/emulator"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 )
 
@@ -567,5 +569,39 @@ func TestMoveAfterAnAbandonedOne(t *testing.T) {
 			s.aws.SetInstanceStatus(d.Result.ContainerInstanceARN, "ACTIVE")
 		}
 		s.alone(t, cluster)
+	}
+}
+
+// The instance of an agent that cannot stay up is not given up: neither cluster would get it back.
+func TestMoveOfAnAgentThatDies(t *testing.T) {
+	t.Parallel()
+	s, first := movable(t)
+	found, err := filepath.Glob(filepath.Join(s.machine.root, ecsagent.ExecDir, "bin", "*", "ssm-session-worker"))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	aside := filepath.Join(s.machine.root, "root/aside")
+	if err := os.Rename(found[0], aside); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.machine.units.Restart(t.Context(), ecsagent.Unit); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the agent has died often enough", func() bool {
+		return strings.Count(s.read(t, "var/log/ecs/ecs-init.log"), "Agent exited with code 1") > 3
+	})
+	d := s.move(t, other)
+	if d.RC != 12 || d.Changed || d.Error.Code != string(failure.AgentUnstable) || d.Error.Evidence == "" {
+		t.Errorf("%+v", d)
+	}
+	if is := s.alone(t, cluster); is.ARN != first.Result.ContainerInstanceARN {
+		t.Errorf("ECS has %+v", is)
+	}
+	if err := os.Rename(aside, found[0]); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the agent is up again", func() bool { return s.own().Connected })
+	if d := s.move(t, other); d.RC != 0 {
+		t.Errorf("once it is well: %+v", d)
 	}
 }

@@ -113,6 +113,26 @@ func sameButFor(before, after []byte, profile string) bool {
 	return a != nil && b != nil && maps.Equal(a, b)
 }
 
+// SameCredentials reports whether the agent would write two files the same: all settings and comments are, and only the
+// blanks differ. It lines the settings of all profiles up when it writes its own, and ends with an empty line.
+func SameCredentials(a, b []byte) bool {
+	one, two := asWritten(a), asWritten(b)
+	return one != nil && bytes.Equal(one, two)
+}
+
+// asWritten is a file as the agent's parser writes it; nil where it cannot be parsed.
+func asWritten(text []byte) []byte {
+	file, err := ini.Load(text)
+	if err != nil {
+		return nil
+	}
+	var out bytes.Buffer
+	if _, err := file.WriteTo(&out); err != nil {
+		return nil
+	}
+	return bytes.TrimSpace(out.Bytes())
+}
+
 // settingsOf are all settings of a file by profile and key; nil where it cannot be parsed.
 func settingsOf(text []byte) map[string]string {
 	file, err := ini.Load(text)

@@ -71,3 +71,23 @@ func TestNodeDirIsOnlyOfANode(t *testing.T) {
 		}
 	}
 }
+
+func TestSameCredentials(t *testing.T) {
+	const one = "# mine\n[ops]\nregion=eu-west-1\naws_access_key_id=AKIA"
+	for text, want := range map[string]bool{
+		one: true,
+		"# mine\n[ops]\nregion            = eu-west-1\naws_access_key_id = AKIA\n\n": true,
+		"# ours\n[ops]\nregion=eu-west-1\naws_access_key_id=AKIA":                    false,
+		"[ops]\nregion=eu-west-1\naws_access_key_id=AKIA":                            false,
+		"# mine\n[ops]\nregion=eu-west-1\naws_access_key_id=AKIB":                    false,
+		one + "\n[more]\na=b": false,
+		"[ops":                false,
+	} {
+		if got := SameCredentials([]byte(one), []byte(text)); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+	if SameCredentials([]byte("[ops"), []byte("[ops")) {
+		t.Error("what cannot be parsed says nothing")
+	}
+}
