@@ -36,12 +36,12 @@ test: ## go vet and all tests but e2e; TESTFLAGS adds flags
 
 .PHONY: race
 race: ## the tests under the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(MAKE) test TESTFLAGS='-race $(TESTFLAGS)'
+	CGO_ENABLED=1 $(MAKE) test TESTFLAGS='-race -timeout=20m $(TESTFLAGS)'
 
 .PHONY: e2e
 e2e: ## what needs root on Debian: the real dpkg, mounts, the binary on real systemd hosts; E2EFLAGS adds flags
 	go vet -tags root $(ROOTED) && go test -count=1 -tags root $(ROOTED)
-	cd test/e2e && go vet ./... && go test -count=1 -timeout=25m $(E2EFLAGS) ./...
+	cd test/e2e && go vet ./... && go test -count=1 -timeout=25m -parallel=3 $(E2EFLAGS) ./...
 
 .PHONY: lint
 lint: ## gofmt and golangci-lint, both modules
