@@ -33,7 +33,7 @@ type DeregisterRequest struct {
 	RemoteOnly   bool // AWS only
 
 	NoDrain      bool
-	DrainTimeout time.Duration // 0 is DefaultDrain
+	DrainTimeout time.Duration // 0 is no wait at all
 	OnTimeout    string        // abort (or empty), leave or force
 	Force        bool          // tasks may run
 	StopTasks    bool          // containers of tasks that are left are ended and removed
@@ -146,6 +146,9 @@ func (req DeregisterRequest) check() error {
 		if pair.a && pair.b {
 			return failure.New(failure.Usage, "%s and %s exclude each other", pair.an, pair.bn)
 		}
+	}
+	if err := (DrainRequest{OnTimeout: req.OnTimeout, AcceptRisk: req.AcceptRisk, DryRun: req.DryRun}).Check(); err != nil {
+		return err
 	}
 	if req.Purge && !req.DryRun && !slices.Contains(req.AcceptRisk, riskPurge) {
 		return failure.New(failure.Usage, "--purge removes the agents' data, logs and configuration for good, and needs --accept-risk %s", riskPurge).

@@ -312,7 +312,7 @@ func (f *farewell) runningHere(ctx context.Context) (running []string) {
 func (f *farewell) settleDrain(ctx context.Context, instance string) (left []string, err error) {
 	g := &draining{
 		deps: f.deps, remote: f.remote, cluster: f.clusterOf(instance), instance: instance, local: true,
-		timeout: first(f.req.DrainTimeout, DefaultDrain), onTimeout: f.req.OnTimeout,
+		timeout: f.req.DrainTimeout, onTimeout: f.req.OnTimeout,
 	}
 	if f.req.Force && first(g.onTimeout, OnTimeoutAbort) == OnTimeoutAbort {
 		g.onTimeout = OnTimeoutLeave // on the way out it need not be ACTIVE again

@@ -170,11 +170,12 @@ func TestDeregisterAndTasks(t *testing.T) {
 	arn := s.aws.AddTask(first.Result.ContainerInstanceARN, emulator.Task{Family: "batch"})
 	s.refusesToLeave(t, true, 12, "tasks_running", "1 task", "--force --accept-risk running-tasks", "--no-drain")
 	s.refusesToLeave(t, true, 12, "tasks_running", "1 task", "--accept-risk running-tasks", "--no-drain", "--force")
+	s.refusesToLeave(t, true, 2, "usage", "--on-timeout force stops tasks", "--accept-risk running-tasks", "--on-timeout", "force")
 	d := s.leave(t, true, "--drain-timeout", "1s")
 	if d.RC != 12 || d.Error.Code != "drain_timeout" || !strings.Contains(d.Error.Evidence, "batch") || s.aws.Instances()[0].Status != "ACTIVE" {
 		t.Fatalf("%+v\n%+v", d, s.aws.Instances())
 	}
-	d = s.leave(t, true, "--drain-timeout", "1s", "--on-timeout", "leave")
+	d = s.leave(t, true, "--drain-timeout", "0s", "--on-timeout", "leave", "--timeout", "10s")
 	if d.RC != 12 || d.Error.Code != "drain_timeout" || s.aws.Instances()[0].Status != "DRAINING" || !d.Changed {
 		t.Fatalf("%+v\n%+v", d, s.aws.Instances())
 	}
