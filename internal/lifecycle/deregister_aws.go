@@ -36,7 +36,6 @@ type away struct {
 // settleAWS finds out what ECS and Systems Manager have of this host, and refuses what must not be deregistered. What an
 // earlier run of the operation has done needs nobody any more.
 func (f *farewell) settleAWS(ctx context.Context) error {
-	f.doneBefore()
 	wantsECS := !f.done(stepECSGone) && (f.node != "" || f.instance != "" || len(f.others) > 0)
 	wantsSSM := !f.done(stepSSMGone) && f.node != ""
 	if !wantsECS && !wantsSSM {
