@@ -81,6 +81,9 @@ func (a *app) runDeregister(cmd *cobra.Command, req lifecycle.DeregisterRequest)
 		if req.NoDrain && a.origins[flag].kind == byFlag {
 			return usage(cmd, "--no-drain and --%s exclude each other", flag)
 		}
+		if req.Instance != "" && a.origins[flag].kind == byFlag {
+			return usage(cmd, "--instance and --%s exclude each other: a machine that is gone is not drained", flag)
+		}
 		if req.LocalOnly && a.origins[flag].kind == byFlag {
 			return usage(cmd, "--local-only and --%s exclude each other: without AWS nothing is drained", flag)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/engine"
@@ -33,7 +32,7 @@ type DeregisterRequest struct {
 	RemoteOnly   bool // AWS only
 
 	NoDrain      bool
-	DrainTimeout time.Duration // 0 is DefaultDrain
+	DrainTimeout time.Duration // 0 is no wait at all
 	OnTimeout    string        // abort (or empty), leave or force
 	Force        bool          // tasks may run
 	StopTasks    bool          // containers of tasks that are left are ended and removed
@@ -147,6 +146,9 @@ func (req DeregisterRequest) check() error {
 			return failure.New(failure.Usage, "%s and %s exclude each other", pair.an, pair.bn)
 		}
 	}
+	if err := (DrainRequest{OnTimeout: req.OnTimeout, AcceptRisk: req.AcceptRisk, DryRun: req.DryRun}).Check(); err != nil {
+		return err
+	}
 	if req.Purge && !req.DryRun && !slices.Contains(req.AcceptRisk, riskPurge) {
 		return failure.New(failure.Usage, "--purge removes the agents' data, logs and configuration for good, and needs --accept-risk %s", riskPurge).
 			WithRemedy("add --accept-risk %s, or leave --purge out", riskPurge)
@@ -166,6 +168,9 @@ func (f *farewell) gates(ctx context.Context) error {
 
 // dryRun observes with the steps that would apply.
 func (f *farewell) dryRun(ctx context.Context) (Report, error) {
+	if f.blind { // it looks as if the journal were moved aside already
+		f.engine.Dir += "/none"
+	}
 	steps, err := f.engine.Observe(ctx, f.plan())
 	f.ended = err == nil
 	report := f.report(ctx, engine.Outcome{Steps: steps})
@@ -242,6 +247,8 @@ func (f *farewell) success(report Report) string {
 		return "not registered with ECS: nothing to remove; managed node " + f.node + " stays"
 	case !report.Changed:
 		return "not registered: nothing of a registration is left on this host"
+	case f.node == "" && f.instance == "":
+		return "cleaned this host, which was not registered"
 	case f.req.LocalOnly:
 		return fmt.Sprintf("cleaned this host, which was %s; AWS was not told", what)
 	case f.ssmStays():
@@ -261,12 +268,7 @@ func (f *farewell) explain(err error, o engine.Outcome) error {
 	if !f.req.LocalOnly && !f.req.RemoteOnly && !decidedHere(out.Code) {
 		again += "; or finish this host without AWS, with --local-only"
 	}
-	switch advice := strings.TrimSuffix(out.Advice(), ", then run the command again"); {
-	case advice == "" || strings.Contains(advice, "same command again"):
-		out.Remedy = again
-	default:
-		out.Remedy = advice + "; then " + again
-	}
+	out.Remedy = advice(&out) + again
 	return &out
 }
 
@@ -295,7 +297,7 @@ func (f *farewell) purgeOwn(report *Report) {
 			report.Warnings = append(report.Warnings, failure.Of(err).Message)
 			continue
 		}
-		result.Removed = append(result.Removed, path)
+		result.Removed, report.Changed = append(result.Removed, path), true
 	}
 	for _, path := range copies {
 		result.Kept = append(result.Kept, path+" (a copy of somebody's credentials, which the SSM agent was about to write into)")

@@ -48,11 +48,11 @@ func deregisterAway(ctx context.Context, d Deps, req DeregisterRequest) (Report,
 		return o.report(VerifiedNone, err), err
 	}
 	o.look()
-	if req.DryRun {
-		return o.dryRun()
-	}
 	if err := o.rights(ctx); err != nil {
 		return o.report(VerifiedNone, err), err
+	}
+	if req.DryRun {
+		return o.dryRun()
 	}
 	if req.Confirm != nil {
 		if err := req.Confirm(ctx, Farewell{Cluster: o.cluster, Node: o.node, Goes: o.goes(), Facts: o.facts}); err != nil {
@@ -60,7 +60,13 @@ func deregisterAway(ctx context.Context, d Deps, req DeregisterRequest) (Report,
 		}
 	}
 	if err := o.carryOut(ctx); err != nil {
-		return o.report(VerifiedNone, err), err
+		report := o.report(VerifiedNone, err)
+		if len(o.done) > 0 {
+			f := *failure.Of(err)
+			f.Err, f.Remedy = err, advice(&f)+"run the same command again; it does what is left"
+			err = &f
+		}
+		return report, err
 	}
 	verified, err := VerifiedAWS, awaitGone(ctx, o.stillThere)
 	if err != nil && !decided(err) {

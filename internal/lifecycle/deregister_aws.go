@@ -36,7 +36,6 @@ type away struct {
 // settleAWS finds out what ECS and Systems Manager have of this host, and refuses what must not be deregistered. What an
 // earlier run of the operation has done needs nobody any more.
 func (f *farewell) settleAWS(ctx context.Context) error {
-	f.doneBefore()
 	wantsECS := !f.done(stepECSGone) && (f.node != "" || f.instance != "" || len(f.others) > 0)
 	wantsSSM := !f.done(stepSSMGone) && f.node != ""
 	if !wantsECS && !wantsSSM {
@@ -312,7 +311,7 @@ func (f *farewell) runningHere(ctx context.Context) (running []string) {
 func (f *farewell) settleDrain(ctx context.Context, instance string) (left []string, err error) {
 	g := &draining{
 		deps: f.deps, remote: f.remote, cluster: f.clusterOf(instance), instance: instance, local: true,
-		timeout: first(f.req.DrainTimeout, DefaultDrain), onTimeout: f.req.OnTimeout,
+		timeout: f.req.DrainTimeout, onTimeout: f.req.OnTimeout,
 	}
 	if f.req.Force && first(g.onTimeout, OnTimeoutAbort) == OnTimeoutAbort {
 		g.onTimeout = OnTimeoutLeave // on the way out it need not be ACTIVE again

@@ -89,6 +89,7 @@ func (f *farewell) settle(ctx context.Context) error {
 	if err := f.settleContainers(ctx); err != nil {
 		return err
 	}
+	f.doneBefore()
 	if !f.req.LocalOnly {
 		if err := f.settleAWS(ctx); err != nil {
 			return err

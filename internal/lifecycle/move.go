@@ -425,7 +425,7 @@ func (m *moving) settleDrain(ctx context.Context) error {
 	cluster, instance := m.placeOf(arn)
 	m.drain = &draining{
 		deps: m.deps, remote: m.to.remote, cluster: cluster, instance: instance, local: true,
-		timeout: first(m.req.DrainTimeout, DefaultDrain), onTimeout: m.req.OnTimeout,
+		timeout: m.req.DrainTimeout, onTimeout: m.req.OnTimeout,
 	}
 	err := m.drain.settle(ctx)
 	if failure.Is(err, failure.ClusterNotFound) { // the instance went with its cluster

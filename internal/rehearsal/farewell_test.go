@@ -170,11 +170,12 @@ func TestDeregisterAndTasks(t *testing.T) {
 	arn := s.aws.AddTask(first.Result.ContainerInstanceARN, emulator.Task{Family: "batch"})
 	s.refusesToLeave(t, true, 12, "tasks_running", "1 task", "--force --accept-risk running-tasks", "--no-drain")
 	s.refusesToLeave(t, true, 12, "tasks_running", "1 task", "--accept-risk running-tasks", "--no-drain", "--force")
+	s.refusesToLeave(t, true, 2, "usage", "--on-timeout force stops tasks", "--accept-risk running-tasks", "--on-timeout", "force")
 	d := s.leave(t, true, "--drain-timeout", "1s")
 	if d.RC != 12 || d.Error.Code != "drain_timeout" || !strings.Contains(d.Error.Evidence, "batch") || s.aws.Instances()[0].Status != "ACTIVE" {
 		t.Fatalf("%+v\n%+v", d, s.aws.Instances())
 	}
-	d = s.leave(t, true, "--drain-timeout", "1s", "--on-timeout", "leave")
+	d = s.leave(t, true, "--drain-timeout", "0s", "--on-timeout", "leave", "--timeout", "10s")
 	if d.RC != 12 || d.Error.Code != "drain_timeout" || s.aws.Instances()[0].Status != "DRAINING" || !d.Changed {
 		t.Fatalf("%+v\n%+v", d, s.aws.Instances())
 	}
@@ -401,6 +402,9 @@ func TestDeregisterAndWhatIsUnfinished(t *testing.T) {
 	s.write(t, "var/lib/anywhere/journal/open.jsonl", "not a journal\n")
 	s.write(t, "var/lib/anywhere/record.json", "{not a record")
 	s.refusesToLeave(t, true, 12, "journal_unreadable", "", "abandon")
+	if d := s.leave(t, false, "--local-only", "--dry-run", "--detailed-exitcode"); d.RC != 11 || d.Changed {
+		t.Errorf("a dry run: %+v", d)
+	}
 	d := s.leave(t, false, "--local-only", "--remove-ssm", "--purge", "--accept-risk", "purge-data")
 	if d.RC != 0 || len(d.Warnings) < 2 {
 		t.Fatalf("%+v", d)
@@ -547,8 +551,9 @@ func TestDeregisterAMachineThatIsGone(t *testing.T) {
 	refused(2, "usage", "--cluster is other", "leave --cluster out", "--instance", arn, "--cluster", "other")
 	refused(2, "usage", "--region is us-east-1", "leave --region out", "--instance", arn, "--region", "us-east-1")
 	refused(2, "usage", "of account 999999999999", "--profile", "--instance", strings.Replace(arn, account, "999999999999", 1))
-	for _, flag := range []string{"--local-only", "--stop-tasks", "--keep-packages"} {
-		refused(2, "usage", flag, "", "--instance", node, flag)
+	for _, flag := range []string{"--local-only", "--stop-tasks", "--keep-packages", "--drain-timeout=1m", "--on-timeout=leave"} {
+		name, _, _ := strings.Cut(flag, "=")
+		refused(2, "usage", name, "", "--instance", node, flag)
 	}
 	s.refusesToLeave(t, false, 4, "credentials_invalid", "", "", "--instance", node)
 
@@ -561,6 +566,11 @@ func TestDeregisterAMachineThatIsGone(t *testing.T) {
 
 	s.around = ordinary
 	before := s.everything(t)
+	s.may("ssm:DeregisterManagedInstance")
+	if d := s.leave(t, true, append(gone, "--dry-run", "--force", "--accept-risk", "running-tasks")...); d.RC != 4 || d.Error.Code != "access_denied" {
+		t.Errorf("a dry run without the right: %+v", d)
+	}
+	s.may("nothing:Else")
 	plan := s.leave(t, true, append(gone, "--dry-run", "--detailed-exitcode", "--force", "--accept-risk", "running-tasks")...)
 	if plan.RC != 11 || len(plan.Steps) != 3 || !strings.Contains(plan.Steps[0].Detail, "last ping") || !strings.Contains(plan.Steps[0].Detail, "IP address") {
 		t.Errorf("%+v", plan)
@@ -795,6 +805,10 @@ func TestDeregisterPurges(t *testing.T) {
 	if again := s.leave(t, true, purge...); again.RC != 0 || again.Changed {
 		t.Errorf("and again: %+v", again)
 	}
+	s.write(t, "var/lib/anywhere/packages/old.deb", "") // a kill came before anywhere's own went
+	if d := s.leave(t, true, purge...); d.RC != 0 || !d.Changed || !strings.Contains(d.Msg, "was not registered") {
+		t.Errorf("anywhere's own alone: %+v", d)
+	}
 
 	const mine = "[ops]\naws_access_key_id     = AKIAMINE000000000001\naws_secret_access_key = mine\n\n"
 	s.write(t, "root/.aws/credentials", mine)
@@ -830,6 +844,9 @@ func TestDeregisterLosesAWSHalfWay(t *testing.T) {
 	d = s.leave(t, false, "--local-only")
 	if d.RC != 0 || len(d.Result.Owed) != 1 || !strings.Contains(d.Result.Owed[0], "ssm deregister-managed-instance") {
 		t.Fatalf("%+v", d)
+	}
+	if !slices.Contains(d.Result.Removed, "container instance "+first.Result.ContainerInstanceARN) {
+		t.Errorf("what an earlier run has removed is missing: %q", d.Result.Removed)
 	}
 	s.atRest(t)
 	if diff := differs(before, s.everything(t)); len(diff) > 0 {

@@ -430,7 +430,7 @@ func TestMoveWithTasks(t *testing.T) {
 	if is := s.alone(t, cluster); is.ARN != arn {
 		t.Errorf("%+v", is)
 	}
-	d = s.move(t, other, "--drain-timeout", "1s", "--on-timeout", "leave")
+	d = s.move(t, other, "--drain-timeout", "0s", "--on-timeout", "leave", "--timeout", "10s")
 	if d.RC != 12 || d.Error.Code != "drain_timeout" || !d.Changed || !strings.Contains(d.Error.Message, "stays DRAINING") {
 		t.Fatalf("%+v", d)
 	}
