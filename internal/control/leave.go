@@ -55,7 +55,8 @@ func (o *Operator) DeregisterInstance(ctx context.Context, cluster, instance str
 	case instanceGone(f):
 		return false, nil
 	case f.Code == failure.Usage && strings.Contains(f.Evidence, "running tasks"):
-		f.Code, f.Remedy = failure.TasksRunning, ""
+		f.Code = failure.TasksRunning
+		f.Remedy = "anywhere drain moves them away; or leave them running with nobody to look after them: --force --accept-risk running-tasks"
 	}
 	return false, f
 }

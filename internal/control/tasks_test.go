@@ -155,7 +155,8 @@ func TestLeavingTwice(t *testing.T) {
 	o, _ := w.operator()
 	own := w.AddInstance("prod")
 	task := w.AddTask(own, emulator.Task{})
-	if _, err := o.DeregisterInstance(t.Context(), "prod", own, false); !failure.Is(err, failure.TasksRunning) {
+	if _, err := o.DeregisterInstance(t.Context(), "prod", own, false); !failure.Is(err, failure.TasksRunning) ||
+		!strings.Contains(failure.Of(err).Remedy, "--force --accept-risk running-tasks") {
 		t.Errorf("with a task: %v", err)
 	}
 	if err := o.StopTask(t.Context(), "prod", task, "enough"); err != nil || w.Tasks()[0].Reason != "enough" {

@@ -1,9 +1,7 @@
 package lifecycle
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -120,7 +118,7 @@ func (a *adoption) recordStep() engine.Step {
 			switch {
 			case err != nil:
 				return engine.Obs{}, err
-			case !equal(record, want):
+			case !sameRecord(record, want):
 				return engine.Obs{State: engine.Pending, Detail: "write " + recordPath}, nil
 			}
 			return engine.Obs{State: engine.OK, Detail: recordPath}, nil
@@ -186,11 +184,4 @@ func (a *adoption) adopted(reader host.Reader, record Record) (*AdoptedRegistrat
 		}
 	}
 	return is, nil
-}
-
-// equal compares what two records say.
-func equal(a, b Record) bool {
-	one, errOne := json.Marshal(a)
-	other, errOther := json.Marshal(b)
-	return errOne == nil && errOther == nil && bytes.Equal(one, other)
 }

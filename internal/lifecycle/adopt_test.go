@@ -389,7 +389,7 @@ func TestRecordOfAnAdoption(t *testing.T) {
 			t.Fatal(err)
 		}
 		record, err := readRecord(r.deps.Host.Reader)
-		if err != nil || !equal(Record{Adopted: record.Adopted}, Record{Adopted: test.want}) {
+		if err != nil || !sameRecord(Record{Adopted: record.Adopted}, Record{Adopted: test.want}) {
 			t.Errorf("%s: %+v, %v; want %+v", test.name, record.Adopted, err, test.want)
 		}
 	}

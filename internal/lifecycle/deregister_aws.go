@@ -570,6 +570,9 @@ func (f *farewell) confirmGone(ctx context.Context, report *Report) error {
 		f.deps.tell(engine.Event{Kind: engine.Noted, Step: farewellStep, Text: "asks ECS and Systems Manager"})
 		err = awaitGone(ctx, func(ctx context.Context) ([]string, error) { return f.stillThere(ctx, operator) })
 	}
+	if failure.Is(err, failure.StillThere) {
+		failure.Of(err).Remedy = f.lookAgain()
+	}
 	step := engine.StepReport{ID: farewellStep, Title: farewellTitle, Status: "unchanged", Detail: farewellAgrees, Duration: f.deps.Host.Now().Sub(began)}
 	event := engine.Event{Step: step.ID, Title: step.Title, Text: step.Detail, Kind: engine.Unchanged, Took: step.Duration}
 	switch why := failure.Of(err); {
@@ -589,6 +592,15 @@ func (f *farewell) confirmGone(ctx context.Context, report *Report) error {
 	report.Steps = append(report.Steps, step)
 	f.deps.tell(event)
 	return err
+}
+
+// lookAgain is the command that finishes what AWS was too slow for: the host does not know any more what it was.
+func (f *farewell) lookAgain() string {
+	what := first(f.node, f.instance)
+	if f.node != "" && !f.ssm {
+		what += " --keep-ssm"
+	}
+	return fmt.Sprintf("anywhere deregister --yes --region %s --instance %s looks again and does what is left; nothing is left to do on the host", f.region, what)
 }
 
 // awaitGone asks again until nothing is there any more.

@@ -368,8 +368,12 @@ func (f *farewell) pinGoes() error {
 		for _, p := range f.packages() {
 			goes = append(goes, thing{thingPackage, p})
 		}
-		for _, p := range slices.Concat(f.files(), f.trees()) {
-			if _, err := reader.Files.Lstat(p); err == nil {
+		files := slices.Concat(f.files(), f.trees())
+		if rest, found, err := ssmagent.OwnCredentials(reader); f.ssm && err == nil && found && rest == nil {
+			files = append(files, ssmagent.CredentialsPath)
+		}
+		for _, p := range files {
+			if at, err := reader.Files.Lstat(p); err == nil && (p != ssmagent.CredentialsPath || at.Mode().IsRegular()) {
 				goes = append(goes, thing{thingPath, p})
 			}
 		}

@@ -132,7 +132,7 @@ func Move(ctx context.Context, d Deps, req MoveRequest) (Report, error) {
 		return m.wayBack(ctx, outcome, err)
 	}
 	if failure.Is(err, failure.DrainTimeout) && len(outcome.Kept) == 0 { // nothing else was done, so that it is a refusal
-		outcome.RolledBack, outcome.Changed = false, m.req.OnTimeout == OnTimeoutLeave
+		outcome.RolledBack, outcome.Changed = false, m.drain.changed()
 	}
 	if err != nil {
 		return m.report(ctx, outcome), m.explain(err, outcome)

@@ -227,7 +227,7 @@ func (r *registration) recordStep() engine.Step {
 			switch {
 			case err != nil:
 				return engine.Obs{}, err
-			case !equal(record, want):
+			case !sameRecord(record, want):
 				return engine.Obs{State: engine.Pending, Detail: "correct " + recordPath}, nil
 			case record.Registration == nil && record.Adopted == nil:
 				return engine.Obs{State: engine.OK, Detail: "the registration is not anywhere's"}, nil

@@ -794,7 +794,8 @@ func TestDeregisterPurges(t *testing.T) {
 	purge := []string{"--purge", "--accept-risk", "purge-data"}
 	s, _, _ := on(t)
 	d := s.leave(t, true, purge...)
-	if d.RC != 0 || !slices.Contains(d.Result.Removed, "/var/lib/anywhere") || !slices.Contains(d.Result.Removed, "/var/log/ecs") || len(d.Result.Kept) > 0 {
+	if d.RC != 0 || !slices.Contains(d.Result.Removed, "/var/lib/anywhere") || !slices.Contains(d.Result.Removed, "/var/log/ecs") ||
+		!slices.Contains(d.Result.Removed, "/root/.aws/credentials") || len(d.Result.Kept) > 0 {
 		t.Fatalf("%+v", d)
 	}
 	for _, gone := range []string{"var/lib/anywhere", "var/lib/ecs", "var/lib/amazon", "etc/ecs", "etc/amazon", "var/log/ecs", "var/log/amazon", "root/.aws"} {
