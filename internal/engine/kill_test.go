@@ -50,19 +50,6 @@ func child(root, plan, verb, killAt string) {
 	}
 }
 
-// planned is the plan of this name, with more steps behind it.
-func planned(name string, more ...Step) Plan {
-	if name == "commit" {
-		plan := planOf(write("conf", "/etc/fresh", "x"), slot, write("after", "/etc/after", "y"))
-		plan.Commit = "slot"
-		return plan
-	}
-	if name == "clear" {
-		return planOf(join([]Step{write("conf", "/etc/fresh", "x")}, clearing, []Step{write("after", "/etc/after", "y")}, more)...)
-	}
-	return planOf(join(plans[name], more)...)
-}
-
 // do is what both the killed process and the one after it do.
 func do(e *Engine, plan, verb string) error {
 	ctx := context.Background()
@@ -279,5 +266,44 @@ func TestKilledAroundTheCommitPoint(t *testing.T) {
 	}
 	if kept < 8 || undone < 8 {
 		t.Errorf("killed only %d times before the slot was spent, and %d times after", undone, kept)
+	}
+}
+
+// Killed anywhere around a removal for good: before its line in the journal all is undone, from there on it only goes
+// forward.
+func TestKilledAroundARemovalForGood(t *testing.T) {
+	kept, undone := 0, 0
+	for at := 1; ; at++ {
+		m := testMachine(t)
+		before := m.tree()
+		if killed(t, m.root, "clear", "apply", at) == "" {
+			break
+		}
+		op, err := newEngine(m, "look").Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if op == nil {
+			continue
+		}
+		out, err := newEngine(m, "second").Rollback(t.Context())
+		if err == nil {
+			undone++
+			if !out.RolledBack || !cmp.Equal(before, m.tree()) {
+				t.Errorf("point %d: not undone: %+v", at, out)
+			}
+			continue
+		}
+		kept++
+		if !failure.Is(err, failure.NothingToRollBack) || !m.exists("/etc/fresh") {
+			t.Errorf("point %d: %+v, %v", at, out, err)
+		}
+		if err := do(newEngine(m, "third"), "clear", "apply"); err != nil || m.exists("/srv/old") || m.get("/etc/after") != "y" {
+			t.Errorf("point %d: it did not go on: %v", at, err)
+		}
+		settled(t, m)
+	}
+	if kept < 6 || undone < 6 {
+		t.Errorf("%d kept, %d undone", kept, undone)
 	}
 }

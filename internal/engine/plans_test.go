@@ -248,3 +248,16 @@ var slot = step("slot", func(r host.Reader) bool { return there(r, "/slot-spent"
 		return err
 	})
 })
+
+// planned is the plan of this name, with more steps behind it.
+func planned(name string, more ...Step) Plan {
+	if name == "commit" {
+		plan := planOf(write("conf", "/etc/fresh", "x"), slot, write("after", "/etc/after", "y"))
+		plan.Commit = "slot"
+		return plan
+	}
+	if name == "clear" {
+		return planOf(join([]Step{write("conf", "/etc/fresh", "x")}, clearing, []Step{write("after", "/etc/after", "y")}, more)...)
+	}
+	return planOf(join(plans[name], more)...)
+}

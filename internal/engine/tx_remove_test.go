@@ -75,45 +75,6 @@ func TestAPackageThatStays(t *testing.T) {
 	}
 }
 
-// Killed anywhere around a removal for good: before its line in the journal all is undone, from there on it only goes
-// forward.
-func TestKilledAroundARemovalForGood(t *testing.T) {
-	kept, undone := 0, 0
-	for at := 1; ; at++ {
-		m := testMachine(t)
-		before := m.tree()
-		if killed(t, m.root, "clear", "apply", at) == "" {
-			break
-		}
-		op, err := newEngine(m, "look").Open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if op == nil {
-			continue
-		}
-		out, err := newEngine(m, "second").Rollback(t.Context())
-		if err == nil {
-			undone++
-			if !out.RolledBack || !cmp.Equal(before, m.tree()) {
-				t.Errorf("point %d: not undone: %+v", at, out)
-			}
-			continue
-		}
-		kept++
-		if !failure.Is(err, failure.NothingToRollBack) || !m.exists("/etc/fresh") {
-			t.Errorf("point %d: %+v, %v", at, out, err)
-		}
-		if err := do(newEngine(m, "third"), "clear", "apply"); err != nil || m.exists("/srv/old") || m.get("/etc/after") != "y" {
-			t.Errorf("point %d: it did not go on: %v", at, err)
-		}
-		settled(t, m)
-	}
-	if kept < 6 || undone < 6 {
-		t.Errorf("%d kept, %d undone", kept, undone)
-	}
-}
-
 // A tree behind a link is not removed, and as nothing of it was, the rest is undone.
 func TestATreeBehindALink(t *testing.T) {
 	m := testMachine(t)
