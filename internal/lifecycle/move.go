@@ -46,7 +46,7 @@ type MoveRequest struct {
 	AcceptRisk   []string
 
 	// Confirm asks before anything is changed; nil is a yes that was given.
-	Confirm func(steps []engine.StepReport) error
+	Confirm func(ctx context.Context, steps []engine.StepReport) error
 
 	DryRun           bool
 	DetailedExitcode bool
@@ -157,7 +157,7 @@ func (m *moving) ask(ctx context.Context) error {
 	if err != nil || !slices.ContainsFunc(steps, isPlanned) {
 		return err
 	}
-	return m.req.Confirm(steps)
+	return m.req.Confirm(ctx, steps)
 }
 
 func isPlanned(s engine.StepReport) bool { return s.Status == "planned" }
