@@ -21,7 +21,7 @@ func Real() (Host, error) {
 		Packages: packages,
 		Units:    units,
 		Kernel:   NewKernel(files),
-		Dial:     (&net.Dialer{}).DialContext,
+		Dial:     neighbourly().DialContext,
 		Network: Network{
 			Lookup: func(ctx context.Context, name string) ([]netip.Addr, error) {
 				return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
