@@ -145,6 +145,7 @@ type examination struct {
 	checks  []preflight.Result
 	logs    logs
 	journal journal
+	taken   []FailedUpgrade     // back, by upgrades
 	fixes   []engine.StepReport // of those that are due
 	unfixed error               // why that could not be found out
 	limits  []DoctorLimit
@@ -213,6 +214,11 @@ func examine(ctx context.Context, d Deps, req DoctorRequest) (*examination, erro
 	x.journal = journals.take(ctx).value
 	x.logs.fallBack(x.journal, x.sight.ecsName, x.sight.now)
 	x.status = x.sight.result()
+	if taken, err := readFailed(r); err == nil {
+		x.taken = taken
+	} else {
+		x.unseen = append(x.unseen, StatusUnseen{Part: failedPath, Why: why(err), NeedsRoot: denied(err)})
+	}
 	x.fixes, x.unfixed = x.due(ctx)
 	if ctx.Err() != nil {
 		return x, context.Cause(ctx)

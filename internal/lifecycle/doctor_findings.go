@@ -57,7 +57,7 @@ var explains = map[failure.Code][]failure.Code{
 // A cause that explains another finding stands before it (explains).
 func (x *examination) findings() []DoctorFinding {
 	var all []DoctorFinding
-	for _, f := range slices.Concat(x.fromStatus(), x.fromHost(), x.fromLogs(), x.fromJournal(), x.fromChecks(), x.fromFixes()) {
+	for _, f := range slices.Concat(x.fromStatus(), x.fromHost(), x.fromLogs(), x.fromJournal(), x.fromChecks(), x.fromFixes(), x.fromUpgrades()) {
 		all = merged(all, f)
 	}
 	for i := range all {

@@ -154,6 +154,8 @@ const (
 	failedPath = DataDir + "/failed-upgrades.json"
 	failedLogs = DataDir + "/failed"
 	keptFailed = 10 // the newest of them
+	// Around the name of each log that the file of a failed version has the end of.
+	keptBegin, keptEnd = "\n==> ", " <==\n"
 )
 
 // FailedUpgrade is a version that was taken back on this host.
@@ -201,7 +203,7 @@ func (u *upgrade) remember(o *engine.Outcome) {
 	var words bytes.Buffer
 	fmt.Fprintf(&words, "%s %s was taken back at %s (run %s): %s\n", u.guilty.Package, u.guilty.Version, u.guilty.At, u.deps.RunID, u.guilty.Reason)
 	for _, file := range []string{ecsagent.LogPath, ecsagent.InitLogPath, ssmagent.LogPath} {
-		fmt.Fprintf(&words, "\n==> %s <==\n%s", file, u.words[file])
+		fmt.Fprint(&words, keptBegin, file, keptEnd, string(u.words[file]))
 	}
 	all := slices.DeleteFunc(u.failed, func(f FailedUpgrade) bool { return f.Package == u.guilty.Package && f.Version == u.guilty.Version })
 	all = append(all, *u.guilty)
