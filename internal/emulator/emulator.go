@@ -26,6 +26,9 @@ type Options struct {
 	TaskTime time.Duration
 	// Artifacts is what the buckets hold; the first folder is the bucket, "amazon-ecs-agent-us-east-1/…". nil is empty.
 	Artifacts fs.FS
+	// Authority signs the certificates of a started emulator, which then answers TLS and plain HTTP on its one port. nil
+	// is no TLS.
+	Authority *Authority
 }
 
 // Emulator is the services. It is safe for concurrent use; its state is in memory.
@@ -44,6 +47,7 @@ type Emulator struct {
 	services    map[string]*service // by "cluster/name"
 	definitions []TaskDefinition    // by family and revision
 	roleLag     int                 // calls of CreateActivation that still find no role
+	tokens      map[string]string   // of control channels that are not open yet: node by token
 
 	server *http.Server
 	url    string
@@ -73,7 +77,7 @@ func New(opts Options) *Emulator {
 	}
 	return &Emulator{
 		opts: opts, clusters: map[string]*cluster{}, activations: map[string]*activation{}, nodes: map[string]*node{},
-		keys: map[string]*key{}, armed: map[string]int{}, services: map[string]*service{},
+		keys: map[string]*key{}, armed: map[string]int{}, services: map[string]*service{}, tokens: map[string]string{},
 	}
 }
 
@@ -85,6 +89,11 @@ func (e *Emulator) Start(addr string) error {
 	}
 	e.url = "http://" + l.Addr().String()
 	e.server = &http.Server{Handler: e, ReadHeaderTimeout: 10 * time.Second}
+	if e.opts.Authority != nil {
+		var secured net.Listener
+		l, secured = sortOut(l, e.opts.Authority.TLS())
+		go func() { _ = e.server.Serve(secured) }() // it ends with ErrServerClosed at Close
+	}
 	go func() { _ = e.server.Serve(l) }() // it ends with ErrServerClosed at Close
 	return nil
 }
@@ -99,6 +108,9 @@ func (e *Emulator) Close() error {
 		for _, i := range c.instances {
 			i.hangUp()
 		}
+	}
+	for _, n := range e.nodes {
+		n.hangUp()
 	}
 	e.mu.Unlock()
 	if e.server == nil {

@@ -3,6 +3,7 @@ package emulator
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -171,4 +172,18 @@ func (e *Emulator) heartbeat(ctx context.Context, conn *websocket.Conn) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// pollBase is where the agent finds its sockets. It verifies their certificate against "host:port", which no certificate
+// can be for, so that only port 443, which it leaves out, can have TLS (amazon-ecs-agent 1.105.1, wsclient). On another
+// port it is sent to plain HTTP, if the emulator has that there.
+func (e *Emulator) pollBase(r *http.Request) string {
+	_, port, err := net.SplitHostPort(r.Host)
+	switch {
+	case err == nil && port == "443":
+		return scheme(r) + strings.TrimSuffix(r.Host, ":443")
+	case err == nil && e.opts.Authority != nil:
+		return "http://" + r.Host
+	}
+	return scheme(r) + r.Host
 }

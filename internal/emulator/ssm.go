@@ -43,7 +43,7 @@ func (e *Emulator) registerManagedInstance(c *call) (any, *apiError) {
 	a.used++
 	n := &node{
 		Node:        Node{ID: "mi-" + hexID(9)[:17], ActivationID: a.id, Role: a.role, Name: a.name, Registered: now},
-		fingerprint: in.Fingerprint, publicKey: public,
+		fingerprint: in.Fingerprint, publicKey: public, channels: map[*channel]bool{},
 	}
 	e.nodes[n.ID] = n
 	e.nodeOrder = append(e.nodeOrder, n.ID)
@@ -193,7 +193,7 @@ func (e *Emulator) deregisterManagedInstance(c *call) (any, *apiError) {
 	if n == nil || n.gone {
 		return nil, unknownNode(in.InstanceId)
 	}
-	n.gone = true // its credentials live on until they expire: STS does not know of nodes
+	n.forget() // its credentials live on until they expire: STS does not know of nodes
 	return struct{}{}, nil
 }
 

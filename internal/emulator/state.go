@@ -45,6 +45,7 @@ type node struct {
 	fingerprint string
 	publicKey   *rsa.PublicKey
 	gone        bool
+	channels    map[*channel]bool // to the message gateway
 }
 
 // Node is a managed node of Systems Manager.
@@ -156,7 +157,7 @@ func (e *Emulator) DeregisterNode(id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if n := e.nodes[id]; n != nil {
-		n.gone = true
+		n.forget()
 	}
 }
 
@@ -212,7 +213,7 @@ func (e *Emulator) Deregister(id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if n := e.nodes[id]; n != nil {
-		n.gone = true
+		n.forget()
 	}
 }
 
@@ -306,6 +307,12 @@ func (e *Emulator) deregister(i *instance) {
 	i.Status = "INACTIVE"
 	e.orphan(i)
 	i.hangUp()
+}
+
+// forget deregisters a node.
+func (n *node) forget() {
+	n.gone = true
+	n.hangUp()
 }
 
 // hangUp ends the agent's sockets.
