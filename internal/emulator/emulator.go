@@ -49,6 +49,8 @@ type Emulator struct {
 	roleLag     int                 // calls of CreateActivation that still find no role
 	tokens      map[string]string   // of control channels that are not open yet: node by token
 
+	lastSequence int64 // of what goes down over ACS
+
 	server *http.Server
 	url    string
 }

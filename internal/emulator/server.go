@@ -80,6 +80,16 @@ var ecsOperations = map[string]operation{
 	"ListTaskDefinitions":           (*Emulator).listTaskDefinitions,
 	"DescribeTaskDefinition":        (*Emulator).describeTaskDefinition,
 	"ListClusters":                  (*Emulator).listClusters,
+	"SubmitTaskStateChange":         (*Emulator).submitTaskStateChange,
+	"SubmitContainerStateChange":    (*Emulator).submitContainerStateChange,
+	"SubmitAttachmentStateChanges":  (*Emulator).submitAttachmentStateChanges,
+	"RegisterTaskDefinition":        (*Emulator).registerTaskDefinition,
+	"DeregisterTaskDefinition":      (*Emulator).deregisterTaskDefinition,
+	"RunTask":                       (*Emulator).runTask,
+	"StartTask":                     (*Emulator).startTask,
+	"CreateService":                 (*Emulator).createService,
+	"UpdateService":                 (*Emulator).updateService,
+	"DeleteService":                 (*Emulator).deleteService,
 }
 
 // services are the prefixes of X-Amz-Target.
@@ -249,7 +259,7 @@ var nodeActions = map[string]bool{
 }
 
 func (e *Emulator) authorize(k *key, action string) *apiError {
-	denied := k.node != "" && !nodeActions[action]
+	denied := k.node != "" && !nodeActions[action] || k.role != "" && action != "sts:GetCallerIdentity"
 	service, _, _ := strings.Cut(action, ":")
 	for _, d := range k.Deny {
 		denied = denied || d == action || d == service+":*" || d == "*"
@@ -268,7 +278,10 @@ func (e *Emulator) accessDenied(k *key, action string) *apiError {
 }
 
 func (e *Emulator) callerARN(k *key) string {
-	if k.node == "" {
+	switch {
+	case k.role != "":
+		return k.role
+	case k.node == "":
 		return fmt.Sprintf("arn:%s:iam::%s:user/operator", e.partition(), e.opts.Account)
 	}
 	e.mu.Lock()

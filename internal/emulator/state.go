@@ -26,6 +26,7 @@ type key struct {
 	Key
 	expires time.Time // zero: never
 	node    string    // mi- id; empty for operators
+	role    string    // of a task: the ARN that the caller has; it may do nothing but ask who it is
 }
 
 type activation struct {
@@ -75,6 +76,7 @@ type instance struct {
 	tags       []attribute // ECS writes key and value in lower case, as attributes have name and value
 	sockets    map[*socket]bool
 	elsewhere  bool // another machine's: it has no agent, and counts as connected
+	runs       bool // its agent runs containers, and reports what becomes of them
 }
 
 type attribute struct {

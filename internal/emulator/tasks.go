@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -37,6 +38,25 @@ type task struct {
 	stopped     time.Time
 	plain       bool  // made by SetTasks
 	replacement *task // what the service started for it because its instance is DRAINING
+
+	// Of a task whose agent runs it:
+	runs  bool
+	told  string               // what the agent has acknowledged: "", RUNNING or STOPPED
+	sent  bool                 // it may have heard of the task
+	seen  map[string]container // what it reported, by container
+	roles map[string]*issued   // the credentials of its roles, by TaskApplication and TaskExecution
+
+	overrides map[string]json.RawMessage // of RunTask, by container
+	times     map[string]float64         // pullStartedAt and so on, as reported
+	code      string                     // stopCode
+}
+
+// container is what an agent reports of a container, in the words of DescribeTasks.
+type container struct {
+	Status, Reason, RuntimeID, Digest string
+
+	ExitCode *int
+	Bindings []map[string]any
 }
 
 // keepStopped is how long ECS tells of a stopped task: at least an hour (API reference, DescribeTasks, read 2026-11-25).
@@ -55,33 +75,34 @@ func (e *Emulator) AddTask(instance string, t Task) string {
 
 // launch makes a task on an instance.
 func (e *Emulator) launch(i *instance, t Task) *task {
-	or := func(s *string, otherwise string) {
-		if *s == "" {
-			*s = otherwise
-		}
+	fill := func(s *string, otherwise string) { *s = or(*s, otherwise) }
+	fill(&t.ARN, strings.Replace(e.clusterARN(i.Cluster), ":cluster/", ":task/", 1)+"/"+hexID(16))
+	fill(&t.Family, t.Service)
+	fill(&t.Family, "task")
+	if i.runs { // it has to be started first
+		fill(&t.Last, "PENDING")
 	}
-	or(&t.ARN, strings.Replace(e.clusterARN(i.Cluster), ":cluster/", ":task/", 1)+"/"+hexID(16))
-	or(&t.Family, t.Service)
-	or(&t.Family, "task")
-	or(&t.Last, "RUNNING")
-	or(&t.Desired, "RUNNING")
+	fill(&t.Last, "RUNNING")
+	fill(&t.Desired, "RUNNING")
 	if t.Service != "" {
-		or(&t.Group, "service:"+t.Service)
-		or(&t.StartedBy, "ecs-svc/"+"1234567890123456789")
+		fill(&t.Group, "service:"+t.Service)
+		fill(&t.StartedBy, "ecs-svc/"+"1234567890123456789")
 	}
-	or(&t.Group, "family:"+t.Family)
+	fill(&t.Group, "family:"+t.Family)
 	if t.Revision == 0 {
 		t.Revision = 1
 	}
 	if t.Started.IsZero() && t.Last != "PENDING" {
 		t.Started = e.opts.Now()
 	}
-	if len(t.Containers) == 0 {
-		t.Containers = []Container{{Name: t.Family, Image: "public.example/" + t.Family + ":1"}}
-	}
 	e.define(t.Family, t.Revision, false)
+	if len(t.Containers) == 0 {
+		for _, c := range e.containersOf(t.Family, t.Revision) {
+			t.Containers = append(t.Containers, Container{Name: c.Name, Image: c.Image})
+		}
+	}
 	t.Instance = i.ARN
-	made := &task{Task: t, cluster: i.Cluster, since: e.opts.Now()}
+	made := &task{Task: t, cluster: i.Cluster, since: e.opts.Now(), runs: i.runs, seen: map[string]container{}}
 	if t.Last == "STOPPED" {
 		made.stopped = made.since
 	}
@@ -176,11 +197,13 @@ func (e *Emulator) stop(t *task, reason string) {
 		return
 	}
 	t.Desired, t.Reason, t.since = "STOPPED", reason, e.opts.Now()
-	if t.Last == "PENDING" {
+	switch {
+	case t.runs && t.sent: // the agent stops it, and says so
+	case t.Last == "PENDING":
 		e.ended(t, reason)
-		return
+	case !t.runs:
+		t.Last = "DEACTIVATING"
 	}
-	t.Last = "DEACTIVATING"
 }
 
 func (e *Emulator) ended(t *task, reason string) {
@@ -202,6 +225,9 @@ func (e *Emulator) settle() {
 	now := e.opts.Now()
 	_, never := e.armed[FaultTaskNeverStops]
 	for _, t := range e.tasks {
+		if t.runs {
+			continue
+		}
 		waited := now.Sub(t.since)
 		switch t.Last {
 		case "PENDING":
@@ -228,9 +254,7 @@ func (t *task) describe(e *Emulator) map[string]any {
 	definition := strings.Replace(e.clusterARN(""), ":cluster/", ":task-definition/", 1) + taskDefinition(t.Family, t.Revision)
 	containers := []any{}
 	for _, c := range t.Containers {
-		containers = append(containers, map[string]any{
-			"name": c.Name, "image": c.Image, "lastStatus": t.Last, "taskArn": t.ARN, "runtimeId": c.DockerID,
-		})
+		containers = append(containers, t.describeContainer(c))
 	}
 	out := map[string]any{
 		"taskArn": t.ARN, "clusterArn": e.clusterARN(t.cluster), "containerInstanceArn": t.Instance, "group": t.Group,
@@ -245,6 +269,12 @@ func (t *task) describe(e *Emulator) map[string]any {
 	}
 	if t.Reason != "" {
 		out["stoppedReason"] = t.Reason
+	}
+	if t.code != "" {
+		out["stopCode"] = t.code
+	}
+	for name, at := range t.times {
+		out[name] = at
 	}
 	return out
 }
