@@ -5,10 +5,6 @@ import (
 	"time"
 )
 
-// holdMessages is how long GetMessages waits for a message before it answers that there is none. The agent gives up after
-// 20 s and takes an answer within 10 s for an error (amazon-ssm-agent 3.3, runcommand/mds).
-const holdMessages = 15 * time.Second
-
 // deliveryOperations are ec2messages, which SSM Agent asks until its control channel is up. No message waits here.
 var deliveryOperations = map[string]operation{
 	"GetMessages":        (*Emulator).getMessages,
@@ -32,7 +28,7 @@ func (e *Emulator) getMessages(c *call) (any, *apiError) {
 	}
 	select {
 	case <-c.Context().Done():
-	case <-time.After(holdMessages):
+	case <-time.After(e.opts.MessageWait):
 	}
 	return map[string]any{
 		"Destination": in.Destination, "Messages": []any{}, "MessagesRequestId": in.MessagesRequestId,

@@ -24,6 +24,9 @@ type Options struct {
 	OnlineFor time.Duration
 	// TaskTime is how long a task takes to start, and to stop; 0 means 30 s, ECS_CONTAINER_STOP_TIMEOUT's default.
 	TaskTime time.Duration
+	// MessageWait is how long ec2messages holds GetMessages before it answers that there is none; 0 means 15 s. SSM Agent
+	// gives up after 20 s, and takes an answer within 10 s for an error (amazon-ssm-agent 3.3, runcommand/mds).
+	MessageWait time.Duration
 	// Artifacts is what the buckets hold; the first folder is the bucket, "amazon-ecs-agent-us-east-1/…". nil is empty.
 	Artifacts fs.FS
 	// Authority signs the certificates of a started emulator, which then answers TLS and plain HTTP on its one port. nil
@@ -71,7 +74,7 @@ func New(opts Options) *Emulator {
 		def   time.Duration
 	}{
 		{&opts.TokenLife, time.Hour}, {&opts.Heartbeat, 30 * time.Second}, {&opts.Slow, 5 * time.Second},
-		{&opts.OnlineFor, 10 * time.Minute}, {&opts.TaskTime, 30 * time.Second},
+		{&opts.OnlineFor, 10 * time.Minute}, {&opts.TaskTime, 30 * time.Second}, {&opts.MessageWait, 15 * time.Second},
 	} {
 		if *d.value == 0 {
 			*d.value = d.def
