@@ -2,9 +2,12 @@ package emulator_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -697,4 +700,27 @@ func TestWhatRunTaskRefuses(t *testing.T) {
 			t.Errorf("a definition with a wrong %s: %v", name, out)
 		}
 	}
+}
+
+// poll asks for the poll endpoint as if over another host name, and over TLS.
+func (w *wire) poll(arn, host string, secured bool) string {
+	w.t.Helper()
+	r := w.request(ecsTarget+"DiscoverPollEndpoint", map[string]string{"cluster": "demo", "containerInstance": arn})
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r.Host = host
+	w.sign(r, body, "ecs", w.keys)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if secured {
+		r.TLS = &tls.ConnectionState{}
+	}
+	answer := httptest.NewRecorder()
+	w.ServeHTTP(answer, r)
+	var out struct{ Endpoint string }
+	if err := json.Unmarshal(answer.Body.Bytes(), &out); err != nil {
+		w.t.Fatalf("%s: %v", answer.Body, err)
+	}
+	return out.Endpoint
 }

@@ -3,6 +3,7 @@ package emulator
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -16,7 +17,7 @@ type either struct {
 	plain, secured chan net.Conn
 	done           chan struct{}
 	once           sync.Once
-	err            error // why Accept of the port ended; to be read after done
+	closed         error // of the port
 }
 
 // handshakeRecord is the first byte of every TLS connection. No HTTP method begins with it.
@@ -28,12 +29,15 @@ func sortOut(l net.Listener, config *tls.Config) (plain, secured net.Listener) {
 	go func() {
 		for {
 			conn, err := l.Accept()
-			if err != nil {
-				e.err = err
+			switch {
+			case err == nil:
+				go e.sort(conn, config)
+			case errors.Is(err, net.ErrClosed):
 				_ = e.Close()
 				return
+			default: // no descriptors are left, say; net/http waits as well
+				time.Sleep(5 * time.Millisecond)
 			}
-			go e.sort(conn, config)
 		}
 	}()
 	return &half{e, e.plain}, &half{e, e.secured}
@@ -41,9 +45,18 @@ func sortOut(l net.Listener, config *tls.Config) (plain, secured net.Listener) {
 
 func (e *either) sort(conn net.Conn, config *tls.Config) {
 	c := &peeked{Conn: conn, r: bufio.NewReaderSize(conn, 16)}
+	known := make(chan struct{})
+	go func() { // a client that says nothing is cut off when the port is closed
+		select {
+		case <-known:
+		case <-e.done:
+			_ = conn.Close()
+		}
+	}()
 	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 	first, err := c.r.Peek(1)
 	_ = conn.SetReadDeadline(time.Time{})
+	close(known)
 	if err != nil {
 		_ = conn.Close()
 		return
@@ -59,11 +72,13 @@ func (e *either) sort(conn net.Conn, config *tls.Config) {
 	}
 }
 
-// Close ends both halves.
+// Close ends both halves; each of them is closed by the server.
 func (e *either) Close() error {
-	err := e.Listener.Close()
-	e.once.Do(func() { close(e.done) })
-	return err
+	e.once.Do(func() {
+		e.closed = e.Listener.Close()
+		close(e.done)
+	})
+	return e.closed
 }
 
 // half is one kind of connections of a port.
@@ -77,9 +92,6 @@ func (h *half) Accept() (net.Conn, error) {
 	case conn := <-h.conns:
 		return conn, nil
 	case <-h.done:
-		if h.err != nil {
-			return nil, h.err
-		}
 		return nil, net.ErrClosed
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log"
 	"net"
 	"net/http"
 	"sync"
@@ -93,7 +95,10 @@ func (e *Emulator) Start(addr string) error {
 		return fmt.Errorf("starting the emulator: %w", err)
 	}
 	e.url = "http://" + l.Addr().String()
-	e.server = &http.Server{Handler: e, ReadHeaderTimeout: 10 * time.Second}
+	e.server = &http.Server{
+		Handler: e, ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: log.New(io.Discard, "", 0), // of clients that do not trust the authority, or that have gone
+	}
 	if e.opts.Authority != nil {
 		var secured net.Listener
 		l, secured = sortOut(l, e.opts.Authority.TLS())
