@@ -2,7 +2,9 @@ package emulator
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -143,10 +145,19 @@ func (d *direction) credentials(all bool) []any {
 	return messages
 }
 
-// issued is what a task has of a role. Its id stays when the keys change: the task's containers ask for it.
+// issued is what a task has of a role. Its id stays when the keys change, and when the emulator starts anew: the task's
+// containers ask for it.
 type issued struct {
-	id, role, keyID string
-	expires         time.Time
+	id, role      string
+	keyID, former string // the keys before the present ones are good until they are renewed again
+	expires       time.Time
+}
+
+// nameUUID is a UUID that follows from a name.
+func nameUUID(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	h := hex.EncodeToString(sum[:16])
+	return strings.Join([]string{h[:8], h[8:12], "5" + h[13:16], "a" + h[17:20], h[20:]}, "-")
 }
 
 // The two roles of a task, as ACS names them.
@@ -162,13 +173,14 @@ func (e *Emulator) issue(t *task, kind, role string) map[string]string {
 	}
 	r := t.roles[kind]
 	if r == nil {
-		r = &issued{id: uuid()}
+		r = &issued{id: nameUUID(t.ARN + kind)}
 		t.roles[kind] = r
 	}
 	k := e.newSessionKey()
 	k.role = strings.Replace(strings.Replace(role, ":iam:", ":sts:", 1), ":role/", ":assumed-role/", 1) + "/" + lastPart(t.ARN)
-	e.keys[k.ID] = k
-	r.role, r.keyID, r.expires = role, k.ID, k.expires
+	delete(e.taskKeys, r.former)
+	e.taskKeys[k.ID] = k
+	r.former, r.keyID, r.role, r.expires = r.keyID, k.ID, role, k.expires
 	return map[string]string{
 		"credentialsId": r.id, "roleArn": role, "accessKeyId": k.ID, "secretAccessKey": k.Secret.Reveal(),
 		"sessionToken": k.Token.Reveal(), "expiration": k.expires.UTC().Format(time.RFC3339),

@@ -190,7 +190,7 @@ func (c *containerDefinition) acs(t *task, network string) map[string]any {
 		Command     []string   `json:"command"`
 		Environment []keyValue `json:"environment"`
 	}
-	if text := t.overrides[c.Name]; text != nil {
+	if text := t.Overrides[c.Name]; text != nil {
 		_ = json.Unmarshal(text, &override) // RunTask has read it
 	}
 	for _, v := range override.Environment {

@@ -45,6 +45,7 @@ type Emulator struct {
 	activations map[string]*activation // by id
 	nodes       map[string]*node       // by mi- id
 	keys        map[string]*key        // by access key id
+	taskKeys    map[string]*key        // of the roles of tasks
 	armed       map[string]int         // faults: calls left, or forever
 	requests    []Request
 	nodeOrder   []string
@@ -84,7 +85,7 @@ func New(opts Options) *Emulator {
 	}
 	return &Emulator{
 		opts: opts, clusters: map[string]*cluster{}, activations: map[string]*activation{}, nodes: map[string]*node{},
-		keys: map[string]*key{}, armed: map[string]int{}, services: map[string]*service{}, tokens: map[string]string{},
+		keys: map[string]*key{}, armed: map[string]int{}, services: map[string]*service{}, tokens: map[string]string{}, taskKeys: map[string]*key{},
 	}
 }
 

@@ -111,8 +111,8 @@ func (e *Emulator) prepare(in *start) (*cluster, *task, *apiError) {
 	t := &task{
 		Task: Task{
 			Family: d.Family, Revision: d.Revision, Last: "PENDING", Group: in.Group, StartedBy: in.StartedBy,
+			Overrides: map[string]json.RawMessage{},
 		},
-		overrides: map[string]json.RawMessage{},
 	}
 	for _, text := range in.Overrides.ContainerOverrides {
 		var named containerDefinition
@@ -121,16 +121,14 @@ func (e *Emulator) prepare(in *start) (*cluster, *task, *apiError) {
 			return nil, nil, newError("InvalidParameterException", "Override for container named %s is not a container in the "+
 				"TaskDefinition.", named.Name)
 		}
-		t.overrides[named.Name] = text
+		t.Overrides[named.Name] = text
 	}
 	return cl, t, nil
 }
 
 // put starts the prepared task on an instance.
 func (e *Emulator) put(i *instance, prepared *task) map[string]any {
-	t := e.launch(i, prepared.Task)
-	t.overrides = prepared.overrides
-	return t.describe(e)
+	return e.launch(i, prepared.Task).describe(e)
 }
 
 // runTask places tasks on the instances with the fewest.
@@ -300,8 +298,8 @@ func (e *Emulator) createService(c *call) (any, *apiError) {
 	}
 	s := &service{Service: Service{
 		Name: in.ServiceName, Status: "ACTIVE", TaskDefinition: taskDefinition(d.Family, d.Revision), Daemon: daemon,
-		Minimum: 100, Maximum: 200,
-	}, made: true}
+		Minimum: 100, Maximum: 200, Kept: true,
+	}}
 	if daemon {
 		s.Minimum, s.Maximum = 0, 100
 	} else {
@@ -346,7 +344,7 @@ func (e *Emulator) updateService(c *call) (any, *apiError) {
 		if *in.DesiredCount < 0 {
 			return nil, newError("InvalidParameterException", "Desired count must not be negative.")
 		}
-		s.Desired, s.made = *in.DesiredCount, true
+		s.Desired, s.Kept = *in.DesiredCount, true
 	}
 	e.settle()
 	return map[string]any{"service": s.describe(e, cl)}, nil
@@ -395,9 +393,9 @@ func (e *Emulator) namedService(clusterName, name string) (*cluster, *service, *
 	return cl, s, nil
 }
 
-// keepUp makes a service that the API made, or scaled, have as many tasks as it is to have.
+// keepUp makes a service have as many tasks as it is to have.
 func (e *Emulator) keepUp(cl *cluster, s *service) {
-	if !s.made || s.Status != "ACTIVE" {
+	if !s.Kept || s.Status != "ACTIVE" {
 		return
 	}
 	if s.Daemon {

@@ -219,6 +219,9 @@ func (e *Emulator) authenticate(r *http.Request, s *signed, body []byte, service
 	}
 	e.mu.Lock()
 	k := e.keys[s.keyID]
+	if k == nil {
+		k = e.taskKeys[s.keyID]
+	}
 	e.mu.Unlock()
 	if k == nil || k.Token.Reveal() != r.Header.Get("X-Amz-Security-Token") {
 		return nil, newError("UnrecognizedClientException", "The security token included in the request is invalid.")

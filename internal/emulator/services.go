@@ -24,6 +24,9 @@ type Service struct {
 	FixedPorts bool
 	// NoRoom: no other instance has room for it, as one that lacks the memory or that a placement constraint leaves out.
 	NoRoom bool
+	// Kept: it is kept at its desired count, as a service that CreateService made or UpdateService scaled. Others have the
+	// tasks that AddTask gives them.
+	Kept bool
 	// More is what else DescribeServices says of it, in ECS's own words ("loadBalancers").
 	More map[string]any
 }
@@ -32,7 +35,6 @@ type service struct {
 	Service
 	owed int       // tasks to start when there is room
 	left []string  // of a daemon: the instances that it was drained from
-	made bool      // by CreateService, or scaled by UpdateService: it is kept at its desired count
 	next time.Time // nothing is started before
 }
 
@@ -145,7 +147,7 @@ func (e *Emulator) scheduleReplicas(cl *cluster, s *service) {
 
 // room is an instance on which a task of the service can be started.
 func (e *Emulator) room(cl *cluster, s *service) *instance {
-	if s.made && !s.FixedPorts && !s.NoRoom {
+	if s.Kept && !s.FixedPorts && !s.NoRoom {
 		t := s.task()
 		i, _ := e.place(cl, t.Family, t.Revision)
 		return i

@@ -113,9 +113,9 @@ func (e *Emulator) open(i *instance, s *socket, r *http.Request) {
 	i.sockets[s] = true
 	if q := r.URL.Query(); s.acs {
 		i.AgentVersion, i.AgentHash, i.Docker = q.Get("agentVersion"), q.Get("agentHash"), q.Get("dockerVersion")
-		i.runs = !simulated(r)
+		i.Runs = !simulated(r)
 		for _, t := range e.on(i.ARN) {
-			t.runs = i.runs
+			t.Runs = i.Runs
 		}
 	}
 }

@@ -76,7 +76,6 @@ type instance struct {
 	tags       []attribute // ECS writes key and value in lower case, as attributes have name and value
 	sockets    map[*socket]bool
 	elsewhere  bool // another machine's: it has no agent, and counts as connected
-	runs       bool // its agent runs containers, and reports what becomes of them
 }
 
 type attribute struct {
@@ -95,8 +94,9 @@ type Instance struct {
 	AgentHash    string
 	Docker       string // as the agent names it: "DockerVersion: 27.3.1"
 	Registered   time.Time
-	Tasks        int // running tasks
-	Pending      int // pending tasks
+	Tasks        int  // running tasks
+	Pending      int  // pending tasks
+	Runs         bool // its agent runs containers, and reports what becomes of them
 }
 
 // AddCluster makes an ACTIVE cluster and returns its ARN.

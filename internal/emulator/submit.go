@@ -1,7 +1,7 @@
 package emulator
 
 import (
-	"maps"
+	"slices"
 )
 
 // stateChange is what an agent reports of a container, alone or within its task.
@@ -17,17 +17,15 @@ type stateChange struct {
 
 // see keeps what was reported; what a report leaves out stays as it was.
 func (t *task) see(c stateChange) {
-	if c.ContainerName == "" {
+	n := slices.IndexFunc(t.Containers, func(x Container) bool { return x.Name == c.ContainerName })
+	if n < 0 {
 		return
 	}
-	if t.seen == nil {
-		t.seen = map[string]container{}
-	}
-	seen := t.seen[c.ContainerName]
+	seen := &t.Containers[n]
 	for _, field := range []struct {
 		to    *string
 		value string
-	}{{&seen.Status, c.Status}, {&seen.Reason, c.Reason}, {&seen.RuntimeID, c.RuntimeID}, {&seen.Digest, c.ImageDigest}} {
+	}{{&seen.Last, c.Status}, {&seen.Reason, c.Reason}, {&seen.DockerID, c.RuntimeID}, {&seen.Digest, c.ImageDigest}} {
 		*field.to = or(field.value, *field.to)
 	}
 	if c.ExitCode != nil {
@@ -36,33 +34,25 @@ func (t *task) see(c stateChange) {
 	if c.NetworkBindings != nil {
 		seen.Bindings = c.NetworkBindings
 	}
-	t.seen[c.ContainerName] = seen
 }
 
 // describeContainer is a container in DescribeTasks.
 func (t *task) describeContainer(c Container) map[string]any {
 	out := map[string]any{
-		"name": c.Name, "image": c.Image, "lastStatus": t.Last, "taskArn": t.ARN, "runtimeId": c.DockerID,
+		"name": c.Name, "image": c.Image, "lastStatus": or(c.Last, t.Last), "taskArn": t.ARN, "runtimeId": c.DockerID,
 	}
-	seen, ok := t.seen[c.Name]
-	if !ok {
-		return out
+	if c.ExitCode != nil {
+		out["exitCode"] = *c.ExitCode
 	}
-	out["lastStatus"], out["runtimeId"] = or(seen.Status, t.Last), or(seen.RuntimeID, c.DockerID)
-	more := map[string]any{}
-	if seen.ExitCode != nil {
-		more["exitCode"] = *seen.ExitCode
+	if c.Reason != "" {
+		out["reason"] = c.Reason
 	}
-	if seen.Reason != "" {
-		more["reason"] = seen.Reason
+	if c.Digest != "" {
+		out["imageDigest"] = c.Digest
 	}
-	if seen.Digest != "" {
-		more["imageDigest"] = seen.Digest
+	if c.Bindings != nil {
+		out["networkBindings"] = c.Bindings
 	}
-	if seen.Bindings != nil {
-		more["networkBindings"] = seen.Bindings
-	}
-	maps.Copy(out, more)
 	return out
 }
 
@@ -113,10 +103,10 @@ func (e *Emulator) submitTaskStateChange(c *call) (any, *apiError) {
 		"pullStartedAt": in.PullStartedAt, "pullStoppedAt": in.PullStoppedAt, "executionStoppedAt": in.ExecutionStoppedAt,
 	} {
 		if at != 0 {
-			if t.times == nil {
-				t.times = map[string]float64{}
+			if t.Times == nil {
+				t.Times = map[string]float64{}
 			}
-			t.times[name] = at
+			t.Times[name] = at
 		}
 	}
 	switch {
@@ -140,9 +130,9 @@ func (e *Emulator) stoppedByAgent(t *task, reason string) {
 		return
 	}
 	if t.Started.IsZero() {
-		t.code, reason = "TaskFailedToStart", or(reason, "Task failed to start")
+		t.StopCode, reason = "TaskFailedToStart", or(reason, "Task failed to start")
 	} else {
-		t.code, reason = "EssentialContainerExited", or(reason, "Essential container in task exited")
+		t.StopCode, reason = "EssentialContainerExited", or(reason, "Essential container in task exited")
 	}
 	if s := e.services[t.cluster+"/"+t.Service]; s != nil {
 		s.owe(t)

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Task is a task of ECS on a container instance. Its containers run nowhere: the emulator plays their life by its clock.
+// Task is a task of ECS on a container instance. Where no agent runs its containers, the emulator plays their life by its
+// clock.
 type Task struct {
 	ARN      string // AddTask makes it
 	Instance string // ARN
@@ -23,12 +24,24 @@ type Task struct {
 	Reason    string // stoppedReason
 
 	Containers []Container // empty: one named like the family
+
+	// Of a task whose agent runs it:
+	Runs      bool                       // an agent runs it and reports; otherwise the emulator plays its life
+	Overrides map[string]json.RawMessage // of RunTask, by container
+	Times     map[string]float64         // pullStartedAt and so on, as reported
+	StopCode  string
 }
 
 // Container is a container of a task.
 type Container struct {
 	Name, Image string
 	DockerID    string // what Docker calls it, if there is one on the host; empty: the simulated agent makes one up
+
+	// What an agent that runs it has reported, in the words of DescribeTasks:
+	Last, Reason, Digest string
+
+	ExitCode *int
+	Bindings []map[string]any
 }
 
 type task struct {
@@ -39,24 +52,10 @@ type task struct {
 	plain       bool  // made by SetTasks
 	replacement *task // what the service started for it because its instance is DRAINING
 
-	// Of a task whose agent runs it:
-	runs  bool
-	told  string               // what the agent has acknowledged: "", RUNNING or STOPPED
-	sent  bool                 // it may have heard of the task
-	seen  map[string]container // what it reported, by container
-	roles map[string]*issued   // the credentials of its roles, by TaskApplication and TaskExecution
-
-	overrides map[string]json.RawMessage // of RunTask, by container
-	times     map[string]float64         // pullStartedAt and so on, as reported
-	code      string                     // stopCode
-}
-
-// container is what an agent reports of a container, in the words of DescribeTasks.
-type container struct {
-	Status, Reason, RuntimeID, Digest string
-
-	ExitCode *int
-	Bindings []map[string]any
+	// Of a task whose agent runs it, for as long as the emulator runs:
+	told  string             // what the agent has acknowledged: "", RUNNING or STOPPED
+	sent  bool               // it may have heard of the task
+	roles map[string]*issued // the credentials of its roles, by TaskApplication and TaskExecution
 }
 
 // keepStopped is how long ECS tells of a stopped task: at least an hour (API reference, DescribeTasks, read 2026-11-25).
@@ -79,7 +78,7 @@ func (e *Emulator) launch(i *instance, t Task) *task {
 	fill(&t.ARN, strings.Replace(e.clusterARN(i.Cluster), ":cluster/", ":task/", 1)+"/"+hexID(16))
 	fill(&t.Family, t.Service)
 	fill(&t.Family, "task")
-	if i.runs { // it has to be started first
+	if i.Runs { // it has to be started first
 		fill(&t.Last, "PENDING")
 	}
 	fill(&t.Last, "RUNNING")
@@ -101,8 +100,8 @@ func (e *Emulator) launch(i *instance, t Task) *task {
 			t.Containers = append(t.Containers, Container{Name: c.Name, Image: c.Image})
 		}
 	}
-	t.Instance = i.ARN
-	made := &task{Task: t, cluster: i.Cluster, since: e.opts.Now(), runs: i.runs, seen: map[string]container{}}
+	t.Instance, t.Runs = i.ARN, i.Runs
+	made := &task{Task: t, cluster: i.Cluster, since: e.opts.Now()}
 	if t.Last == "STOPPED" {
 		made.stopped = made.since
 	}
@@ -198,10 +197,10 @@ func (e *Emulator) stop(t *task, reason string) {
 	}
 	t.Desired, t.Reason, t.since = "STOPPED", reason, e.opts.Now()
 	switch {
-	case t.runs && t.sent: // the agent stops it, and says so
+	case t.Runs && t.sent: // the agent stops it, and says so
 	case t.Last == "PENDING":
 		e.ended(t, reason)
-	case !t.runs:
+	case !t.Runs:
 		t.Last = "DEACTIVATING"
 	}
 }
@@ -225,7 +224,7 @@ func (e *Emulator) settle() {
 	now := e.opts.Now()
 	_, never := e.armed[FaultTaskNeverStops]
 	for _, t := range e.tasks {
-		if t.runs {
+		if t.Runs {
 			continue
 		}
 		waited := now.Sub(t.since)
@@ -270,10 +269,10 @@ func (t *task) describe(e *Emulator) map[string]any {
 	if t.Reason != "" {
 		out["stoppedReason"] = t.Reason
 	}
-	if t.code != "" {
-		out["stopCode"] = t.code
+	if t.StopCode != "" {
+		out["stopCode"] = t.StopCode
 	}
-	for name, at := range t.times {
+	for name, at := range t.Times {
 		out[name] = at
 	}
 	return out
