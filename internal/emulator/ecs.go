@@ -178,11 +178,7 @@ func (i *instance) describe(e *Emulator, withTags bool) map[string]any {
 }
 
 func (e *Emulator) discoverPollEndpoint(c *call) (any, *apiError) {
-	scheme := "http://"
-	if c.TLS != nil {
-		scheme = "https://"
-	}
-	base := scheme + c.Host
+	base := e.pollBase(c.Request)
 	return map[string]string{
 		"endpoint": base + "/acs", "telemetryEndpoint": base + "/tcs", "serviceConnectEndpoint": base + "/sc",
 	}, nil

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log"
 	"net"
 	"net/http"
 	"sync"
@@ -24,8 +26,14 @@ type Options struct {
 	OnlineFor time.Duration
 	// TaskTime is how long a task takes to start, and to stop; 0 means 30 s, ECS_CONTAINER_STOP_TIMEOUT's default.
 	TaskTime time.Duration
+	// MessageWait is how long ec2messages holds GetMessages before it answers that there is none; 0 means 15 s. SSM Agent
+	// gives up after 20 s, and takes an answer within 10 s for an error (amazon-ssm-agent 3.3, runcommand/mds).
+	MessageWait time.Duration
 	// Artifacts is what the buckets hold; the first folder is the bucket, "amazon-ecs-agent-us-east-1/…". nil is empty.
 	Artifacts fs.FS
+	// Authority signs the certificates of a started emulator, which then answers TLS and plain HTTP on its one port. nil
+	// is no TLS.
+	Authority *Authority
 }
 
 // Emulator is the services. It is safe for concurrent use; its state is in memory.
@@ -37,6 +45,7 @@ type Emulator struct {
 	activations map[string]*activation // by id
 	nodes       map[string]*node       // by mi- id
 	keys        map[string]*key        // by access key id
+	taskKeys    map[string]*key        // of the roles of tasks
 	armed       map[string]int         // faults: calls left, or forever
 	requests    []Request
 	nodeOrder   []string
@@ -44,6 +53,9 @@ type Emulator struct {
 	services    map[string]*service // by "cluster/name"
 	definitions []TaskDefinition    // by family and revision
 	roleLag     int                 // calls of CreateActivation that still find no role
+	tokens      map[string]string   // of control channels that are not open yet: node by token
+
+	lastSequence int64 // of what goes down over ACS
 
 	server *http.Server
 	url    string
@@ -65,7 +77,7 @@ func New(opts Options) *Emulator {
 		def   time.Duration
 	}{
 		{&opts.TokenLife, time.Hour}, {&opts.Heartbeat, 30 * time.Second}, {&opts.Slow, 5 * time.Second},
-		{&opts.OnlineFor, 10 * time.Minute}, {&opts.TaskTime, 30 * time.Second},
+		{&opts.OnlineFor, 10 * time.Minute}, {&opts.TaskTime, 30 * time.Second}, {&opts.MessageWait, 15 * time.Second},
 	} {
 		if *d.value == 0 {
 			*d.value = d.def
@@ -73,7 +85,7 @@ func New(opts Options) *Emulator {
 	}
 	return &Emulator{
 		opts: opts, clusters: map[string]*cluster{}, activations: map[string]*activation{}, nodes: map[string]*node{},
-		keys: map[string]*key{}, armed: map[string]int{}, services: map[string]*service{},
+		keys: map[string]*key{}, armed: map[string]int{}, services: map[string]*service{}, tokens: map[string]string{}, taskKeys: map[string]*key{},
 	}
 }
 
@@ -84,7 +96,15 @@ func (e *Emulator) Start(addr string) error {
 		return fmt.Errorf("starting the emulator: %w", err)
 	}
 	e.url = "http://" + l.Addr().String()
-	e.server = &http.Server{Handler: e, ReadHeaderTimeout: 10 * time.Second}
+	e.server = &http.Server{
+		Handler: e, ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: log.New(io.Discard, "", 0), // of clients that do not trust the authority, or that have gone
+	}
+	if e.opts.Authority != nil {
+		var secured net.Listener
+		l, secured = sortOut(l, e.opts.Authority.TLS())
+		go func() { _ = e.server.Serve(secured) }() // it ends with ErrServerClosed at Close
+	}
 	go func() { _ = e.server.Serve(l) }() // it ends with ErrServerClosed at Close
 	return nil
 }
@@ -99,6 +119,9 @@ func (e *Emulator) Close() error {
 		for _, i := range c.instances {
 			i.hangUp()
 		}
+	}
+	for _, n := range e.nodes {
+		n.hangUp()
 	}
 	e.mu.Unlock()
 	if e.server == nil {

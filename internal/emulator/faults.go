@@ -92,6 +92,14 @@ func (e *Emulator) ClearFault(name string) {
 	delete(e.armed, name)
 }
 
+// isArmed reports whether a fault is armed that lasts and is not counted.
+func (e *Emulator) isArmed(name string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, ok := e.armed[name]
+	return ok
+}
+
 // faulty reports whether a fault is armed, and uses up one of its counted requests.
 func (e *Emulator) faulty(name string) bool {
 	e.mu.Lock()

@@ -80,6 +80,16 @@ var ecsOperations = map[string]operation{
 	"ListTaskDefinitions":           (*Emulator).listTaskDefinitions,
 	"DescribeTaskDefinition":        (*Emulator).describeTaskDefinition,
 	"ListClusters":                  (*Emulator).listClusters,
+	"SubmitTaskStateChange":         (*Emulator).submitTaskStateChange,
+	"SubmitContainerStateChange":    (*Emulator).submitContainerStateChange,
+	"SubmitAttachmentStateChanges":  (*Emulator).submitAttachmentStateChanges,
+	"RegisterTaskDefinition":        (*Emulator).registerTaskDefinition,
+	"DeregisterTaskDefinition":      (*Emulator).deregisterTaskDefinition,
+	"RunTask":                       (*Emulator).runTask,
+	"StartTask":                     (*Emulator).startTask,
+	"CreateService":                 (*Emulator).createService,
+	"UpdateService":                 (*Emulator).updateService,
+	"DeleteService":                 (*Emulator).deleteService,
 }
 
 // services are the prefixes of X-Amz-Target.
@@ -89,6 +99,7 @@ var services = map[string]struct {
 }{
 	"AmazonSSM":                          {"ssm", ssmOperations},
 	"AmazonEC2ContainerServiceV20141113": {"ecs", ecsOperations},
+	"EC2WindowsMessageDeliveryService":   {"ec2messages", deliveryOperations},
 }
 
 // ServeHTTP answers every service: AWS JSON 1.1 by X-Amz-Target, STS's query protocol, the agents' sockets and the
@@ -99,8 +110,12 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", e.opts.Now().UTC().Format(http.TimeFormat)) // clients measure their clock against it
 	target := r.Header.Get("X-Amz-Target")
 	switch {
+	case strings.EqualFold(r.Header.Get("Upgrade"), "websocket") && strings.HasPrefix(r.URL.Path, gatewayPath):
+		e.serveControlChannel(w, r)
 	case strings.EqualFold(r.Header.Get("Upgrade"), "websocket"):
 		e.serveSocket(w, r)
+	case strings.HasPrefix(r.URL.Path, gatewayPath) && r.Method == http.MethodPost:
+		e.serveGateway(w, r)
 	case target != "":
 		e.serveJSON(w, r, target)
 	case r.Method == http.MethodPost:
@@ -141,6 +156,9 @@ func (e *Emulator) dispatch(c *call, target string) (any, *apiError) {
 	}
 	c.service, c.name = service.name, name
 	run, ok := service.operations[name]
+	if !ok && c.service == "ssm" {
+		run, ok = nodeSSM[name]
+	}
 	if !ok {
 		return nil, newError("UnknownOperationException", "the emulator has no %s:%s", service.name, name)
 	}
@@ -201,6 +219,9 @@ func (e *Emulator) authenticate(r *http.Request, s *signed, body []byte, service
 	}
 	e.mu.Lock()
 	k := e.keys[s.keyID]
+	if k == nil {
+		k = e.taskKeys[s.keyID]
+	}
 	e.mu.Unlock()
 	if k == nil || k.Token.Reveal() != r.Header.Get("X-Amz-Security-Token") {
 		return nil, newError("UnrecognizedClientException", "The security token included in the request is invalid.")
@@ -221,13 +242,27 @@ func (e *Emulator) authenticate(r *http.Request, s *signed, body []byte, service
 // nodeActions are what a node's role may do: AmazonSSMManagedInstanceCore and AmazonEC2ContainerServiceforEC2Role as
 // far as there are such operations here. It can drain and deregister its container instance, and cannot describe it.
 var nodeActions = map[string]bool{
-	"ssm:UpdateInstanceInformation": true, "ecs:CreateCluster": true, "ecs:DeregisterContainerInstance": true,
-	"ecs:DiscoverPollEndpoint": true, "ecs:Poll": true, "ecs:RegisterContainerInstance": true,
-	"ecs:StartTelemetrySession": true, "ecs:UpdateContainerInstancesState": true, "sts:GetCallerIdentity": true,
+	"ssm:UpdateInstanceInformation": true, "ssm:DescribeAssociation": true, "ssm:DescribeDocument": true,
+	"ssm:GetDocument": true, "ssm:GetManifest": true, "ssm:GetParameter": true, "ssm:GetParameters": true,
+	"ssm:ListAssociations": true, "ssm:ListInstanceAssociations": true, "ssm:PutComplianceItems": true,
+	"ssm:PutConfigurePackageResult": true, "ssm:PutInventory": true, "ssm:UpdateAssociationStatus": true,
+	"ssm:UpdateInstanceAssociationStatus": true,
+
+	"ssmmessages:CreateControlChannel": true, "ssmmessages:OpenControlChannel": true,
+
+	"ec2messages:AcknowledgeMessage": true, "ec2messages:DeleteMessage": true, "ec2messages:FailMessage": true,
+	"ec2messages:GetEndpoint": true, "ec2messages:GetMessages": true, "ec2messages:SendReply": true,
+
+	"ecs:CreateCluster": true, "ecs:DeregisterContainerInstance": true, "ecs:DiscoverPollEndpoint": true,
+	"ecs:Poll": true, "ecs:RegisterContainerInstance": true, "ecs:StartTelemetrySession": true,
+	"ecs:SubmitAttachmentStateChanges": true, "ecs:SubmitContainerStateChange": true,
+	"ecs:SubmitTaskStateChange": true, "ecs:UpdateContainerInstancesState": true,
+
+	"sts:GetCallerIdentity": true,
 }
 
 func (e *Emulator) authorize(k *key, action string) *apiError {
-	denied := k.node != "" && !nodeActions[action]
+	denied := k.node != "" && !nodeActions[action] || k.role != "" && action != "sts:GetCallerIdentity"
 	service, _, _ := strings.Cut(action, ":")
 	for _, d := range k.Deny {
 		denied = denied || d == action || d == service+":*" || d == "*"
@@ -246,7 +281,10 @@ func (e *Emulator) accessDenied(k *key, action string) *apiError {
 }
 
 func (e *Emulator) callerARN(k *key) string {
-	if k.node == "" {
+	switch {
+	case k.role != "":
+		return k.role
+	case k.node == "":
 		return fmt.Sprintf("arn:%s:iam::%s:user/operator", e.partition(), e.opts.Account)
 	}
 	e.mu.Lock()

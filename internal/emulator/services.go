@@ -7,6 +7,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Service is a service of ECS. AddTask gives it its tasks; the emulator moves them when their instance is DRAINING, as far
@@ -23,14 +24,18 @@ type Service struct {
 	FixedPorts bool
 	// NoRoom: no other instance has room for it, as one that lacks the memory or that a placement constraint leaves out.
 	NoRoom bool
+	// Kept: it is kept at its desired count, as a service that CreateService made or UpdateService scaled. Others have the
+	// tasks that AddTask gives them.
+	Kept bool
 	// More is what else DescribeServices says of it, in ECS's own words ("loadBalancers").
 	More map[string]any
 }
 
 type service struct {
 	Service
-	owed int      // tasks to start when there is room
-	left []string // of a daemon: the instances that it was drained from
+	owed int       // tasks to start when there is room
+	left []string  // of a daemon: the instances that it was drained from
+	next time.Time // nothing is started before
 }
 
 // owe remembers that a task of the service has to be started anew.
@@ -78,6 +83,9 @@ func (e *Emulator) serviceARN(clusterName, name string) string {
 func (e *Emulator) schedule() {
 	for _, id := range slices.Sorted(maps.Keys(e.services)) {
 		name, _, _ := strings.Cut(id, "/")
+		if e.clusters[name] != nil {
+			e.keepUp(e.clusters[name], e.services[id])
+		}
 		if cl, s := e.clusters[name], e.services[id]; cl != nil && s.Daemon {
 			e.scheduleDaemon(cl, s)
 		} else if cl != nil {
@@ -126,12 +134,12 @@ func (e *Emulator) scheduleReplicas(cl *cluster, s *service) {
 			}
 		}
 	}
-	for s.owed > 0 && active < most {
+	for s.owed > 0 && active < most && !e.opts.Now().Before(s.next) {
 		i := e.room(cl, s)
 		if i == nil {
 			return
 		}
-		e.launch(i, Task{Service: s.Name, Last: "PENDING"})
+		e.launch(i, s.task())
 		s.owed--
 		active++
 	}
@@ -139,6 +147,11 @@ func (e *Emulator) scheduleReplicas(cl *cluster, s *service) {
 
 // room is an instance on which a task of the service can be started.
 func (e *Emulator) room(cl *cluster, s *service) *instance {
+	if s.Kept && !s.FixedPorts && !s.NoRoom {
+		t := s.task()
+		i, _ := e.place(cl, t.Family, t.Revision)
+		return i
+	}
 	for _, i := range cl.instances {
 		if i.Status != "ACTIVE" || !i.view().Connected || s.NoRoom && i.elsewhere {
 			continue
@@ -168,7 +181,7 @@ func (e *Emulator) scheduleDaemon(cl *cluster, s *service) {
 	s.left = slices.DeleteFunc(s.left, func(arn string) bool {
 		i := cl.instance(arn)
 		if i != nil && i.Status == "ACTIVE" {
-			e.launch(i, Task{Service: s.Name, Last: "PENDING"})
+			e.launch(i, s.task())
 		}
 		return i == nil || i.Status == "ACTIVE" || i.Status == "INACTIVE"
 	})
@@ -367,24 +380,21 @@ func (e *Emulator) describeTaskDefinition(c *call) (any, *apiError) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var found *TaskDefinition
-	for n := range e.definitions {
-		d := &e.definitions[n]
-		if in.TaskDefinition == e.definitionARN(*d) || in.TaskDefinition == taskDefinition(d.Family, d.Revision) ||
-			in.TaskDefinition == d.Family && d.Status == "ACTIVE" {
-			found = d // the latest comes last
-		}
-	}
+	found := e.definition(in.TaskDefinition)
 	if found == nil {
 		return nil, newError("ClientException", "Unable to describe task definition.")
 	}
+	return map[string]any{"taskDefinition": e.describeDefinition(found), "tags": []any{}}, nil
+}
+
+func (e *Emulator) describeDefinition(found *TaskDefinition) map[string]any {
 	out := map[string]any{
 		"taskDefinitionArn": e.definitionARN(*found), "family": found.Family, "revision": found.Revision,
 		"status": found.Status, "containerDefinitions": []any{}, "volumes": []any{}, "placementConstraints": []any{},
 		"compatibilities": []string{"EXTERNAL", "EC2"},
 	}
 	maps.Copy(out, found.More)
-	return map[string]any{"taskDefinition": out, "tags": []any{}}, nil
+	return out
 }
 
 func (e *Emulator) listClusters(c *call) (any, *apiError) {

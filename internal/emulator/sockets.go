@@ -3,6 +3,7 @@ package emulator
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -33,24 +34,41 @@ func (e *Emulator) serveSocket(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // Accept has answered
 	}
+	conn.SetReadLimit(16 << 20) // an agent's metrics of a host full of tasks
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &socket{acs: action == "ecs:Poll", cancel: cancel}
 	e.open(i, s, r)
 	defer e.shut(i, s)
 	defer cancel()
-	go func() { // frames from the agent: acknowledgements and metrics, read so that pings and closing work
-		defer cancel()
-		for {
-			if _, _, err := conn.Read(ctx); err != nil {
-				return
-			}
-		}
-	}()
-	if s.acs {
+	switch {
+	case s.acs && simulated(r):
+		go swallow(ctx, cancel, conn)
 		go e.payloads(ctx, conn, i)
+	case s.acs:
+		d := &direction{e: e, i: i, conn: conn, signer: signer, waiting: map[string][]delivery{}}
+		go d.listen(ctx, cancel)
+		go d.direct(ctx, r.URL.Query().Get("sendCredentials") == "true")
+	case simulated(r):
+		go swallow(ctx, cancel, conn)
+	default:
+		go e.telemetry(ctx, cancel, conn, r)
 	}
 	e.heartbeat(ctx, conn)
 	_ = conn.Close(websocket.StatusNormalClosure, "ConnectionExpired: Reconnect to continue")
+}
+
+// simulated tells the agents that play their tasks' life by what the emulator says of it. All others run them, and
+// report.
+func simulated(r *http.Request) bool { return r.Header.Get("Anywhere-Simulated-Agent") != "" }
+
+// swallow reads an agent's frames and drops them, so that pings and closing work.
+func swallow(ctx context.Context, cancel context.CancelFunc, conn *websocket.Conn) {
+	defer cancel()
+	for {
+		if _, _, err := conn.Read(ctx); err != nil {
+			return
+		}
+	}
 }
 
 // admit authenticates an agent and finds its container instance.
@@ -95,6 +113,10 @@ func (e *Emulator) open(i *instance, s *socket, r *http.Request) {
 	i.sockets[s] = true
 	if q := r.URL.Query(); s.acs {
 		i.AgentVersion, i.AgentHash, i.Docker = q.Get("agentVersion"), q.Get("agentHash"), q.Get("dockerVersion")
+		i.Runs = !simulated(r)
+		for _, t := range e.on(i.ARN) {
+			t.Runs = i.Runs
+		}
 	}
 }
 
@@ -171,4 +193,18 @@ func (e *Emulator) heartbeat(ctx context.Context, conn *websocket.Conn) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// pollBase is where the agent finds its sockets. It verifies their certificate against "host:port", which no certificate
+// can be for, so that only port 443, which it leaves out, can have TLS (amazon-ecs-agent 1.105.1, wsclient). On another
+// port it is sent to plain HTTP, if the emulator has that there.
+func (e *Emulator) pollBase(r *http.Request) string {
+	_, port, err := net.SplitHostPort(r.Host)
+	switch {
+	case err == nil && port == "443":
+		return scheme(r) + strings.TrimSuffix(r.Host, ":443")
+	case err == nil && e.opts.Authority != nil:
+		return "http://" + r.Host
+	}
+	return scheme(r) + r.Host
 }

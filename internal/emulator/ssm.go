@@ -4,10 +4,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
-	"strings"
 	"time"
-
-	"github.com/anywhere-ecs/anywhere/internal/secret"
 )
 
 // registerManagedInstance is anonymous: the activation's id and code are all that it asks for.
@@ -43,7 +40,7 @@ func (e *Emulator) registerManagedInstance(c *call) (any, *apiError) {
 	a.used++
 	n := &node{
 		Node:        Node{ID: "mi-" + hexID(9)[:17], ActivationID: a.id, Role: a.role, Name: a.name, Registered: now},
-		fingerprint: in.Fingerprint, publicKey: public,
+		fingerprint: in.Fingerprint, publicKey: public, channels: map[*channel]bool{},
 	}
 	e.nodes[n.ID] = n
 	e.nodeOrder = append(e.nodeOrder, n.ID)
@@ -119,14 +116,8 @@ func (e *Emulator) requestRoleToken(c *call) (any, *apiError) {
 	if in.Fingerprint != n.fingerprint {
 		return nil, newError("MachineFingerprintDoesNotMatch", "Fingerprint does not match")
 	}
-	k := &key{
-		Key: Key{
-			ID:     "ASIA" + strings.ToUpper(hexID(8)),
-			Secret: secret.NewText(base64.StdEncoding.EncodeToString([]byte(hexID(15)))),
-			Token:  secret.NewText(base64.StdEncoding.EncodeToString([]byte(hexID(150)))),
-		},
-		node: n.ID, expires: e.opts.Now().Add(e.opts.TokenLife),
-	}
+	k := e.newSessionKey()
+	k.node = n.ID
 	e.keys[k.ID] = k
 	return map[string]any{
 		"AccessKeyId": k.ID, "SecretAccessKey": k.Secret.Reveal(), "SessionToken": k.Token.Reveal(),
@@ -193,7 +184,7 @@ func (e *Emulator) deregisterManagedInstance(c *call) (any, *apiError) {
 	if n == nil || n.gone {
 		return nil, unknownNode(in.InstanceId)
 	}
-	n.gone = true // its credentials live on until they expire: STS does not know of nodes
+	n.forget() // its credentials live on until they expire: STS does not know of nodes
 	return struct{}{}, nil
 }
 

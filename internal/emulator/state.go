@@ -26,6 +26,7 @@ type key struct {
 	Key
 	expires time.Time // zero: never
 	node    string    // mi- id; empty for operators
+	role    string    // of a task: the ARN that the caller has; it may do nothing but ask who it is
 }
 
 type activation struct {
@@ -45,6 +46,7 @@ type node struct {
 	fingerprint string
 	publicKey   *rsa.PublicKey
 	gone        bool
+	channels    map[*channel]bool // to the message gateway
 }
 
 // Node is a managed node of Systems Manager.
@@ -92,8 +94,9 @@ type Instance struct {
 	AgentHash    string
 	Docker       string // as the agent names it: "DockerVersion: 27.3.1"
 	Registered   time.Time
-	Tasks        int // running tasks
-	Pending      int // pending tasks
+	Tasks        int  // running tasks
+	Pending      int  // pending tasks
+	Runs         bool // its agent runs containers, and reports what becomes of them
 }
 
 // AddCluster makes an ACTIVE cluster and returns its ARN.
@@ -156,7 +159,7 @@ func (e *Emulator) DeregisterNode(id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if n := e.nodes[id]; n != nil {
-		n.gone = true
+		n.forget()
 	}
 }
 
@@ -212,7 +215,7 @@ func (e *Emulator) Deregister(id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if n := e.nodes[id]; n != nil {
-		n.gone = true
+		n.forget()
 	}
 }
 
@@ -306,6 +309,12 @@ func (e *Emulator) deregister(i *instance) {
 	i.Status = "INACTIVE"
 	e.orphan(i)
 	i.hangUp()
+}
+
+// forget deregisters a node.
+func (n *node) forget() {
+	n.gone = true
+	n.hangUp()
 }
 
 // hangUp ends the agent's sockets.

@@ -1,12 +1,14 @@
 package emulator
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"time"
 )
 
-// Task is a task of ECS on a container instance. Its containers run nowhere: the emulator plays their life by its clock.
+// Task is a task of ECS on a container instance. Where no agent runs its containers, the emulator plays their life by its
+// clock.
 type Task struct {
 	ARN      string // AddTask makes it
 	Instance string // ARN
@@ -22,12 +24,24 @@ type Task struct {
 	Reason    string // stoppedReason
 
 	Containers []Container // empty: one named like the family
+
+	// Of a task whose agent runs it:
+	Runs      bool                       // an agent runs it and reports; otherwise the emulator plays its life
+	Overrides map[string]json.RawMessage // of RunTask, by container
+	Times     map[string]float64         // pullStartedAt and so on, as reported
+	StopCode  string
 }
 
 // Container is a container of a task.
 type Container struct {
 	Name, Image string
 	DockerID    string // what Docker calls it, if there is one on the host; empty: the simulated agent makes one up
+
+	// What an agent that runs it has reported, in the words of DescribeTasks:
+	Last, Reason, Digest string
+
+	ExitCode *int
+	Bindings []map[string]any
 }
 
 type task struct {
@@ -37,6 +51,11 @@ type task struct {
 	stopped     time.Time
 	plain       bool  // made by SetTasks
 	replacement *task // what the service started for it because its instance is DRAINING
+
+	// Of a task whose agent runs it, for as long as the emulator runs:
+	told  string             // what the agent has acknowledged: "", RUNNING or STOPPED
+	sent  bool               // it may have heard of the task
+	roles map[string]*issued // the credentials of its roles, by TaskApplication and TaskExecution
 }
 
 // keepStopped is how long ECS tells of a stopped task: at least an hour (API reference, DescribeTasks, read 2026-11-25).
@@ -55,32 +74,33 @@ func (e *Emulator) AddTask(instance string, t Task) string {
 
 // launch makes a task on an instance.
 func (e *Emulator) launch(i *instance, t Task) *task {
-	or := func(s *string, otherwise string) {
-		if *s == "" {
-			*s = otherwise
-		}
+	fill := func(s *string, otherwise string) { *s = or(*s, otherwise) }
+	fill(&t.ARN, strings.Replace(e.clusterARN(i.Cluster), ":cluster/", ":task/", 1)+"/"+hexID(16))
+	fill(&t.Family, t.Service)
+	fill(&t.Family, "task")
+	if i.Runs { // it has to be started first
+		fill(&t.Last, "PENDING")
 	}
-	or(&t.ARN, strings.Replace(e.clusterARN(i.Cluster), ":cluster/", ":task/", 1)+"/"+hexID(16))
-	or(&t.Family, t.Service)
-	or(&t.Family, "task")
-	or(&t.Last, "RUNNING")
-	or(&t.Desired, "RUNNING")
+	fill(&t.Last, "RUNNING")
+	fill(&t.Desired, "RUNNING")
 	if t.Service != "" {
-		or(&t.Group, "service:"+t.Service)
-		or(&t.StartedBy, "ecs-svc/"+"1234567890123456789")
+		fill(&t.Group, "service:"+t.Service)
+		fill(&t.StartedBy, "ecs-svc/"+"1234567890123456789")
 	}
-	or(&t.Group, "family:"+t.Family)
+	fill(&t.Group, "family:"+t.Family)
 	if t.Revision == 0 {
 		t.Revision = 1
 	}
 	if t.Started.IsZero() && t.Last != "PENDING" {
 		t.Started = e.opts.Now()
 	}
-	if len(t.Containers) == 0 {
-		t.Containers = []Container{{Name: t.Family, Image: "public.example/" + t.Family + ":1"}}
-	}
 	e.define(t.Family, t.Revision, false)
-	t.Instance = i.ARN
+	if len(t.Containers) == 0 {
+		for _, c := range e.containersOf(t.Family, t.Revision) {
+			t.Containers = append(t.Containers, Container{Name: c.Name, Image: c.Image})
+		}
+	}
+	t.Instance, t.Runs = i.ARN, i.Runs
 	made := &task{Task: t, cluster: i.Cluster, since: e.opts.Now()}
 	if t.Last == "STOPPED" {
 		made.stopped = made.since
@@ -176,11 +196,13 @@ func (e *Emulator) stop(t *task, reason string) {
 		return
 	}
 	t.Desired, t.Reason, t.since = "STOPPED", reason, e.opts.Now()
-	if t.Last == "PENDING" {
+	switch {
+	case t.Runs && t.sent: // the agent stops it, and says so
+	case t.Last == "PENDING":
 		e.ended(t, reason)
-		return
+	case !t.Runs:
+		t.Last = "DEACTIVATING"
 	}
-	t.Last = "DEACTIVATING"
 }
 
 func (e *Emulator) ended(t *task, reason string) {
@@ -202,6 +224,9 @@ func (e *Emulator) settle() {
 	now := e.opts.Now()
 	_, never := e.armed[FaultTaskNeverStops]
 	for _, t := range e.tasks {
+		if t.Runs {
+			continue
+		}
 		waited := now.Sub(t.since)
 		switch t.Last {
 		case "PENDING":
@@ -228,9 +253,7 @@ func (t *task) describe(e *Emulator) map[string]any {
 	definition := strings.Replace(e.clusterARN(""), ":cluster/", ":task-definition/", 1) + taskDefinition(t.Family, t.Revision)
 	containers := []any{}
 	for _, c := range t.Containers {
-		containers = append(containers, map[string]any{
-			"name": c.Name, "image": c.Image, "lastStatus": t.Last, "taskArn": t.ARN, "runtimeId": c.DockerID,
-		})
+		containers = append(containers, t.describeContainer(c))
 	}
 	out := map[string]any{
 		"taskArn": t.ARN, "clusterArn": e.clusterARN(t.cluster), "containerInstanceArn": t.Instance, "group": t.Group,
@@ -245,6 +268,12 @@ func (t *task) describe(e *Emulator) map[string]any {
 	}
 	if t.Reason != "" {
 		out["stoppedReason"] = t.Reason
+	}
+	if t.StopCode != "" {
+		out["stopCode"] = t.StopCode
+	}
+	for name, at := range t.Times {
+		out[name] = at
 	}
 	return out
 }

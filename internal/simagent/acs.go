@@ -95,6 +95,7 @@ func (a *ECSAgent) dial(ctx context.Context, c ecsConfig, target string, log log
 	if err := a.signV4(keys, "ecs", c.region)(r, nil); err != nil {
 		return nil, err
 	}
+	r.Header.Set("Anywhere-Simulated-Agent", "1") // the emulator plays its tasks; unsigned, as it is no part of the protocol
 	conn, answer, err := websocket.Dial(ctx, target, &websocket.DialOptions{HTTPClient: a.HTTP, HTTPHeader: r.Header})
 	if err != nil && answer != nil && answer.Body != nil {
 		if named := handshakeError(answer.Body); named != nil {
