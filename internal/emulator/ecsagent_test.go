@@ -625,9 +625,23 @@ func TestTelemetryIsVerifiedAndAcknowledged(t *testing.T) {
 	if err := conn.Write(t.Context(), websocket.MessageText, []byte(`{"type":"PublishMetricsRequest"}`)); err != nil {
 		t.Fatal(err)
 	}
-	a.publish(conn, path, "PublishHealthRequest", metrics, a.keys)
-	if got := answer(); got != "AckPublishHealth" {
-		t.Errorf("health is answered with %s", got)
+	a.define(nil)
+	arn := a.run(nil)
+	for _, status := range []string{"HEALTHY", "UNHEALTHY"} {
+		a.publish(conn, path, "PublishHealthRequest", map[string]any{
+			"metadata": map[string]any{"cluster": "demo", "containerInstance": a.arn, "fin": true, "messageId": "h-1"},
+			"tasks": []map[string]any{{
+				"taskArn": arn, "taskDefinitionFamily": "web", "taskDefinitionVersion": "1", "clusterArn": "demo",
+				"containers": []map[string]any{{"containerName": "web", "healthStatus": status, "statusSince": 1795651210.685}},
+			}, {"taskArn": "arn:aws:ecs:us-east-1:123456789012:task/demo/none"}},
+			"timestamp": 1795651210.685,
+		}, a.keys)
+		if got := answer(); got != "AckPublishHealth" {
+			t.Errorf("health is answered with %s", got)
+		}
+		if got := a.describe(arn); got["healthStatus"] != status {
+			t.Errorf("the task is %v, its container %s", got["healthStatus"], status)
+		}
 	}
 	var refused []string
 	for _, r := range a.Requests() {
