@@ -92,8 +92,11 @@ func TestADefinitionIsTranslatedForTheAgent(t *testing.T) {
 			"name": "a", "image": "a", "portMappings": []any{map[string]any{"containerPort": 80}},
 		}},
 	}})
-	if ports := e.hostPorts("host", 1); !ports["80/tcp"] || len(ports) != 1 {
-		t.Errorf("on the host's network a container's port is the host's: %v", ports)
+	if n := e.shape("host", 1).needs(); !n.ports["80/tcp"] || len(n.ports) != 1 {
+		t.Errorf("on the host's network a container's port is the host's: %v", n.ports)
+	}
+	if n := e.shape("rich", 1).needs(); n.cpu != 256 || n.memory != 64 || !n.ports["8080/udp"] {
+		t.Errorf("what the definition has for the task counts: %+v", n)
 	}
 }
 
