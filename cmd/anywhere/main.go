@@ -55,6 +55,7 @@ func main() {
 	env.Rehearse = func(ctx context.Context, req cli.RehearseRequest) (lifecycle.Report, error) {
 		return rehearsal.Run(ctx, env, req)
 	}
+	env.Emulate = rehearsal.Emulate
 	env.Faults = rehearsal.Faults
 	exit(cli.Main(context.Background(), env, os.Args[1:]))
 }

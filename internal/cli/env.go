@@ -44,6 +44,8 @@ type Env struct {
 	// Rehearse plays a story against an embedded AWS. It sits above this room, so main brings it; without it there is no
 	// rehearse command.
 	Rehearse func(ctx context.Context, req RehearseRequest) (lifecycle.Report, error)
+	// Emulate serves an embedded AWS until its context ends. As Rehearse, it sits above this room.
+	Emulate func(ctx context.Context, req EmulatorRequest) (lifecycle.Report, error)
 	// Faults are the names that Rehearse knows, for completion.
 	Faults func() []string
 }

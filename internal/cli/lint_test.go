@@ -20,6 +20,7 @@ import (
 func tree() *cobra.Command {
 	root := cli.New(cli.Env{
 		Rehearse: func(context.Context, cli.RehearseRequest) (lifecycle.Report, error) { return lifecycle.Report{}, nil },
+		Emulate:  func(context.Context, cli.EmulatorRequest) (lifecycle.Report, error) { return lifecycle.Report{}, nil },
 	})
 	root.InitDefaultHelpCmd()
 	return root
@@ -79,6 +80,7 @@ func TestHelpOfEveryCommand(t *testing.T) {
 		env := cli.Env{
 			Now: time.Now, NewRunID: func() string { return "" }, Streams: cli.Streams{Out: &out, Err: &said},
 			Rehearse: func(context.Context, cli.RehearseRequest) (lifecycle.Report, error) { return lifecycle.Report{}, nil },
+			Emulate:  func(context.Context, cli.EmulatorRequest) (lifecycle.Report, error) { return lifecycle.Report{}, nil },
 		}
 		status := cli.Main(context.Background(), env, append(strings.Fields(section(cmd)), "--help"))
 		if status != 0 || said.Len() > 0 {

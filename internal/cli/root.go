@@ -50,6 +50,9 @@ Schemas of the objects, every error code and every check: https://github.com/any
 	if a.env.Rehearse != nil {
 		root.AddCommand(newRehearse(a))
 	}
+	if a.env.Emulate != nil {
+		root.AddCommand(newEmulator(a))
+	}
 	root.SetHelpCommand(newHelp())
 	for _, cmd := range root.Commands() {
 		cmd.DisableFlagsInUseLine = true

@@ -49,6 +49,7 @@ var documented = map[string][]any{
 	"deregister":        {lifecycle.DeregisterResult{}},
 	"doctor":            {lifecycle.DoctorResult{}},
 	"drain":             {lifecycle.DrainResult{}},
+	"emulator":          {cli.EmulatorResult{}},
 	"help":              nil,
 	"move":              {lifecycle.MoveResult{}},
 	"operation":         nil,
@@ -429,7 +430,7 @@ var documentedNames = func() map[string]bool {
 // rehearsed are the schemas of the commands that a rehearsal can run.
 func rehearsed() (all []node) {
 	for _, name := range commands() {
-		if name != "rehearse" {
+		if name != "rehearse" && name != "emulator" {
 			all = append(all, node{{"$ref", contract.FileName(name)}})
 		}
 	}

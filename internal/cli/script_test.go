@@ -25,6 +25,7 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/contract"
 	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/rehearsal"
 	"github.com/anywhere-ecs/anywhere/internal/report"
 	"github.com/anywhere-ecs/anywhere/internal/secret"
 )
@@ -48,7 +49,7 @@ func TestMain(m *testing.M) {
 
 // elsewhere are the commands whose successes need root or a story: their documents are held to the schemas by the
 // rehearsal's tests.
-var elsewhere = []string{"register", "upgrade", "adopt", "rehearse", "rollback", "operation abandon", "drain", "activate", "move"}
+var elsewhere = []string{"register", "upgrade", "adopt", "rehearse", "rollback", "operation abandon", "drain", "activate", "move", "emulator"}
 
 func TestScripts(t *testing.T) {
 	seen := &documentsSeen{}
@@ -178,6 +179,7 @@ func anywhere() int {
 		},
 		Exit:     os.Exit,
 		NewRunID: func() string { return "run-1" },
+		Emulate:  rehearsal.Emulate,
 		Build:    cli.Build{Version: "1.2.3", Commit: "abc", Date: "2026-11-22T00:00:00Z", Go: "go1.26"},
 	}
 	status := cli.Main(context.Background(), env, os.Args[1:])

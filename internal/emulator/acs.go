@@ -26,6 +26,7 @@ type direction struct {
 
 	waiting map[string][]delivery // by message, until the agent acknowledges it; e.mu guards it
 	asked   map[*task]delivery    // what was last said of a task
+	settled time.Time             // when the account was last looked through for what is due
 }
 
 // delivery is a wish that was sent.
@@ -101,7 +102,10 @@ func (d *direction) payload() map[string]any {
 	e := d.e
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.settle()
+	if time.Since(d.settled) > time.Second { // every call does it too
+		e.settle()
+		d.settled = time.Now()
+	}
 	now := e.opts.Now()
 	id, tasks := uuid(), []any{}
 	for _, t := range e.on(d.i.ARN) {

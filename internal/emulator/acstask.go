@@ -98,12 +98,17 @@ type taskShape struct {
 }
 
 // shape reads a revision; the zero shape if there is none.
-func (e *Emulator) shape(family string, revision int) taskShape {
-	var out taskShape
+func (e *Emulator) shape(family string, revision int) *taskShape {
+	name := taskDefinition(family, revision)
+	if known := e.shapes[name]; known != nil {
+		return known
+	}
+	out := &taskShape{}
 	for _, d := range e.definitions {
 		if d.Family == family && d.Revision == revision {
 			text, _ := json.Marshal(d.More) // what DescribeTaskDefinition answers with
-			_ = json.Unmarshal(text, &out)  // registerTaskDefinition has read it into this before
+			_ = json.Unmarshal(text, out)   // registerTaskDefinition has read it into this before
+			e.shapes[name] = out
 		}
 	}
 	return out

@@ -10,11 +10,8 @@ import (
 // AgentFile is a file on a machine whose agents are to find the emulator instead of AWS.
 type AgentFile struct{ Path, Content string }
 
-// Where a machine's programs look for authorities: Debian and Ubuntu, and the family of Red Hat.
-const (
-	debianAnchor = "/usr/local/share/ca-certificates/anywhere-emulator.crt"
-	redHatAnchor = "/etc/pki/ca-trust/source/anchors/anywhere-emulator.pem"
-)
+// anchor is where Debian and Ubuntu look for authorities; update-ca-certificates makes them trust it.
+const anchor = "/usr/local/share/ca-certificates/anywhere-emulator.crt"
 
 // AgentFiles are the files that point SSM Agent and the ECS agent at the emulator; base is the URL at which their machine
 // reaches it. Names and their quirks: amazon-ssm-agent 3.3 and amazon-ecs-agent 1.105.1, run against it on 2026-11-25.
@@ -38,7 +35,7 @@ func (e *Emulator) AgentFiles(base, cluster string) []AgentFile {
 			"AWS_EC2_METADATA_DISABLED=true\n", cluster, e.opts.Region, base)},
 	}
 	if e.opts.Authority != nil {
-		files = append(files, AgentFile{debianAnchor, string(e.opts.Authority.PEM())})
+		files = append(files, AgentFile{anchor, string(e.opts.Authority.PEM())})
 	}
 	return files
 }
@@ -52,27 +49,4 @@ func AgentFlags(base string) string {
 	base = strings.TrimSuffix(base, "/")
 	return fmt.Sprintf("--endpoint-url %[1]s --agent-endpoint ecs=%[1]s,ssm=%[1]s,ec2messages=%[1]s,ssmmessages=%[2]s",
 		base, secured(base))
-}
-
-// AgentSetup tells an operator how to point a machine's agents at the emulator: files, authority, registration. caFile
-// is where the emulator's machine has the authority's certificate; empty leaves that out.
-func (e *Emulator) AgentSetup(base, cluster, caFile string) string {
-	var b strings.Builder
-	for _, f := range e.AgentFiles(base, cluster) {
-		if f.Path == debianAnchor {
-			continue
-		}
-		fmt.Fprintf(&b, "# %s\n%s\n", f.Path, f.Content)
-	}
-	if e.opts.Authority != nil && caFile != "" {
-		fmt.Fprintf(&b, `# SSM Agent speaks TLS to the message gateway: its machine has to trust %[1]s
-#   Debian, Ubuntu:    cp %[1]s %[2]s && update-ca-certificates
-#   RHEL, Fedora, AL:  cp %[1]s %[3]s && update-ca-trust
-#   an agent by hand:  SSL_CERT_FILE=%[1]s amazon-ssm-agent
-
-`, caFile, debianAnchor, redHatAnchor)
-	}
-	fmt.Fprintf(&b, "# or let anywhere write them: anywhere register --cluster %s --region %s \\\n#   %s …\n",
-		cluster, e.opts.Region, AgentFlags(base))
-	return b.String()
 }

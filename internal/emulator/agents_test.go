@@ -386,6 +386,18 @@ func TestANodeIsOnline(t *testing.T) {
 			t.Errorf("%s is not in %s", want, text)
 		}
 	}
+	for target, want := range map[string]string{ // this account has nothing of what a node asks for; what it tells is taken
+		"DescribeAssociation": "AssociationDoesNotExist", "UpdateAssociationStatus": "AssociationDoesNotExist",
+		"GetDocument": "InvalidDocument", "DescribeDocument": "InvalidDocument", "GetManifest": "InvalidDocument",
+		"GetParameter": "ParameterNotFound", "GetParameters": "", "ListAssociations": "", "PutInventory": "",
+		"PutComplianceItems": "", "PutConfigurePackageResult": "", "UpdateInstanceAssociationStatus": "",
+	} {
+		if _, out := w.call("ssm", "AmazonSSM."+target, map[string]any{
+			"InstanceId": w.node, "Names": []string{"n"},
+		}, w.keys); code(out) != want {
+			t.Errorf("%s: %v, want %q", target, out, want)
+		}
+	}
 	for target, in := range map[string]any{
 		"ListInstanceAssociations":  map[string]string{"InstanceId": "mi-0123456789abcdef0"},
 		"UpdateInstanceInformation": map[string]string{"InstanceId": "mi-0123456789abcdef0"},

@@ -8,9 +8,9 @@ var nodeSSM = map[string]operation{
 	"DescribeAssociation":             (*Emulator).noAssociation,
 	"UpdateAssociationStatus":         (*Emulator).noAssociation,
 	"UpdateInstanceAssociationStatus": (*Emulator).updateInstanceAssociationStatus,
-	"PutInventory":                    (*Emulator).taken,
-	"PutComplianceItems":              (*Emulator).taken,
-	"PutConfigurePackageResult":       (*Emulator).taken,
+	"PutInventory":                    (*Emulator).takeNote,
+	"PutComplianceItems":              (*Emulator).takeNote,
+	"PutConfigurePackageResult":       (*Emulator).takeNote,
 	"GetDocument":                     (*Emulator).noDocument,
 	"DescribeDocument":                (*Emulator).noDocument,
 	"GetManifest":                     (*Emulator).noDocument,
@@ -58,7 +58,7 @@ func (e *Emulator) updateInstanceAssociationStatus(c *call) (any, *apiError) {
 	return map[string]string{"AssociationId": in.AssociationId, "InstanceId": in.InstanceId}, nil
 }
 
-func (e *Emulator) taken(c *call) (any, *apiError) {
+func (e *Emulator) takeNote(c *call) (any, *apiError) {
 	var in map[string]any
 	if failed := c.decode(&in); failed != nil {
 		return nil, failed

@@ -85,6 +85,7 @@ func (e *Emulator) registerContainerInstance(c *call) (any, *apiError) {
 		ContainerInstanceArn string `json:"containerInstanceArn"`
 		Attributes           []attribute
 		Tags                 []struct{ Key, Value string }
+		TotalResources       []Resource
 	}
 	if failed := c.decode(&in); failed != nil {
 		return nil, failed
@@ -117,6 +118,9 @@ func (e *Emulator) registerContainerInstance(c *call) (any, *apiError) {
 	}
 	for _, a := range in.Attributes {
 		i.attributes = setAttribute(i.attributes, a)
+	}
+	if in.TotalResources != nil {
+		i.Resources = in.TotalResources
 	}
 	out := i.describe(e, false)
 	out["attributes"] = echo
@@ -167,6 +171,7 @@ func (i *instance) describe(e *Emulator, withTags bool) map[string]any {
 			"agentVersion": v.AgentVersion, "agentHash": v.AgentHash, "dockerVersion": v.Docker,
 		},
 	}
+	out["registeredResources"], out["remainingResources"] = e.describeResources(i)
 	if withTags {
 		tags := []any{}
 		for _, t := range i.tags {

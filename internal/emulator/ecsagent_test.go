@@ -287,6 +287,14 @@ func TestATaskGoesDownAndItsStateComesUp(t *testing.T) {
 	if out := a.submit(arn, "RUNNING", ""); out["acknowledgment"] == "" {
 		t.Errorf("the report is answered with %v", out)
 	}
+	instance := fmt.Sprint(a.asOperator("DescribeContainerInstances", map[string]any{
+		"cluster": "demo", "containerInstances": []string{a.arn},
+	}))
+	registered, remaining, _ := strings.Cut(instance[strings.Index(instance, "registeredResources"):], "remainingResources")
+	if !strings.Contains(registered, "integerValue:1954") || !strings.Contains(remaining, "integerValue:1922") ||
+		!strings.Contains(remaining, "integerValue:2038") {
+		t.Errorf("of %s there remains %s", registered, remaining)
+	}
 	running := a.describe(arn)
 	if text := fmt.Sprint(running); running["lastStatus"] != "RUNNING" || running["startedAt"] == nil ||
 		!strings.Contains(text, "hostPort:32768") || !strings.Contains(text, "runtimeId:4d8915fa") {
@@ -625,9 +633,23 @@ func TestTelemetryIsVerifiedAndAcknowledged(t *testing.T) {
 	if err := conn.Write(t.Context(), websocket.MessageText, []byte(`{"type":"PublishMetricsRequest"}`)); err != nil {
 		t.Fatal(err)
 	}
-	a.publish(conn, path, "PublishHealthRequest", metrics, a.keys)
-	if got := answer(); got != "AckPublishHealth" {
-		t.Errorf("health is answered with %s", got)
+	a.define(nil)
+	arn := a.run(nil)
+	for _, status := range []string{"HEALTHY", "UNHEALTHY"} {
+		a.publish(conn, path, "PublishHealthRequest", map[string]any{
+			"metadata": map[string]any{"cluster": "demo", "containerInstance": a.arn, "fin": true, "messageId": "h-1"},
+			"tasks": []map[string]any{{
+				"taskArn": arn, "taskDefinitionFamily": "web", "taskDefinitionVersion": "1", "clusterArn": "demo",
+				"containers": []map[string]any{{"containerName": "web", "healthStatus": status, "statusSince": 1795651210.685}},
+			}, {"taskArn": "arn:aws:ecs:us-east-1:123456789012:task/demo/none"}},
+			"timestamp": 1795651210.685,
+		}, a.keys)
+		if got := answer(); got != "AckPublishHealth" {
+			t.Errorf("health is answered with %s", got)
+		}
+		if got := a.describe(arn); got["healthStatus"] != status {
+			t.Errorf("the task is %v, its container %s", got["healthStatus"], status)
+		}
 	}
 	var refused []string
 	for _, r := range a.Requests() {
@@ -644,6 +666,16 @@ func TestWhatRunTaskRefuses(t *testing.T) {
 	a := newAgent(t, emulator.Options{})
 	a.define(map[string]any{"networkMode": "host"})
 	a.AddCluster("empty")
+	for family, container := range map[string]map[string]any{
+		"agents": {"portMappings": []map[string]any{{"containerPort": 1, "hostPort": 51678}}},
+		"large":  {"memory": 4000}, "fast": {"cpu": 4096},
+	} {
+		definition := map[string]any{"name": "x", "image": "x", "memory": 4}
+		for name, value := range container {
+			definition[name] = value
+		}
+		a.asOperator("RegisterTaskDefinition", map[string]any{"family": family, "containerDefinitions": []any{definition}})
+	}
 	for _, c := range []struct {
 		name, operation string
 		in              map[string]any
@@ -658,6 +690,9 @@ func TestWhatRunTaskRefuses(t *testing.T) {
 		{"no such container", "RunTask", map[string]any{"overrides": map[string]any{
 			"containerOverrides": []map[string]string{{"name": "none"}},
 		}}, "InvalidParameterException", "none"},
+		{"a port of the agents'", "RunTask", map[string]any{"taskDefinition": "agents"}, "", "RESOURCE:PORTS"},
+		{"more memory than there is", "RunTask", map[string]any{"taskDefinition": "large"}, "", "RESOURCE:MEMORY"},
+		{"more processors than there are", "RunTask", map[string]any{"taskDefinition": "fast"}, "", "RESOURCE:CPU"},
 		{"a port of the host twice", "RunTask", map[string]any{"count": 2}, "", "RESOURCE:PORTS"},
 		{"nowhere", "StartTask", map[string]any{}, "InvalidParameterException", "between 1 and 10"},
 		{"an unknown instance", "StartTask", map[string]any{"containerInstances": []string{"none"}}, "", "MISSING"},

@@ -50,10 +50,11 @@ type Emulator struct {
 	requests    []Request
 	nodeOrder   []string
 	tasks       []*task
-	services    map[string]*service // by "cluster/name"
-	definitions []TaskDefinition    // by family and revision
-	roleLag     int                 // calls of CreateActivation that still find no role
-	tokens      map[string]string   // of control channels that are not open yet: node by token
+	services    map[string]*service   // by "cluster/name"
+	definitions []TaskDefinition      // by family and revision
+	shapes      map[string]*taskShape // of them, as far as they were read
+	roleLag     int                   // calls of CreateActivation that still find no role
+	tokens      map[string]string     // of control channels that are not open yet: node by token
 
 	lastSequence int64 // of what goes down over ACS
 
@@ -86,6 +87,7 @@ func New(opts Options) *Emulator {
 	return &Emulator{
 		opts: opts, clusters: map[string]*cluster{}, activations: map[string]*activation{}, nodes: map[string]*node{},
 		keys: map[string]*key{}, armed: map[string]int{}, services: map[string]*service{}, tokens: map[string]string{}, taskKeys: map[string]*key{},
+		shapes: map[string]*taskShape{},
 	}
 }
 

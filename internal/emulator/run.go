@@ -196,31 +196,7 @@ func (e *Emulator) unfit(i *instance, family string, revision int) string {
 	case !i.view().Connected:
 		return "AGENT"
 	}
-	wanted := e.hostPorts(family, revision)
-	for _, t := range e.on(i.ARN) {
-		for port := range e.hostPorts(t.Family, t.Revision) {
-			if wanted[port] {
-				return "RESOURCE:PORTS"
-			}
-		}
-	}
-	return ""
-}
-
-func (e *Emulator) hostPorts(family string, revision int) map[string]bool {
-	ports := map[string]bool{}
-	shape := e.shape(family, revision)
-	for _, c := range shape.ContainerDefinitions {
-		for _, p := range c.PortMappings {
-			if p.HostPort == 0 && shape.NetworkMode == "host" {
-				p.HostPort = p.ContainerPort
-			}
-			if p.HostPort != 0 {
-				ports[strconv.Itoa(p.HostPort)+"/"+or(p.Protocol, "tcp")] = true
-			}
-		}
-	}
-	return ports
+	return e.lacks(i, e.shape(family, revision).needs())
 }
 
 // startTask puts a task on each of the instances that are named.

@@ -328,6 +328,7 @@ func (e *Emulator) addDefinition(d TaskDefinition) string {
 	if d.Status == "" {
 		d.Status = "ACTIVE"
 	}
+	delete(e.shapes, taskDefinition(d.Family, d.Revision))
 	e.definitions = append(slices.DeleteFunc(e.definitions, func(o TaskDefinition) bool {
 		return o.Family == d.Family && o.Revision == d.Revision
 	}), d)

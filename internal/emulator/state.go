@@ -94,9 +94,10 @@ type Instance struct {
 	AgentHash    string
 	Docker       string // as the agent names it: "DockerVersion: 27.3.1"
 	Registered   time.Time
-	Tasks        int  // running tasks
-	Pending      int  // pending tasks
-	Runs         bool // its agent runs containers, and reports what becomes of them
+	Tasks        int        // running tasks
+	Pending      int        // pending tasks
+	Resources    []Resource // what it said that it has
+	Runs         bool       // its agent runs containers, and reports what becomes of them
 }
 
 // AddCluster makes an ACTIVE cluster and returns its ARN.

@@ -41,6 +41,9 @@ func (t *task) describeContainer(c Container) map[string]any {
 	out := map[string]any{
 		"name": c.Name, "image": c.Image, "lastStatus": or(c.Last, t.Last), "taskArn": t.ARN, "runtimeId": c.DockerID,
 	}
+	if c.Health != "" {
+		out["healthStatus"] = c.Health
+	}
 	if c.ExitCode != nil {
 		out["exitCode"] = *c.ExitCode
 	}
@@ -54,6 +57,20 @@ func (t *task) describeContainer(c Container) map[string]any {
 		out["networkBindings"] = c.Bindings
 	}
 	return out
+}
+
+// health is UNHEALTHY if a container is, HEALTHY if those with a health check are, UNKNOWN without one.
+func (t *task) health() string {
+	status := "UNKNOWN"
+	for _, c := range t.Containers {
+		switch {
+		case c.Health == "UNHEALTHY":
+			return c.Health
+		case c.Health == "HEALTHY":
+			status = c.Health
+		}
+	}
+	return status
 }
 
 // acknowledged is the answer to every state change.

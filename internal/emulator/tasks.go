@@ -39,6 +39,7 @@ type Container struct {
 
 	// What an agent that runs it has reported, in the words of DescribeTasks:
 	Last, Reason, Digest string
+	Health               string // HEALTHY or UNHEALTHY; empty without a health check
 
 	ExitCode *int
 	Bindings []map[string]any
@@ -258,7 +259,7 @@ func (t *task) describe(e *Emulator) map[string]any {
 	out := map[string]any{
 		"taskArn": t.ARN, "clusterArn": e.clusterARN(t.cluster), "containerInstanceArn": t.Instance, "group": t.Group,
 		"taskDefinitionArn": definition, "lastStatus": t.Last, "desiredStatus": t.Desired, "startedBy": t.StartedBy,
-		"launchType": "EXTERNAL", "containers": containers, "version": 1,
+		"launchType": "EXTERNAL", "containers": containers, "version": 1, "healthStatus": t.health(),
 	}
 	if !t.Started.IsZero() {
 		out["startedAt"] = seconds(t.Started)

@@ -21,15 +21,19 @@ var telemetryAnswers = map[string]string{
 // whose header stands before the message (amazon-ecs-agent 1.105.1, ecs-agent/tcs/client).
 func (e *Emulator) telemetry(ctx context.Context, cancel context.CancelFunc, conn *websocket.Conn, r *http.Request) {
 	defer cancel()
+	arn := r.URL.Query().Get("containerInstance") // admit has found it
 	for {
 		_, data, err := conn.Read(ctx)
 		if err != nil {
 			return
 		}
-		kind, signer, failed := e.published(r, data)
+		kind, body, signer, failed := e.published(r, data)
 		if failed != nil {
 			e.record("ecs:StartTelemetrySession", signer, failed.status, failed.code)
 			continue
+		}
+		if kind == "PublishHealthRequest" {
+			e.healthy(arn, body)
 		}
 		answer, ok := telemetryAnswers[kind]
 		if !ok {
@@ -45,14 +49,14 @@ func (e *Emulator) telemetry(ctx context.Context, cancel context.CancelFunc, con
 }
 
 // published takes a frame apart and verifies it.
-func (e *Emulator) published(handshake *http.Request, frame []byte) (kind, signer string, failed *apiError) {
+func (e *Emulator) published(handshake *http.Request, frame []byte) (kind string, body []byte, signer string, failed *apiError) {
 	header, body, found := bytes.Cut(frame, []byte("\r\n\r\n"))
 	if !found {
-		return "", "", newError("BadRequestException", "the message has no header")
+		return "", nil, "", newError("BadRequestException", "the message has no header")
 	}
 	fields, err := textproto.NewReader(bufio.NewReader(bytes.NewReader(append(header, "\r\n\r\n"...)))).ReadMIMEHeader()
 	if err != nil {
-		return "", "", newError("BadRequestException", "the message's header is not one of HTTP")
+		return "", nil, "", newError("BadRequestException", "the message's header is not one of HTTP")
 	}
 	r := &http.Request{
 		Method: http.MethodGet, URL: handshake.URL, Header: http.Header(fields), Host: fields.Get("Host"),
@@ -60,7 +64,7 @@ func (e *Emulator) published(handshake *http.Request, frame []byte) (kind, signe
 	}
 	sign, failed := parseSignature(r)
 	if failed != nil {
-		return "", "", failed
+		return "", nil, "", failed
 	}
 	if sign != nil {
 		signer = sign.keyID
@@ -73,5 +77,38 @@ func (e *Emulator) published(handshake *http.Request, frame []byte) (kind, signe
 	if failed == nil && json.Unmarshal(body, &message) != nil {
 		failed = newError("BadRequestException", "the message is not JSON")
 	}
-	return message.Type, signer, failed
+	return message.Type, body, signer, failed
+}
+
+// healthy keeps what an agent publishes of the health of its instance's containers.
+func (e *Emulator) healthy(arn string, body []byte) {
+	var in struct {
+		Message struct {
+			Tasks []struct {
+				TaskARN    string `json:"taskArn"`
+				Containers []struct {
+					ContainerName string `json:"containerName"`
+					HealthStatus  string `json:"healthStatus"`
+				} `json:"containers"`
+			} `json:"tasks"`
+		} `json:"message"`
+	}
+	if json.Unmarshal(body, &in) != nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, reported := range in.Message.Tasks {
+		t := e.task(reported.TaskARN)
+		if t == nil || t.Instance != arn {
+			continue
+		}
+		for _, c := range reported.Containers {
+			for n := range t.Containers {
+				if t.Containers[n].Name == c.ContainerName {
+					t.Containers[n].Health = c.HealthStatus
+				}
+			}
+		}
+	}
 }

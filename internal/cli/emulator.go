@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/spf13/cobra"
+
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
+	"github.com/anywhere-ecs/anywhere/internal/partition"
+	"github.com/anywhere-ecs/anywhere/internal/report"
+)
+
+// EmulatorRequest is what "anywhere emulator" was asked for.
+type EmulatorRequest struct {
+	Listen    string // HOST:PORT
+	URL       string // how others reach it; empty: as Listen says
+	Account   string // twelve digits
+	Region    string
+	Buckets   string // folder with what the artifact buckets hold; empty: nothing
+	ReadyFile string // written when it serves
+	CAFile    string // written with the authority's certificate
+	// Ready is called once, when it serves.
+	Ready func(result EmulatorResult, warnings []string)
+}
+
+// EmulatorResult is the "result" of emulator's document, and what its ready file holds.
+type EmulatorResult struct {
+	URL         string            `json:"url"`         // where every service answers; TLS too, on the same port
+	Region      string            `json:"region"`      // AWS Region
+	Account     string            `json:"account"`     // AWS account id
+	CAFile      string            `json:"caFile"`      // file with the certificate that TLS clients have to trust; empty: none was written
+	Environment map[string]string `json:"environment"` // variables that point AWS's tools and anywhere's own calls at it
+	Flags       []string          `json:"flags"`       // for anywhere register: they point the agents at it
+	AgentFiles  []EmulatorFile    `json:"agentFiles"`  // files that point agents at it that are set up by hand
+	Requests    int               `json:"requests"`    // how many calls were answered
+}
+
+// EmulatorFile is a file on a machine whose agents are to find the emulator.
+type EmulatorFile struct {
+	Path    string `json:"path"`    // absolute
+	Content string `json:"content"` // the whole file
+}
+
+func newEmulator(a *app) *cobra.Command {
+	req := &EmulatorRequest{}
+	cmd := &cobra.Command{
+		Use:   "emulator [flags]",
+		Short: "Serve an AWS that takes hosts, for testing playbooks and runbooks",
+		Long: long(`
+Serves ECS, Systems Manager, IAM, STS, the agents' message channels and the artifact buckets on one port, until it is
+stopped: an AWS account that costs nothing and forgets. AWS's agents register with it as they do with AWS, and so do
+the AWS CLI, SDKs and anywhere itself.
+
+The port takes plain HTTP and TLS. SSM Agent speaks TLS to its message channel, so its machine has to trust the
+certificate that --ca-file-out writes.
+
+When it serves it prints the variables and files that lead tools and agents to it. For scripts, --ready-file names a
+file that appears, whole, at that moment, with the same as JSON. It is readable by its owner only, for it has the
+emulated operator's keys. With -o json the document comes at the end, as with every command.
+
+Ctrl-C and SIGTERM are its ordinary end: exit status 0.`),
+		Example: `  anywhere emulator
+  anywhere emulator --listen 127.0.0.1:0 --ready-file /tmp/emulator.json
+  anywhere emulator --listen 192.0.2.10:4580 --region eu-central-1 --ca-file-out emulator-ca.pem`,
+		Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runEmulator(cmd, req) },
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&req.Listen, "listen", "127.0.0.1:4580", "`HOST:PORT` to serve on; port 0 is any free one")
+	f.StringVar(&req.URL, "url", "", "`URL` at which other machines reach it; the default follows from --listen")
+	f.StringVar(&req.Account, "account", "123456789012", "the emulated AWS account's `ID`")
+	f.StringVar(&req.Buckets, "buckets", "", "`DIR` with what the artifact buckets hold; its folders are the buckets")
+	f.StringVar(&req.ReadyFile, "ready-file", "", "`FILE` to write, as JSON, when it serves")
+	f.StringVar(&req.CAFile, "ca-file-out", "", "`FILE` to write with the certificate that TLS clients have to trust")
+	return cmd
+}
+
+// isHTTP tells a URL that leads to a server and nowhere in it.
+func isHTTP(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.Path == "" && u.RawQuery == ""
+}
+
+func (a *app) runEmulator(cmd *cobra.Command, req *EmulatorRequest) error {
+	if len(req.Account) != 12 || strings.Trim(req.Account, "0123456789") != "" {
+		return usage(cmd, "--account: expected twelve digits")
+	}
+	if req.URL = strings.TrimSuffix(req.URL, "/"); req.URL != "" && !isHTTP(req.URL) {
+		return usage(cmd, "--url: expected http://HOST:PORT")
+	}
+	req.Region = a.global.region
+	if req.Region == "" {
+		req.Region = "us-east-1"
+	}
+	if err := partition.CheckRegion(req.Region); err != nil {
+		return err
+	}
+	a.calm.Store(true)
+	words := "What happened in the emulator since it last wrote its state is lost."
+	a.parting.Store(&words)
+	var serving atomic.Bool
+	req.Ready = func(r EmulatorResult, warnings []string) {
+		serving.Store(true)
+		switch {
+		case a.global.quiet:
+		case a.global.output == outputJSON:
+			a.say("the emulator serves on " + r.URL)
+		default:
+			writeEmulator(a.out, r)
+		}
+		for _, text := range warnings {
+			a.warn("%s", text)
+		}
+	}
+	rep, err := a.env.Emulate(cmd.Context(), *req)
+	if serving.Load() && (failure.Is(err, failure.Interrupted) || failure.Is(err, failure.Terminated)) {
+		err = nil
+	}
+	rep.Warnings = a.outcome.report.Warnings
+	a.outcome.report = rep
+	a.outcome.text = func(w io.Writer, _ report.Style, rep lifecycle.Report, err error) {
+		if err == nil && !a.global.quiet {
+			fmt.Fprintln(w, rep.Message)
+		}
+	}
+	return err
+}
+
+// writeEmulator tells people how to reach it. It is written past the redactor: these keys open nothing but this emulator,
+// and are there to be copied.
+func writeEmulator(w io.Writer, r EmulatorResult) {
+	fmt.Fprintf(w, "The emulator serves on %s (Region %s, account %s). Ctrl-C ends it.\n\n", r.URL, r.Region, r.Account)
+	fmt.Fprintln(w, "# for the AWS CLI, SDKs and anywhere's own calls")
+	for _, name := range slices.Sorted(maps.Keys(r.Environment)) {
+		fmt.Fprintf(w, "export %s=%s\n", name, r.Environment[name])
+	}
+	fmt.Fprintf(w, "\n# for anywhere register, which points the agents at it\nanywhere register --token - %s\n", strings.Join(r.Flags, " "))
+	for _, file := range r.AgentFiles {
+		fmt.Fprintf(w, "\n# or, for agents that are set up by hand: %s\n%s", file.Path, file.Content)
+	}
+	fmt.Fprintln(w)
+}

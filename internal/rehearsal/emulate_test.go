@@ -1,0 +1,194 @@
+package rehearsal
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
+)
+
+// serving is "anywhere emulator" at work.
+type serving struct {
+	t       *testing.T
+	ready   cli.EmulatorResult
+	signals chan os.Signal
+	out     *lockedBuffer
+	errs    *lockedBuffer
+	done    chan int
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// serve starts the command on a port of its own and comes back when it serves.
+func serve(t *testing.T, args ...string) *serving {
+	t.Helper()
+	s := &serving{
+		t: t, signals: make(chan os.Signal, 2), out: &lockedBuffer{}, errs: &lockedBuffer{}, done: make(chan int, 1),
+	}
+	env, _, _ := world()
+	env.Streams.Out, env.Streams.Err = s.out, s.errs
+	env.LookupEnv = func(string) (string, bool) { return "", false }
+	env.ReadFile = func(string) ([]byte, error) { return nil, os.ErrNotExist }
+	env.Signals = s.signals
+	ready := make(chan cli.EmulatorResult, 1)
+	env.Emulate = func(ctx context.Context, req cli.EmulatorRequest) (lifecycle.Report, error) {
+		tell := req.Ready
+		req.Ready = func(r cli.EmulatorResult, warnings []string) {
+			tell(r, warnings)
+			ready <- r
+		}
+		return Emulate(ctx, req)
+	}
+	go func() {
+		s.done <- cli.Main(context.Background(), env, append([]string{"emulator", "--listen", "127.0.0.1:0"}, args...))
+	}()
+	select {
+	case s.ready = <-ready:
+	case status := <-s.done:
+		t.Fatalf("the emulator ended with exit status %d: %s", status, s.errs)
+	}
+	return s
+}
+
+// stop ends it with a signal and returns the exit status.
+func (s *serving) stop(sig os.Signal) int {
+	s.t.Helper()
+	s.signals <- sig
+	status := <-s.done
+	if document := s.out.String(); strings.HasPrefix(document, "{") {
+		witness([]byte(document))
+	}
+	return status
+}
+
+// config is how an operator's SDK reaches it: as the variables say that it prints.
+func (s *serving) config() aws.Config {
+	env := s.ready.Environment
+	return aws.Config{
+		Region: env["AWS_REGION"], BaseEndpoint: aws.String(env["AWS_ENDPOINT_URL"]), RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], ""),
+	}
+}
+
+func TestEmulatorTellsHowToReachIt(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ready, ca := filepath.Join(dir, "ready.json"), filepath.Join(dir, "ca.pem")
+	s := serve(t, "--region", "eu-central-1", "--ready-file", ready, "--ca-file-out", ca)
+	text, err := os.ReadFile(ready)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told cli.EmulatorResult
+	if err := json.Unmarshal(text, &told); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(ready); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the ready file, which has a key, is %v, %v", info.Mode(), err)
+	}
+	if told.URL != s.ready.URL || told.Region != "eu-central-1" || told.CAFile != ca || len(told.AgentFiles) < 3 {
+		t.Errorf("the ready file says %s", text)
+	}
+	for _, want := range []string{"export AWS_ENDPOINT_URL=" + told.URL, "export AWS_SECRET_ACCESS_KEY=" + EmulatorSecret, "ECS_BACKEND_HOST=" + told.URL} {
+		if !strings.Contains(s.out.String(), want+"\n") {
+			t.Errorf("people are not told %s: %s", want, s.out)
+		}
+	}
+
+	pem, err := os.ReadFile(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(pem)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}}}
+	answer, err := client.Get(strings.Replace(told.URL, "http://", "https://", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if status := s.stop(syscall.SIGTERM); status != 0 {
+		t.Errorf("exit status %d: %s", status, s.errs)
+	}
+	if _, err := net.Dial("tcp", strings.TrimPrefix(told.URL, "http://")); err == nil {
+		t.Error("it serves after its end")
+	}
+}
+
+func TestEmulatorEndsAsItIsAskedTo(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		args   []string
+		sig    os.Signal
+		status int
+	}{
+		{"Ctrl-C", nil, os.Interrupt, 0},
+		{"SIGTERM, JSON", []string{"-o", "json"}, syscall.SIGTERM, 0},
+		{"its time is over", []string{"--timeout", "1ms"}, nil, failure.Catalogue[failure.Timeout].Exit},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, c.args...)
+			status := 0
+			if c.sig == nil {
+				status = <-s.done
+			} else {
+				status = s.stop(c.sig)
+			}
+			if status != c.status {
+				t.Errorf("exit status %d: %s%s", status, s.out, s.errs)
+			}
+		})
+	}
+}
+
+// On every address of the machine there is no one URL: it says so, and takes the one that it is told.
+func TestEmulatorSaysWhoReachesIt(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args      []string
+		url, said string
+	}{
+		{[]string{"--listen", "127.0.0.1:0"}, "http://127.0.0.1:", ""},
+		{[]string{"--listen", "0.0.0.0:0"}, "http://127.0.0.1:", "name with --url how others reach it"},
+		{[]string{"--listen", "0.0.0.0:0", "--url", "http://emulator.test:4580/"}, "http://emulator.test:4580", "whoever reaches"},
+	} {
+		s := serve(t, c.args...)
+		s.stop(os.Interrupt)
+		if !strings.HasPrefix(s.ready.URL, c.url) || !strings.Contains(s.errs.String(), c.said) || c.said == "" && s.errs.String() != "" {
+			t.Errorf("%v: %s, %s", c.args, s.ready.URL, s.errs)
+		}
+	}
+}
