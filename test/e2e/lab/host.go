@@ -315,8 +315,8 @@ timeout 10 docker inspect --format '{{json .State}}' ecs-agent
 systemctl kill --signal=QUIT ecs.service
 timeout 10 docker kill --signal=QUIT ecs-agent
 sleep 1
-journalctl --no-pager -b -n 200 -o cat -u ecs.service
-timeout 10 docker logs --tail 200 ecs-agent
+journalctl --no-pager -b -n 200 -o cat -u ecs.service | grep -v ' msg='
+timeout 10 docker logs --tail 200 ecs-agent 2>&1 | grep -v ' msg='
 `
 
 // remove is the end of the host. When the test failed, what the host says goes into the test's log first.
