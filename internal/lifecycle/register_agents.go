@@ -211,7 +211,7 @@ func (r *registration) ssmStart() engine.Step {
 	return engine.Step{
 		ID: "ssm.start", Title: "Start the SSM agent",
 		Observe: func(ctx context.Context, reader host.Reader) (engine.Obs, error) {
-			seen, err := r.started(ctx, reader, ssmagent.UnitName, r.ssmInputs)
+			seen, err := r.started(ctx, reader, r.ssmUnit(), r.ssmInputs)
 			if err != nil || seen.State != engine.OK {
 				return seen, err
 			}
@@ -229,7 +229,7 @@ func (r *registration) ssmStart() engine.Step {
 			if err := r.saveOthersCredentials(ctx, tx); err != nil {
 				return err
 			}
-			if err := r.start(ctx, tx, ssmagent.UnitName, r.ssmInputs); err != nil {
+			if err := r.start(ctx, tx, r.ssmUnit(), r.ssmInputs); err != nil {
 				return err
 			}
 			identity, err := ssmagent.ReadIdentity(tx.Reader())
@@ -445,7 +445,7 @@ func (r *registration) started(ctx context.Context, reader host.Reader, name str
 
 // inputFiles are what a unit's program reads at its start. The drop-in is systemd's, which reads it when it is told to.
 func inputFiles(unit string) []string {
-	if unit == ssmagent.UnitName {
+	if ssmagent.IsUnit(unit) {
 		return []string{ssmagent.ConfigPath, ssmagent.KeyPath, ssmagent.ManifestPath}
 	}
 	return []string{ecsagent.ConfigPath, ecsagent.InstanceConfigPath, ecsagent.JSONConfigPath}
