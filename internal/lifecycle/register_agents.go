@@ -57,6 +57,7 @@ func (r *registration) ssmIdentity() engine.Step {
 				return err
 			}
 			return r.own(ctx, tx, func(record *Record) {
+				record.addFolders(tx.Reader(), path.Dir(ssmagent.CredentialsPath)) // an agent that was here before makes it too
 				record.Registration = &OwnedRegistration{
 					ManagedInstanceID: id, ActivationID: token.ActivationID, Region: r.region, Account: r.account, Cluster: r.cluster,
 				}

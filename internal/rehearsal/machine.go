@@ -31,6 +31,7 @@ type machine struct {
 	network host.Network
 	socket  string // Docker's
 	stop    context.CancelFunc
+	snapd   *snapd // nil where the SSM agent is no snap
 	borrows string // the real system that its os-release is from; empty when it plays Debian 12
 
 	mu            sync.Mutex
@@ -129,14 +130,18 @@ func (m *machine) furnish() error {
 // host is the machine as the commands get it.
 func (m *machine) host() host.Host {
 	dpkg := host.NewDpkg(m.disk, m.disk, nil) // its reader only: packages are changed by our own packager
-	return host.Host{
+	h := host.Host{
 		Reader: host.Reader{
-			Files: files{m.disk}, Packages: dpkg, Units: m.units, Kernel: kernel{host.NewKernel(m.disk)},
+			Files: files{m.disk}, Packages: host.WithSnaps(dpkg, m.disk), Units: m.units, Kernel: kernel{host.NewKernel(m.disk)},
 			Dial: m.dial, Network: m.network, Now: time.Now,
 			Self: host.Self{EUID: 0, GOOS: "linux", GOARCH: goarch()},
 		},
 		Disk: m.disk, Packager: &packager{m}, Manager: m.units, Runner: &runner{m},
 	}
+	if m.snapd != nil {
+		h.Snaps = host.NewSnapd(h.Files, h.Runner)
+	}
+	return h
 }
 
 // files tells the real disk's space: the packages of a rehearsal are small.

@@ -449,6 +449,10 @@ func (s *stage) tree() (map[string]string, error) {
 			}
 			return nil
 		}
+		if target, err := os.Readlink(at); err == nil && name == snapBase+"current" { // it leads to a folder
+			files[name] = target
+			return nil
+		}
 		text, err := os.ReadFile(at)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
