@@ -45,6 +45,9 @@ func (r *registration) ssmIdentity() engine.Step {
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
 			token := r.given()
+			if err := r.ownStore(ctx, tx); err != nil {
+				return err
+			}
 			if err := r.saveCredentials(ctx, tx); err != nil {
 				return err
 			}
@@ -57,7 +60,6 @@ func (r *registration) ssmIdentity() engine.Step {
 				return err
 			}
 			return r.own(ctx, tx, func(record *Record) {
-				record.addFolders(tx.Reader(), path.Dir(ssmagent.CredentialsPath)) // an agent that was here before makes it too
 				record.Registration = &OwnedRegistration{
 					ManagedInstanceID: id, ActivationID: token.ActivationID, Region: r.region, Account: r.account, Cluster: r.cluster,
 				}
@@ -67,6 +69,18 @@ func (r *registration) ssmIdentity() engine.Step {
 			})
 		},
 	}
+}
+
+// ownStore notes the folders that registering makes. An agent that anywhere installs has made the most of them by then; one
+// that was here before, as a snap is, may never have run.
+func (r *registration) ownStore(ctx context.Context, tx *engine.Tx) error {
+	data := []string{path.Dir(ssmagent.DataDir), ssmagent.DataDir}
+	if err := r.own(ctx, tx, func(record *Record) {
+		record.addFolders(tx.Reader(), append(data, path.Dir(ssmagent.CredentialsPath))...)
+	}); err != nil {
+		return err
+	}
+	return tx.Claim(ctx, data...)
 }
 
 // assess reads the identity and judges it.
