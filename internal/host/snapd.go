@@ -42,7 +42,7 @@ const snapCommand = "/usr/bin/snap"
 
 // Offer implements Snaps.
 func (s *Snapd) Offer(ctx context.Context, name string) (SnapOffer, error) {
-	result, err := s.run(ctx, "info", "--color=never", "--unicode=never", name)
+	result, err := s.ask(ctx, "info", "--color=never", "--unicode=never", name)
 	if err != nil {
 		return SnapOffer{}, err
 	}
@@ -64,7 +64,7 @@ var snapAtWork = []string{"Do", "Doing", "Undo", "Undoing", "Abort"}
 
 // Settle implements Snaps.
 func (s *Snapd) Settle(ctx context.Context, name string) error {
-	result, err := s.run(ctx, "changes", name)
+	result, err := s.ask(ctx, "changes", name)
 	if err != nil {
 		return err
 	}
@@ -127,12 +127,22 @@ func (s *Snapd) change(ctx context.Context, doing, name string, args []string) e
 	}
 }
 
+// run runs the command, which outlives ctx.
 func (s *Snapd) run(ctx context.Context, args ...string) (Result, error) {
+	return s.start(ctx, Cmd{Path: snapCommand, Args: args})
+}
+
+// ask runs the command where it only asks: it ends with ctx.
+func (s *Snapd) ask(ctx context.Context, args ...string) (Result, error) {
+	return s.start(ctx, Cmd{Path: snapCommand, Args: args, Disposable: true})
+}
+
+func (s *Snapd) start(ctx context.Context, cmd Cmd) (Result, error) {
 	if _, err := s.files.Stat(snapCommand); errors.Is(err, fs.ErrNotExist) {
 		return Result{}, failure.New(failure.ToolMissing, "there is no %s, and a snap is to be worked on", snapCommand).
 			WithRemedy("install snapd, then run the command again")
 	}
-	return s.runner.Run(ctx, Cmd{Path: snapCommand, Args: args})
+	return s.runner.Run(ctx, cmd)
 }
 
 // What snapd's command says when it cannot. Source: overlord/snapstate/conflict.go, client/client.go and store/errors.go of

@@ -512,7 +512,11 @@ func digest(reader host.Reader, files []string, pkg, more string) (string, error
 	if err != nil {
 		return "", err
 	}
-	_, _ = io.WriteString(sum, installed.Version+"\n"+more)
+	version := installed.Version
+	if installed.Snap { // snapd refreshes it by itself, and starts it anew each time
+		version = ""
+	}
+	_, _ = io.WriteString(sum, version+"\n"+more)
 	return hex.EncodeToString(sum.Sum(nil)[:12]), nil
 }
 

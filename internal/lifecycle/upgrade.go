@@ -91,6 +91,7 @@ type UpgradeAgent struct {
 	Wanted       string `json:"wanted"`       // the version that it is to have
 	Before       string `json:"before"`       // the version that this run replaced; empty when it replaced none
 	Held         bool   `json:"held"`         // the package manager was told to keep it as it is
+	Channel      string `json:"channel"`      // of a snap, the channel that it follows and is refreshed from; else, and where nobody asked, empty
 	KnownBad     string `json:"knownBad"`     // why the installed version is known to be bad; empty when it is not
 	FailedBefore bool   `json:"failedBefore"` // the newest version was taken back here once, and is not tried unless it is named
 	Due          bool   `json:"due"`          // an upgrade would change it
@@ -613,7 +614,11 @@ func (u *upgrade) intent() string {
 	for _, a := range u.both() {
 		switch a.action {
 		case actReplace:
-			parts = append(parts, fmt.Sprintf("replace %s %s by %s", a.name, first(u.pins[a.from], a.installed.Version), a.target))
+			line := fmt.Sprintf("replace %s %s by %s", a.name, first(u.pins[a.from], a.installed.Version), a.target)
+			if a.installed.Snap {
+				line = fmt.Sprintf("have snapd bring the snap %s from %s to %s", a.name, first(u.pins[a.from], a.installed.Version), a.target)
+			}
+			parts = append(parts, line)
 		case actRestart:
 			parts = append(parts, fmt.Sprintf("restart %s, which runs as %s and is installed as %s", a.name, a.running, a.installed.Version))
 		}
@@ -682,7 +687,10 @@ func (u *upgrade) report(ctx context.Context, o engine.Outcome) Report {
 func (a *upgradedAgent) result(u *upgrade, o engine.Outcome) UpgradeAgent {
 	r := UpgradeAgent{
 		Installed: a.installed.Version, Running: a.running, Newest: a.newest, Wanted: a.target, Held: a.installed.Held,
-		FailedBefore: a.again, Due: a.action != actNone && !o.Changed, Action: a.action,
+		FailedBefore: a.again, Due: a.action != actNone && !o.Changed, Action: a.action, Channel: a.snap.Follows,
+	}
+	if a.snap.Channel != "" && o.Changed {
+		r.Channel = a.snap.Channel
 	}
 	r.KnownBad, _ = a.bad(a.installed.Version)
 	if before := u.pins[a.from]; o.Changed && before != r.Installed {

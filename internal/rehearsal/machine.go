@@ -89,6 +89,9 @@ func (m *machine) startDocker() error {
 // debian12 is what the throw-away host plays where the real system is one that anywhere does not install on yet.
 const debian12 = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n"
 
+// ubuntu2404 is what it plays with Ubuntu's snap.
+const ubuntu2404 = "PRETTY_NAME=\"Ubuntu 24.04.3 LTS\"\nNAME=\"Ubuntu\"\nVERSION_ID=\"24.04\"\nVERSION_CODENAME=noble\nID=ubuntu\nID_LIKE=debian\n"
+
 func (m *machine) furnish() error {
 	release := debian12
 	if found, err := host.ReadOSRelease(host.NewDir("/")); err == nil {

@@ -29,8 +29,8 @@ func ubuntu(t *testing.T) *stage {
 	return s
 }
 
-// snapped is one that is registered.
-func snapped(t *testing.T) (*stage, register) {
+// onSnap is one that is registered.
+func onSnap(t *testing.T) (*stage, register) {
 	t.Helper()
 	s := ubuntu(t)
 	return s, s.settled(t)
@@ -100,7 +100,8 @@ func TestTheLifeOfASnap(t *testing.T) {
 	next := s.machine.snapd.publish("latest/stable", nextSSM)
 	s.publish(t, "", nextECS, "")
 	check := s.upgrades(t, line{args: []string{"upgrade", "--check", "--detailed-exitcode"}, unchanged: true})
-	if check.RC != 11 || !check.Result.SSMAgent.Due || check.Result.SSMAgent.Newest != nextSSM || check.Result.SSMAgent.Installed != ssmVersion {
+	if check.RC != 11 || !check.Result.SSMAgent.Due || check.Result.SSMAgent.Newest != nextSSM || check.Result.SSMAgent.Installed != ssmVersion ||
+		check.Result.SSMAgent.Channel != "latest/stable/ubuntu-24.04" || !strings.Contains(check.Msg, "snap") {
 		t.Errorf("--check: %+v", check)
 	}
 	d := s.upgrade(t)
@@ -179,7 +180,7 @@ func (s *stage) asBefore(t *testing.T, bare map[string]string) {
 // with the rest.
 func TestASnapsChannels(t *testing.T) {
 	t.Parallel()
-	s, _ := snapped(t)
+	s, _ := onSnap(t)
 	s.machine.snapd.publish("latest/candidate", nextSSM)
 	if d := s.upgrade(t); d.RC != 0 || d.Changed {
 		t.Fatalf("its own channel has nothing newer: %+v", d)
@@ -215,6 +216,10 @@ func TestASnapsChannels(t *testing.T) {
 	if result := s.machine.snapd.run([]string{"refresh", ssmagent.Package}); result.ExitCode != 0 {
 		t.Fatal(result)
 	}
+	s.until(t, is(lifecycle.Healthy))
+	if d := s.run(t, plain); d.RC != 0 || d.Changed || d.Result.SSMAgentVersion != "3.3.5001.0" {
+		t.Errorf("what snapd has refreshed and started is no reason to start it again: %+v", d)
+	}
 	if back := s.upgrades(t, line{args: []string{"rollback"}}); back.RC != 12 || back.Error.Code != string(failure.NothingToRollBack) {
 		t.Errorf("%+v", back)
 	}
@@ -222,7 +227,7 @@ func TestASnapsChannels(t *testing.T) {
 
 func TestSnapsThatAreRefusedOrStay(t *testing.T) {
 	t.Parallel()
-	s, _ := snapped(t)
+	s, _ := onSnap(t)
 	s.machine.snapd.publish("latest/stable", nextSSM)
 	s.machine.snapd.held = true
 	before := s.everything(t)
@@ -283,7 +288,7 @@ func TestAnOldSnapIsRefreshed(t *testing.T) {
 // A host whose agents somebody else has registered, with Ubuntu's snap, is adopted as it is.
 func TestASnapIsAdopted(t *testing.T) {
 	t.Parallel()
-	s, first := snapped(t)
+	s, first := onSnap(t)
 	if err := os.RemoveAll(filepath.Join(s.machine.root, "var/lib/anywhere")); err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +329,7 @@ func TestASnapIsAdopted(t *testing.T) {
 // doctor reads what the snap's agent says, by the unit that it has.
 func TestDoctorOnASnap(t *testing.T) {
 	t.Parallel()
-	s, _ := snapped(t)
+	s, _ := onSnap(t)
 	if err := s.machine.units.Stop(t.Context(), ssmagent.SnapUnit); err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +353,7 @@ func TestASnapsUpgradeKilled(t *testing.T) {
 	for _, way := range []string{"upgrade", "rollback"} {
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()
-			s, first := snapped(t)
+			s, first := onSnap(t)
 			task := s.aws.AddTask(first.Result.ContainerInstanceARN, emulator.Task{Service: "web"})
 			s.until(t, func(h health) bool { return h.Result.Tasks.Running == 1 })
 			versions := []string{ssmVersion}
@@ -413,5 +418,18 @@ func TestASnapsRegistrationKilled(t *testing.T) {
 		s.pure(t)
 		s.until(t, is(lifecycle.Healthy))
 		s.close()
+	}
+}
+
+// The story is played to its end.
+func TestTheStoryOfASnap(t *testing.T) {
+	t.Parallel()
+	env, _, _ := world()
+	report, err := Run(t.Context(), env, cli.RehearseRequest{Scenario: "snap", JSON: true})
+	if err != nil {
+		t.Fatalf("%v\n%+v", err, report.Result)
+	}
+	if commands := report.Result.(Result).Commands; len(commands) != len(scenarios["snap"]) {
+		t.Errorf("%d commands were run", len(commands))
 	}
 }

@@ -38,7 +38,10 @@ const (
 func (m *machine) ubuntu() error {
 	m.snapd = &snapd{machine: m, follows: "latest/stable/ubuntu-24.04", newest: 11000}
 	release := m.snapd.publish("latest/stable", ssmVersion)
-	err := m.disk.WriteFile(snapCommand, strings.NewReader(program), 0o755, host.Owner{})
+	err := m.disk.WriteFile("/etc/os-release", strings.NewReader(ubuntu2404), 0o644, host.Owner{})
+	if err == nil {
+		err = m.disk.WriteFile(snapCommand, strings.NewReader(program), 0o755, host.Owner{})
+	}
 	if err == nil {
 		err = m.disk.WriteFile(adminDir+ssmagent.SnapUnit, strings.NewReader(snapUnit), 0o644, host.Owner{})
 	}
