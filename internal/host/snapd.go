@@ -37,8 +37,8 @@ type Snapd struct {
 // NewSnapd returns snapd with its command run by runner.
 func NewSnapd(files Files, runner Runner) *Snapd { return &Snapd{files, runner} }
 
-// snapCommand is where snapd's packages have it.
-const snapCommand = "/usr/bin/snap"
+// snapCommands are where snapd's packages have it, and one that was built by hand.
+var snapCommands = []string{"/usr/bin/snap", "/usr/local/bin/snap"}
 
 // Offer implements Snaps.
 func (s *Snapd) Offer(ctx context.Context, name string) (SnapOffer, error) {
@@ -68,11 +68,11 @@ func (s *Snapd) Settle(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if result.ExitCode != 0 { // "error: no changes found"
-		if strings.Contains(result.Output, "no changes") {
-			return nil
+	if result.ExitCode != 0 {
+		if snapAway.MatchString(result.Output) {
+			return snapComplaint(result, "see whether snapd is at work on "+name)
 		}
-		return snapComplaint(result, "see whether snapd is at work on "+name)
+		return nil // "error: no changes found"; should it be another, snapd itself refuses a second change beside the first
 	}
 	for line := range strings.Lines(result.Output) { // ID Status Spawn Ready Summary
 		words := strings.Fields(line)
@@ -129,20 +129,23 @@ func (s *Snapd) change(ctx context.Context, doing, name string, args []string) e
 
 // run runs the command, which outlives ctx.
 func (s *Snapd) run(ctx context.Context, args ...string) (Result, error) {
-	return s.start(ctx, Cmd{Path: snapCommand, Args: args})
+	return s.start(ctx, Cmd{Args: args})
 }
 
 // ask runs the command where it only asks: it ends with ctx.
 func (s *Snapd) ask(ctx context.Context, args ...string) (Result, error) {
-	return s.start(ctx, Cmd{Path: snapCommand, Args: args, Disposable: true})
+	return s.start(ctx, Cmd{Args: args, Disposable: true})
 }
 
 func (s *Snapd) start(ctx context.Context, cmd Cmd) (Result, error) {
-	if _, err := s.files.Stat(snapCommand); errors.Is(err, fs.ErrNotExist) {
-		return Result{}, failure.New(failure.ToolMissing, "there is no %s, and a snap is to be worked on", snapCommand).
-			WithRemedy("install snapd, then run the command again")
+	for _, name := range snapCommands {
+		if _, err := s.files.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+			cmd.Path = name
+			return s.runner.Run(ctx, cmd)
+		}
 	}
-	return s.runner.Run(ctx, cmd)
+	return Result{}, failure.New(failure.ToolMissing, "there is no %s, and a snap is to be worked on", snapCommands[0]).
+		WithRemedy("apt-get install snapd, then run the command again")
 }
 
 // What snapd's command says when it cannot. Source: overlord/snapstate/conflict.go, client/client.go and store/errors.go of
