@@ -18,7 +18,7 @@ func Real() (Host, error) {
 	units := NewSystemd()
 	reader := Reader{
 		Files:    files,
-		Packages: packages,
+		Packages: WithSnaps(packages, files),
 		Units:    units,
 		Kernel:   NewKernel(files),
 		Dial:     neighbourly().DialContext,
@@ -31,5 +31,8 @@ func Real() (Host, error) {
 		Now:  time.Now,
 		Self: Self{EUID: os.Geteuid(), GOOS: runtime.GOOS, GOARCH: runtime.GOARCH},
 	}
-	return Host{Reader: reader, Disk: files, Packager: packages, Manager: units, Runner: runner, Repositories: packages}, nil
+	return Host{
+		Reader: reader, Disk: files, Packager: packages, Manager: units, Runner: runner,
+		Snaps: NewSnapd(files, runner), Repositories: packages,
+	}, nil
 }

@@ -321,14 +321,14 @@ func (m *moving) soundNode(ctx context.Context) (ssmagent.Identity, error) {
 	case verdict == ssmagent.Unknown:
 		return identity, failure.New(failure.IdentityUnknown, "it cannot be shown that the registration as %s still works: %s",
 			identity.InstanceID, why).
-			WithRemedy("systemctl restart %s, and once it is connected the same command again", ssmagent.UnitName)
+			WithRemedy("systemctl restart %s, and once it is connected the same command again", m.to.ssmUnit())
 	case verdict != ssmagent.Sound:
 		return identity, refuseIdentity(identity, verdict, why)
 	}
 	if ready, what := ssmagent.CredentialsReady(reader, identity, time.Time{}); !ready {
 		return identity, failure.New(failure.IdentityUnknown, "%s has no credentials that the ECS agent could register with: %s",
 			identity.InstanceID, what).
-			WithRemedy("systemctl restart %s, and once it is connected the same command again", ssmagent.UnitName)
+			WithRemedy("systemctl restart %s, and once it is connected the same command again", m.to.ssmUnit())
 	}
 	unit, err := reader.Units.Unit(ctx, m.to.ecsUnit())
 	m.rests = unit.Active != "active" && !unit.IsEnabled()

@@ -233,7 +233,7 @@ func (u *upgrade) prune() {
 	}
 	for _, a := range u.both() {
 		known, ours := record.Upgrades[a.name]
-		if ours && u.pins[a.pin] != "" {
+		if ours && u.pins[a.pin] != "" && !a.installed.Snap {
 			_ = u.source.Prune(u.ref(a.product, known.From.Version), u.ref(a.product, known.To.Version))
 		}
 	}
@@ -263,8 +263,13 @@ func upgradeBack(ctx context.Context, d Deps, req UpgradeRequest) (report Report
 			return report, false, err
 		}
 		a.in = ok && known.From.SHA256 != "" && (installed.Version == known.To.Version || sameVersion(installed.Version, known.To.Version))
+		if ok && known.From.Snap != "" {
+			if a.in, err = u.snapGoesBack(known); err != nil {
+				return report, false, err
+			}
+		}
 		if a.in {
-			back, a.asked = true, known.From.Version
+			back, a.asked, a.back = true, known.From.Version, known
 		}
 	}
 	if open == nil && !back {
@@ -280,7 +285,7 @@ func upgradeBack(ctx context.Context, d Deps, req UpgradeRequest) (report Report
 func (u *upgrade) trust() error {
 	for _, a := range u.both() {
 		known, ok := u.trusts[a.name]
-		if !ok {
+		if !ok || a.installed.Snap {
 			continue
 		}
 		for _, one := range []OwnedPackage{known.From, known.To} {

@@ -87,7 +87,7 @@ func (r *registration) hopeless(ctx context.Context, reader host.Reader, w waiti
 			return f.failure()
 		}
 	}
-	unit := ssmagent.UnitName
+	unit := r.ssmUnit()
 	if w.ecs {
 		unit = r.ecsUnit()
 	}
