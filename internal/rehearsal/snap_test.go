@@ -16,6 +16,7 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
+	"github.com/anywhere-ecs/anywhere/internal/simagent"
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
@@ -431,5 +432,28 @@ func TestTheStoryOfASnap(t *testing.T) {
 	}
 	if commands := report.Result.(Result).Commands; len(commands) != len(scenarios["snap"]) {
 		t.Errorf("%d commands were run", len(commands))
+	}
+}
+
+// A bad ECS agent beside a new snap takes the snap back too, and has it follow what it followed.
+func TestASnapIsTakenBackWithTheRest(t *testing.T) {
+	t.Parallel()
+	s, first := onSnap(t)
+	before := s.snap(t)
+	s.machine.snapd.publish("latest/candidate", nextSSM)
+	s.publish(t, "", nextECS, simagent.FaultCrash)
+	d := s.upgrade(t, "--wait-timeout", "3s", "--ssm-agent-version", nextSSM)
+	if d.RC != 7 || !d.Error.RolledBack || d.Changed || d.Error.Code != string(failure.AgentCrashLoop) || d.Result.SSMAgent.Installed != ssmVersion ||
+		d.Result.ECSAgent.Installed != ecsVersion {
+		t.Fatalf("%+v", d)
+	}
+	if now := s.snap(t); now.Revision != before.Revision || s.machine.snapd.offer().Follows != "latest/stable/ubuntu-24.04" {
+		t.Errorf("the snap is %+v and follows %s", now, s.machine.snapd.offer().Follows)
+	}
+	s.disarmed(t)
+	s.until(t, is(lifecycle.Healthy))
+	s.keeps(t, first, plain, false)
+	if len(d.Result.Failed) != 1 || d.Result.Failed[0].Package != ecsagent.Package {
+		t.Errorf("remembered is %+v", d.Result.Failed)
 	}
 }
