@@ -228,7 +228,7 @@ func TestASnapsChannels(t *testing.T) {
 
 func TestSnapsThatAreRefusedOrStay(t *testing.T) {
 	t.Parallel()
-	s, _ := onSnap(t)
+	s, first := onSnap(t)
 	s.machine.snapd.publish("latest/stable", nextSSM)
 	s.machine.snapd.held = true
 	before := s.everything(t)
@@ -244,6 +244,13 @@ func TestSnapsThatAreRefusedOrStay(t *testing.T) {
 	}
 	refused("held", string(failure.PackageHeld), 3, "snap refresh --unhold amazon-ssm-agent")
 	s.machine.snapd.held = false
+	s.machine.snapd.silent = true
+	refused("the store is silent", string(failure.Network), 5, "or leave the SSM agent out: --only ecs")
+	if d := s.upgrade(t, "--only", "ecs"); d.RC != 0 || d.Changed {
+		t.Errorf("without the SSM agent: %+v", d)
+	}
+	s.keeps(t, first, plain, false) // nobody asks the store then
+	s.machine.snapd.silent = false
 	s.machine.snapd.refuses = "cannot refresh \"amazon-ssm-agent\": cannot query the store for updates: dial tcp: lookup api.snapcraft.io: no such host"
 	if d := s.upgrade(t, "--only", "ssm"); d.RC != 7 || d.Error.Code != string(failure.Network) || !d.Error.RolledBack || len(d.Result.Failed) > 0 {
 		t.Errorf("the store cannot be reached: %+v", d)
@@ -456,4 +463,25 @@ func TestASnapIsTakenBackWithTheRest(t *testing.T) {
 	if len(d.Result.Failed) != 1 || d.Result.Failed[0].Package != ecsagent.Package {
 		t.Errorf("remembered is %+v", d.Result.Failed)
 	}
+}
+
+// A registration that fails leaves the snap, and its service, as they were.
+func TestASnapsRegistrationThatFails(t *testing.T) {
+	t.Parallel()
+	s := ubuntu(t)
+	before := s.everything(t)
+	if err := s.aws.Fault("activation-expired"); err != nil {
+		t.Fatal(err)
+	}
+	s.anotherToken()
+	if d := s.run(t, withToken); d.RC != 7 || d.Error.Code != string(failure.ActivationExpired) {
+		t.Fatalf("%+v", d)
+	}
+	if diff := differs(before, s.everything(t)); len(diff) > 0 {
+		t.Errorf("the host is not as it was:\n%s", strings.Join(diff, "\n"))
+	}
+	if unit, err := s.machine.units.Unit(t.Context(), ssmagent.SnapUnit); err != nil || !unit.IsEnabled() || unit.Active != "active" && unit.Active != "activating" {
+		t.Errorf("%+v, %v", unit, err)
+	}
+	s.pure(t)
 }
