@@ -6,6 +6,7 @@ import (
 
 	"github.com/anywhere-ecs/anywhere/internal/artifact"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
@@ -31,6 +32,11 @@ func (u *upgrade) resolveAgent(ctx context.Context, a *upgradedAgent) (string, e
 		return a.installed.Version, nil
 	}
 	version, want, err := u.chooseSnap(ctx, a.asked)
+	if f := failure.Of(err); f != nil && u.ecs().in && (f.Code == failure.Network || f.Code == failure.PackagesBroken) {
+		advised := *f
+		advised.Remedy = f.Advice() + "; or leave the SSM agent out: --only ecs"
+		return "", &advised
+	}
 	if err != nil {
 		return "", err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
+	"github.com/anywhere-ecs/anywhere/internal/simagent"
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
@@ -227,7 +228,7 @@ func TestASnapsChannels(t *testing.T) {
 
 func TestSnapsThatAreRefusedOrStay(t *testing.T) {
 	t.Parallel()
-	s, _ := onSnap(t)
+	s, first := onSnap(t)
 	s.machine.snapd.publish("latest/stable", nextSSM)
 	s.machine.snapd.held = true
 	before := s.everything(t)
@@ -243,6 +244,13 @@ func TestSnapsThatAreRefusedOrStay(t *testing.T) {
 	}
 	refused("held", string(failure.PackageHeld), 3, "snap refresh --unhold amazon-ssm-agent")
 	s.machine.snapd.held = false
+	s.machine.snapd.silent = true
+	refused("the store is silent", string(failure.Network), 5, "or leave the SSM agent out: --only ecs")
+	if d := s.upgrade(t, "--only", "ecs"); d.RC != 0 || d.Changed {
+		t.Errorf("without the SSM agent: %+v", d)
+	}
+	s.keeps(t, first, plain, false) // nobody asks the store then
+	s.machine.snapd.silent = false
 	s.machine.snapd.refuses = "cannot refresh \"amazon-ssm-agent\": cannot query the store for updates: dial tcp: lookup api.snapcraft.io: no such host"
 	if d := s.upgrade(t, "--only", "ssm"); d.RC != 7 || d.Error.Code != string(failure.Network) || !d.Error.RolledBack || len(d.Result.Failed) > 0 {
 		t.Errorf("the store cannot be reached: %+v", d)
@@ -432,4 +440,48 @@ func TestTheStoryOfASnap(t *testing.T) {
 	if commands := report.Result.(Result).Commands; len(commands) != len(scenarios["snap"]) {
 		t.Errorf("%d commands were run", len(commands))
 	}
+}
+
+// A bad ECS agent beside a new snap takes the snap back too, and has it follow what it followed.
+func TestASnapIsTakenBackWithTheRest(t *testing.T) {
+	t.Parallel()
+	s, first := onSnap(t)
+	before := s.snap(t)
+	s.machine.snapd.publish("latest/candidate", nextSSM)
+	s.publish(t, "", nextECS, simagent.FaultCrash)
+	d := s.upgrade(t, "--wait-timeout", "3s", "--ssm-agent-version", nextSSM)
+	if d.RC != 7 || !d.Error.RolledBack || d.Changed || d.Error.Code != string(failure.AgentCrashLoop) || d.Result.SSMAgent.Installed != ssmVersion ||
+		d.Result.ECSAgent.Installed != ecsVersion {
+		t.Fatalf("%+v", d)
+	}
+	if now := s.snap(t); now.Revision != before.Revision || s.machine.snapd.offer().Follows != "latest/stable/ubuntu-24.04" {
+		t.Errorf("the snap is %+v and follows %s", now, s.machine.snapd.offer().Follows)
+	}
+	s.disarmed(t)
+	s.until(t, is(lifecycle.Healthy))
+	s.keeps(t, first, plain, false)
+	if len(d.Result.Failed) != 1 || d.Result.Failed[0].Package != ecsagent.Package {
+		t.Errorf("remembered is %+v", d.Result.Failed)
+	}
+}
+
+// A registration that fails leaves the snap, and its service, as they were.
+func TestASnapsRegistrationThatFails(t *testing.T) {
+	t.Parallel()
+	s := ubuntu(t)
+	before := s.everything(t)
+	if err := s.aws.Fault("activation-expired"); err != nil {
+		t.Fatal(err)
+	}
+	s.anotherToken()
+	if d := s.run(t, withToken); d.RC != 7 || d.Error.Code != string(failure.ActivationExpired) {
+		t.Fatalf("%+v", d)
+	}
+	if diff := differs(before, s.everything(t)); len(diff) > 0 {
+		t.Errorf("the host is not as it was:\n%s", strings.Join(diff, "\n"))
+	}
+	if unit, err := s.machine.units.Unit(t.Context(), ssmagent.SnapUnit); err != nil || !unit.IsEnabled() || unit.Active != "active" && unit.Active != "activating" {
+		t.Errorf("%+v, %v", unit, err)
+	}
+	s.pure(t)
 }

@@ -3,6 +3,7 @@ package ssmagent
 import (
 	"context"
 	"path"
+	"regexp"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
@@ -44,6 +45,17 @@ func UnitOf(r host.Reader) string {
 
 // IsUnit reports whether a unit is the agent's, in whichever form.
 func IsUnit(name string) bool { return name == UnitName || name == SnapUnit }
+
+// typedUnit is the package's unit in a command line of a remedy.
+var typedUnit = regexp.MustCompile(`\b(systemctl (?:restart|start|status|enable --now)|journalctl(?: -u ecs)? -u) amazon-ssm-agent(?:\.service)?\b`)
+
+// Typed is a remedy as it is to be typed on a host whose agent has this unit: the tables of failures name the package's.
+func Typed(unit, remedy string) string {
+	if unit == UnitName {
+		return remedy
+	}
+	return typedUnit.ReplaceAllString(remedy, "${1} "+unit)
+}
 
 // RefuseSnap is the failure for a snap that cannot be worked with; nil where there is none, or a whole one.
 func RefuseSnap(ctx context.Context, r host.Reader) error {
