@@ -38,7 +38,6 @@ func (e *Emulator) serveSocket(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &socket{acs: action == "ecs:Poll", cancel: cancel}
 	e.open(i, s, r)
-	defer e.shut(i, s)
 	defer cancel()
 	switch {
 	case s.acs && simulated(r):
@@ -54,6 +53,7 @@ func (e *Emulator) serveSocket(w http.ResponseWriter, r *http.Request) {
 		go e.telemetry(ctx, cancel, conn, r)
 	}
 	e.heartbeat(ctx, conn)
+	e.shut(i, s) // at once: an agent that is gone keeps Close waiting
 	_ = conn.Close(websocket.StatusNormalClosure, "ConnectionExpired: Reconnect to continue")
 }
 
