@@ -14,7 +14,7 @@ import (
 // complete, or nothing.
 var takesFile = []string{
 	"log-file", "config", "token", "activation-code-file", "output-file", "artifacts", "keyring", "keep", "ca-file",
-	"buckets", "ready-file", "ca-file-out",
+	"buckets", "ready-file", "ca-file-out", "state", "seed",
 }
 
 // completeValues tells the shell what flags and commands take. Nothing is looked up outside the program.

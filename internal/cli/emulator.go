@@ -7,13 +7,14 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
-	"github.com/anywhere-ecs/anywhere/internal/partition"
 	"github.com/anywhere-ecs/anywhere/internal/report"
 )
 
@@ -21,13 +22,18 @@ import (
 type EmulatorRequest struct {
 	Listen    string // HOST:PORT
 	URL       string // how others reach it; empty: as Listen says
-	Account   string // twelve digits
-	Region    string
+	Account   string // twelve digits; empty: the state's, or any
+	Region    string // empty: the state's, or any
+	State     string // file that keeps the state; empty: it is forgotten
+	Seed      string // file with what there is from the start; empty: nothing
+	Lag       time.Duration
 	Buckets   string // folder with what the artifact buckets hold; empty: nothing
 	ReadyFile string // written when it serves
 	CAFile    string // written with the authority's certificate
 	// Ready is called once, when it serves.
-	Ready func(result EmulatorResult, warnings []string)
+	Ready func(EmulatorResult)
+	// Warn tells of something that people should know, while it serves.
+	Warn func(text string)
 }
 
 // EmulatorResult is the "result" of emulator's document, and what its ready file holds.
@@ -36,10 +42,21 @@ type EmulatorResult struct {
 	Region      string            `json:"region"`      // AWS Region
 	Account     string            `json:"account"`     // AWS account id
 	CAFile      string            `json:"caFile"`      // file with the certificate that TLS clients have to trust; empty: none was written
+	StateFile   string            `json:"stateFile"`   // file that keeps the state; empty: it is forgotten
+	Seeded      bool              `json:"seeded"`      // the seed was sown; a state that was there has it already
+	Clusters    []string          `json:"clusters"`    // names of the clusters at the start
+	Activations []EmulatedToken   `json:"activations"` // at the start, the oldest first
 	Environment map[string]string `json:"environment"` // variables that point AWS's tools and anywhere's own calls at it
 	Flags       []string          `json:"flags"`       // for anywhere register: they point the agents at it
 	AgentFiles  []EmulatorFile    `json:"agentFiles"`  // files that point agents at it that are set up by hand
 	Requests    int               `json:"requests"`    // how many calls were answered
+}
+
+// EmulatedToken is an activation that hosts can register with.
+type EmulatedToken struct {
+	ActivationID   string `json:"activationId"`
+	ActivationCode string `json:"activationCode"`
+	Name           string `json:"name"` // the hosts' in Systems Manager; empty: none
 }
 
 // EmulatorFile is a file on a machine whose agents are to find the emulator.
@@ -49,7 +66,7 @@ type EmulatorFile struct {
 }
 
 func newEmulator(a *app) *cobra.Command {
-	req := &EmulatorRequest{}
+	req := &EmulatorRequest{Lag: 10 * time.Second}
 	cmd := &cobra.Command{
 		Use:   "emulator [flags]",
 		Short: "Serve an AWS that takes hosts, for testing playbooks and runbooks",
@@ -61,6 +78,9 @@ the AWS CLI, SDKs and anywhere itself.
 The port takes plain HTTP and TLS. SSM Agent speaks TLS to its message channel, so its machine has to trust the
 certificate that --ca-file-out writes.
 
+Without --state it forgets everything at its end. With it the file has the whole account, secrets too, and the next
+start goes on: hosts stay registered. --seed says what a new account has; a state that is there has it already.
+
 When it serves it prints the variables and files that lead tools and agents to it. For scripts, --ready-file names a
 file that appears, whole, at that moment, with the same as JSON. It is readable by its owner only, for it has the
 emulated operator's keys. With -o json the document comes at the end, as with every command.
@@ -68,6 +88,7 @@ emulated operator's keys. With -o json the document comes at the end, as with ev
 Ctrl-C and SIGTERM are its ordinary end: exit status 0.`),
 		Example: `  anywhere emulator
   anywhere emulator --listen 127.0.0.1:0 --ready-file /tmp/emulator.json
+  anywhere emulator --seed seed.yaml --state emulator.state
   anywhere emulator --listen 192.0.2.10:4580 --region eu-central-1 --ca-file-out emulator-ca.pem`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runEmulator(cmd, req) },
@@ -77,6 +98,9 @@ Ctrl-C and SIGTERM are its ordinary end: exit status 0.`),
 	f.StringVar(&req.Listen, "listen", "127.0.0.1:4580", "`HOST:PORT` to serve on; port 0 is any free one")
 	f.StringVar(&req.URL, "url", "", "`URL` at which other machines reach it; the default follows from --listen")
 	f.StringVar(&req.Account, "account", "123456789012", "the emulated AWS account's `ID`")
+	f.StringVar(&req.State, "state", "", "`FILE` that keeps the state, so that the next start goes on with it")
+	f.StringVar(&req.Seed, "seed", "", "YAML or JSON `FILE` with clusters, activations, tasks and so on to begin with")
+	f.Var(durationValue{&req.Lag}, "lag", "how long a new role is unknown and a deregistered node still shown; 0 is none")
 	f.StringVar(&req.Buckets, "buckets", "", "`DIR` with what the artifact buckets hold; its folders are the buckets")
 	f.StringVar(&req.ReadyFile, "ready-file", "", "`FILE` to write, as JSON, when it serves")
 	f.StringVar(&req.CAFile, "ca-file-out", "", "`FILE` to write with the certificate that TLS clients have to trust")
@@ -97,17 +121,20 @@ func (a *app) runEmulator(cmd *cobra.Command, req *EmulatorRequest) error {
 		return usage(cmd, "--url: expected http://HOST:PORT")
 	}
 	req.Region = a.global.region
-	if req.Region == "" {
-		req.Region = "us-east-1"
-	}
-	if err := partition.CheckRegion(req.Region); err != nil {
-		return err
+	if a.origins["account"].kind == byDefault {
+		req.Account = ""
 	}
 	a.calm.Store(true)
 	words := "What happened in the emulator since it last wrote its state is lost."
 	a.parting.Store(&words)
 	var serving atomic.Bool
-	req.Ready = func(r EmulatorResult, warnings []string) {
+	var mu sync.Mutex // a state that cannot be written is told from beside
+	req.Warn = func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		a.warn("%s", text)
+	}
+	req.Ready = func(r EmulatorResult) {
 		serving.Store(true)
 		switch {
 		case a.global.quiet:
@@ -115,9 +142,6 @@ func (a *app) runEmulator(cmd *cobra.Command, req *EmulatorRequest) error {
 			a.say("the emulator serves on " + r.URL)
 		default:
 			writeEmulator(a.out, r)
-		}
-		for _, text := range warnings {
-			a.warn("%s", text)
 		}
 	}
 	rep, err := a.env.Emulate(cmd.Context(), *req)
@@ -141,6 +165,9 @@ func writeEmulator(w io.Writer, r EmulatorResult) {
 	fmt.Fprintln(w, "# for the AWS CLI, SDKs and anywhere's own calls")
 	for _, name := range slices.Sorted(maps.Keys(r.Environment)) {
 		fmt.Fprintf(w, "export %s=%s\n", name, r.Environment[name])
+	}
+	for _, t := range r.Activations {
+		fmt.Fprintf(w, "\n# activation %s\nexport ACTIVATION_ID=%s ACTIVATION_CODE='%s'\n", t.Name, t.ActivationID, t.ActivationCode)
 	}
 	fmt.Fprintf(w, "\n# for anywhere register, which points the agents at it\nanywhere register --token - %s\n", strings.Join(r.Flags, " "))
 	for _, file := range r.AgentFiles {

@@ -41,13 +41,16 @@ func (e *Emulator) createActivation(c *call) (any, *apiError) {
 		return nil, invalid(len(in.Tags), "tags", "Member must have length less than or equal to 50")
 	case !expires.After(now):
 		return nil, newError("InvalidParameters", "The expiration date must be in the future.")
-	case expires.After(now.Add(30*24*time.Hour + time.Minute)):
+	case expires.After(now.Add(activationMost + time.Minute)):
 		return nil, newError("InvalidParameters", "The expiration date must be within 30 days.")
 	}
 	for _, t := range in.Tags {
 		if t.Key == "" || len([]rune(t.Key)) > 128 || len([]rune(t.Value)) > 256 || !matches(label, t.Key+t.Value) {
 			return nil, invalid(t.Key, "tags", "Member must satisfy the constraints of a tag")
 		}
+	}
+	if failed := e.usable(in.IamRole); failed != nil {
+		return nil, failed
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

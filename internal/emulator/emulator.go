@@ -30,6 +30,12 @@ type Options struct {
 	// MessageWait is how long ec2messages holds GetMessages before it answers that there is none; 0 means 15 s. SSM Agent
 	// gives up after 20 s, and takes an answer within 10 s for an error (amazon-ssm-agent 3.3, runcommand/mds).
 	MessageWait time.Duration
+	// Roles has roles looked at: an activation needs one that AddRole or IAM's CreateRole has made, and that trusts Systems
+	// Manager. Otherwise every name is a role's.
+	Roles bool
+	// Lag is how long AWS's parts take to hear of each other: a new role is unknown, a deregistered node is still shown.
+	// 0 is at once.
+	Lag time.Duration
 	// Artifacts is what the buckets hold; the first folder is the bucket, "amazon-ecs-agent-us-east-1/…". nil is empty.
 	Artifacts fs.FS
 	// Authority signs the certificates of a started emulator, which then answers TLS and plain HTTP on its one port. nil
@@ -49,15 +55,19 @@ type Emulator struct {
 	taskKeys    map[string]*key        // of the roles of tasks
 	armed       map[string]int         // faults: calls left, or forever
 	requests    []Request
+	answered    int // calls, those that the log has dropped too
 	nodeOrder   []string
 	tasks       []*task
 	services    map[string]*service   // by "cluster/name"
 	definitions []TaskDefinition      // by family and revision
 	shapes      map[string]*taskShape // of them, as far as they were read
+	roles       map[string]*role      // by name
 	roleLag     int                   // calls of CreateActivation that still find no role
 	tokens      map[string]string     // of control channels that are not open yet: node by token
 
 	lastSequence int64 // of what goes down over ACS
+
+	changes chan struct{} // something may have changed that a [Keeper] keeps
 
 	server *http.Server
 	url    string
@@ -88,8 +98,9 @@ func New(opts Options) *Emulator {
 	}
 	return &Emulator{
 		opts: opts, clusters: map[string]*cluster{}, activations: map[string]*activation{}, nodes: map[string]*node{},
-		keys: map[string]*key{}, armed: map[string]int{}, services: map[string]*service{}, tokens: map[string]string{}, taskKeys: map[string]*key{},
-		shapes: map[string]*taskShape{},
+		keys: map[string]*key{}, armed: map[string]int{}, services: map[string]*service{}, roles: map[string]*role{}, tokens: map[string]string{}, taskKeys: map[string]*key{},
+		changes: make(chan struct{}, 1),
+		shapes:  map[string]*taskShape{},
 	}
 }
 
@@ -146,7 +157,17 @@ type Request struct {
 	Error     string // AWS's error code, empty on success
 }
 
-// Requests returns the log, oldest first.
+// keepRequests is how long the log is at least, once there was so much.
+const keepRequests = 20000
+
+// Answered is how many requests there were.
+func (e *Emulator) Answered() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.answered
+}
+
+// Requests returns the log, oldest first. A long one has lost its beginning.
 func (e *Emulator) Requests() []Request {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -154,8 +175,14 @@ func (e *Emulator) Requests() []Request {
 }
 
 func (e *Emulator) record(operation, keyID string, status int, code string) {
+	if code == "" {
+		e.changed(operation)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.answered++; len(e.requests) >= 2*keepRequests { // half of it at once: nothing is moved for every call
+		e.requests = append([]Request(nil), e.requests[keepRequests:]...)
+	}
 	e.requests = append(e.requests, Request{e.opts.Now(), operation, keyID, status, code})
 }
 

@@ -6,6 +6,9 @@ func (e *Emulator) updateManagedInstanceRole(c *call) (any, *apiError) {
 	if failed := c.decode(&in); failed != nil {
 		return nil, failed
 	}
+	if failed := e.usable(in.IamRole); failed != nil {
+		return nil, failed
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := e.nodes[in.InstanceId]

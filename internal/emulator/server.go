@@ -226,7 +226,7 @@ func (e *Emulator) authenticate(r *http.Request, s *signed, body []byte, service
 	if k == nil || k.Token.Reveal() != r.Header.Get("X-Amz-Security-Token") {
 		return nil, newError("UnrecognizedClientException", "The security token included in the request is invalid.")
 	}
-	if failed := s.checkScope(e.opts.Region, service); failed != nil {
+	if failed := s.checkScope(e.scopeRegion(service), service); failed != nil {
 		return nil, failed
 	}
 	if failed := s.checkHMAC(r, body, k.Secret.Reveal()); failed != nil {
@@ -237,6 +237,17 @@ func (e *Emulator) authenticate(r *http.Request, s *signed, body []byte, service
 		return nil, newError("ExpiredTokenException", "The security token included in the request is expired")
 	}
 	return k, nil
+}
+
+// scopeRegion is the Region that a service's signatures are for: IAM has one for each partition. Source: General Reference,
+// "IAM endpoints and quotas", read 2026-11-25.
+func (e *Emulator) scopeRegion(service string) string {
+	if service != "iam" {
+		return e.opts.Region
+	}
+	return or(map[string]string{
+		"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1", "aws-eusc": "eusc-de-east-1",
+	}[e.partition()], "us-east-1")
 }
 
 // nodeActions are what a node's role may do: AmazonSSMManagedInstanceCore and AmazonEC2ContainerServiceforEC2Role as

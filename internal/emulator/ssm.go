@@ -184,6 +184,7 @@ func (e *Emulator) deregisterManagedInstance(c *call) (any, *apiError) {
 	if n == nil || n.gone {
 		return nil, unknownNode(in.InstanceId)
 	}
+	n.goneAt = e.opts.Now()
 	n.forget() // its credentials live on until they expire: STS does not know of nodes
 	return struct{}{}, nil
 }
@@ -228,7 +229,7 @@ func (e *Emulator) describeInstanceInformation(c *call) (any, *apiError) {
 			continue
 		}
 		for _, id := range f.values() {
-			if n := e.nodes[id]; n == nil || n.gone {
+			if n := e.nodes[id]; n == nil || !e.shows(n) {
 				return nil, unknownNode(id)
 			}
 		}
@@ -236,7 +237,7 @@ func (e *Emulator) describeInstanceInformation(c *call) (any, *apiError) {
 	list := []map[string]any{}
 	for _, id := range e.nodeOrder {
 		n := e.nodes[id]
-		if n.gone {
+		if !e.shows(n) {
 			continue
 		}
 		row := e.describeNode(n)
@@ -270,6 +271,11 @@ func (e *Emulator) describeInstanceInformation(c *call) (any, *apiError) {
 	return withToken(map[string]any{"InstanceInformationList": rows}, "NextToken", next), nil
 }
 
+// shows reports whether DescribeInstanceInformation has a node, which it has for a while after its deregistration.
+func (e *Emulator) shows(n *node) bool {
+	return !n.gone || !n.goneAt.IsZero() && e.opts.Now().Sub(n.goneAt) < e.opts.Lag
+}
+
 func withToken(out map[string]any, name, token string) map[string]any {
 	if token != "" {
 		out[name] = token
@@ -296,3 +302,6 @@ func (e *Emulator) describeNode(n *node) map[string]any {
 
 // activationLife is what CreateActivation takes without an ExpirationDate.
 const activationLife = 24 * time.Hour
+
+// activationMost is the longest life of an activation.
+const activationMost = 30 * 24 * time.Hour

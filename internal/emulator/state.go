@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -46,6 +48,7 @@ type node struct {
 	fingerprint string
 	publicKey   *rsa.PublicKey
 	gone        bool
+	goneAt      time.Time         // zero: nothing shows it any more
 	channels    map[*channel]bool // to the message gateway
 }
 
@@ -110,6 +113,29 @@ func (e *Emulator) AddCluster(name string) string {
 	return e.clusterARN(name)
 }
 
+// Clusters are the names of all clusters, sorted.
+func (e *Emulator) Clusters() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return sortedNames(e.clusters)
+}
+
+// Operator is the first key of an operator who may do everything, or else the first of any.
+func (e *Emulator) Operator() (Key, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var found *key
+	for _, id := range sortedNames(e.keys) {
+		if k := e.keys[id]; k.node == "" && (found == nil || len(k.Deny) < len(found.Deny)) {
+			found = k
+		}
+	}
+	if found == nil {
+		return Key{}, false
+	}
+	return found.Key, true
+}
+
 // SetClusterStatus makes a cluster INACTIVE, PROVISIONING and so on. An unknown one is passed over.
 func (e *Emulator) SetClusterStatus(name, status string) {
 	e.mu.Lock()
@@ -169,13 +195,8 @@ func (e *Emulator) Instances() []Instance {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.settle()
-	names := make([]string, 0, len(e.clusters))
-	for name := range e.clusters {
-		names = append(names, name)
-	}
-	sort.Strings(names)
 	out := []Instance{}
-	for _, name := range names {
+	for _, name := range sortedNames(e.clusters) {
 		for _, i := range e.clusters[name].instances {
 			v := i.view()
 			v.Tasks, v.Pending = e.counts(v.ARN)
@@ -234,10 +255,14 @@ func (e *Emulator) Activations() []Activation {
 	defer e.mu.Unlock()
 	out := []Activation{}
 	for _, a := range e.activations {
-		out = append(out, Activation{a.id, a.code, a.role, a.name, a.description, a.limit, a.used, a.created, a.expires})
+		out = append(out, a.view())
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Created.Before(out[j].Created) })
 	return out
+}
+
+func (a *activation) view() Activation {
+	return Activation{a.id, a.code, a.role, a.name, a.description, a.limit, a.used, a.created, a.expires}
 }
 
 // ActivationsLeft returns how many registrations an activation has left, and false if there is none with this id.
@@ -266,6 +291,8 @@ func (e *Emulator) partition() string {
 	}
 	return "aws"
 }
+
+func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // find returns a cluster by name or ARN; empty is "default", as the ECS API has it.
 func (e *Emulator) find(nameOrARN string) *cluster {

@@ -2,7 +2,6 @@ package emulator
 
 import (
 	"encoding/xml"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -16,55 +15,74 @@ var queryCodes = map[string]string{
 	"IncompleteSignatureException": "IncompleteSignature", "InternalServerError": "InternalFailure",
 }
 
-// serveQuery answers STS: forms in, XML out.
+// querySpace are the namespaces of the query protocol's services.
+var querySpace = map[string]string{
+	"sts": "https://sts.amazonaws.com/doc/2011-06-15/", "iam": "https://iam.amazonaws.com/doc/2010-05-08/",
+}
+
+// queryCall is a request of the query protocol.
+type queryCall struct {
+	service, action, signer string
+	form                    url.Values
+}
+
+// serveQuery answers STS and IAM: forms in, XML out.
 func (e *Emulator) serveQuery(w http.ResponseWriter, r *http.Request) {
-	answer, signer, action, failed := e.query(r)
+	c := &queryCall{service: "sts", action: "unknown"}
+	result, failed := e.query(c, r)
+	answer := queryAnswer(querySpace[c.service], c.action, result)
 	status, code := http.StatusOK, ""
 	if failed != nil {
 		status, code = failed.status, failed.code
-		if status == http.StatusBadRequest {
-			status = http.StatusForbidden
-		}
 		if name, ok := queryCodes[code]; ok {
 			code = name
+			if status == http.StatusBadRequest {
+				status = http.StatusForbidden
+			}
 		}
-		answer = "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type><Code>" +
-			code + "</Code><Message>" + escapeXML(failed.message) + "</Message></Error></ErrorResponse>"
+		answer = "<ErrorResponse xmlns=\"" + querySpace[c.service] + "\"><Error><Type>Sender</Type><Code>" + code +
+			"</Code><Message>" + escapeXML(failed.message) + "</Message></Error></ErrorResponse>"
 	}
-	e.record("sts:"+action, signer, status, code)
+	e.record(c.service+":"+c.action, c.signer, status, code)
 	w.Header().Set("Content-Type", "text/xml")
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, answer)
 }
 
-func (e *Emulator) query(r *http.Request) (answer, signer, action string, failed *apiError) {
+func (e *Emulator) query(c *queryCall, r *http.Request) (result any, failed *apiError) {
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, 1<<20))
 	form, parseErr := url.ParseQuery(string(body))
 	if err != nil || parseErr != nil {
-		return "", "", "unknown", newError("MalformedQueryString", "the request's body is not a form")
+		return nil, newError("MalformedQueryString", "the request's body is not a form")
 	}
-	action = form.Get("Action")
-	if failed := e.upset("sts"); failed != nil {
-		return "", "", action, failed
+	c.action, c.form = form.Get("Action"), form
+	if form.Get("Version") == "2010-05-08" {
+		c.service = "iam"
+	}
+	if failed := e.upset(c.service); failed != nil {
+		return nil, failed
 	}
 	sign, failed := parseSignature(r)
 	if failed != nil {
-		return "", "", action, failed
+		return nil, failed
 	}
 	if sign != nil {
-		signer = sign.keyID
+		c.signer = sign.keyID
 	}
-	k, failed := e.authenticate(r, sign, body, "sts")
+	k, failed := e.authenticate(r, sign, body, c.service)
 	if failed != nil {
-		return "", signer, action, failed
+		return nil, failed
 	}
-	if action != "GetCallerIdentity" {
-		return "", signer, action, newError("InvalidAction", "Could not find operation %s", action)
+	if failed = e.authorize(k, c.service+":"+c.action); failed != nil && c.action != "GetCallerIdentity" { // which needs no right
+		return nil, failed
 	}
-	return fmt.Sprintf("<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">"+
-		"<GetCallerIdentityResult><Arn>%s</Arn><UserId>%s</UserId><Account>%s</Account></GetCallerIdentityResult>"+
-		"<ResponseMetadata><RequestId>%s</RequestId></ResponseMetadata></GetCallerIdentityResponse>",
-		e.callerARN(k), "AIDA"+k.ID[4:], e.opts.Account, uuid()), signer, action, nil
+	if c.service == "iam" {
+		return e.iam(c.action, form)
+	}
+	if c.action != "GetCallerIdentity" {
+		return nil, newError("InvalidAction", "Could not find operation %s", c.action)
+	}
+	return struct{ Arn, UserId, Account string }{e.callerARN(k), "AIDA" + k.ID[4:], e.opts.Account}, nil
 }
 
 func escapeXML(s string) string {

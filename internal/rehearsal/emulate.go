@@ -27,21 +27,79 @@ const (
 
 // Emulate serves the emulated AWS until ctx ends.
 func Emulate(ctx context.Context, req cli.EmulatorRequest) (lifecycle.Report, error) {
-	report := lifecycle.Report{}
-	authority, err := emulator.NewAuthority()
-	if err != nil {
-		return report, err
+	if req.State == "" {
+		e, seeded, err := openAccount(req, nil)
+		if err != nil {
+			return lifecycle.Report{}, err
+		}
+		return emulate(ctx, req, e, seeded)
 	}
-	opts := emulator.Options{Account: req.Account, Region: req.Region, Authority: authority}
+	keeper, data, err := emulator.OpenKeeper(req.State)
+	switch {
+	case errors.Is(err, emulator.ErrStateInUse):
+		return lifecycle.Report{}, failure.New(failure.Locked, "--state: another emulator keeps its state in %s", req.State).
+			WithRemedy("end it, or name another file")
+	case err != nil:
+		return lifecycle.Report{}, failure.Wrap(failure.Usage, err, "--state: %s cannot be used", req.State)
+	}
+	var report lifecycle.Report
+	e, seeded, err := openAccount(req, data)
+	if err == nil {
+		err = keeper.Keep(e, func(err error) {
+			req.Warn(fmt.Sprintf("%s: the next change tries again", err))
+		})
+		if err == nil {
+			report, err = emulate(ctx, req, e, seeded)
+		}
+	}
+	if unsaved := keeper.Close(); unsaved != nil && (err == nil || ctx.Err() != nil) {
+		return report, failure.Wrap(failure.ReadOnly, unsaved, "--state: the last changes are not in %s", req.State)
+	}
+	return report, err
+}
+
+// openAccount is the emulated account as it is at the start: the state's, or a new one with the seed.
+func openAccount(req cli.EmulatorRequest, state []byte) (e *emulator.Emulator, seeded bool, err error) {
+	opts := emulator.Options{Account: req.Account, Region: req.Region, Lag: req.Lag, Roles: true}
 	if req.Buckets != "" {
 		info, err := os.Stat(req.Buckets)
 		if err != nil || !info.IsDir() {
-			return report, failure.New(failure.Usage, "--buckets: %s is no folder that can be read", req.Buckets)
+			return nil, false, failure.New(failure.Usage, "--buckets: %s is no folder that can be read", req.Buckets)
 		}
 		opts.Artifacts = os.DirFS(req.Buckets)
 	}
-	e := emulator.New(opts)
-	e.AddOperator(emulator.Key{ID: EmulatorKeyID, Secret: secret.NewText(EmulatorSecret)})
+	var seed []byte
+	if req.Seed != "" {
+		if seed, err = os.ReadFile(req.Seed); err != nil {
+			return nil, false, failure.Wrap(failure.Usage, err, "--seed: %s cannot be read", req.Seed)
+		}
+	}
+	if state != nil {
+		e, err = emulator.Load(opts, state)
+		if err != nil {
+			return nil, false, failure.Wrap(failure.InvalidConfig, err, "--state: %s", req.State).
+				WithRemedy("name another file, or move this one away to begin anew; it is left as it is")
+		}
+		return e, false, nil
+	}
+	if opts.Authority, err = emulator.NewAuthority(); err != nil {
+		return nil, false, err
+	}
+	e = emulator.New(opts)
+	e.AddRole("ecsAnywhereRole")
+	if err := e.Seed(seed); err != nil {
+		return nil, false, failure.Wrap(failure.InvalidConfig, err, "--seed: %s", req.Seed).
+			WithRemedy("docs/emulator.md says what a seed can have")
+	}
+	if _, named := e.Operator(); !named {
+		e.AddOperator(emulator.Key{ID: EmulatorKeyID, Secret: secret.NewText(EmulatorSecret)})
+	}
+	return e, req.Seed != "", nil
+}
+
+// emulate serves an account until ctx ends.
+func emulate(ctx context.Context, req cli.EmulatorRequest, e *emulator.Emulator, seeded bool) (lifecycle.Report, error) {
+	report := lifecycle.Report{}
 	if err := e.Start(req.Listen); err != nil {
 		return report, cannotListen(req.Listen, err)
 	}
@@ -51,20 +109,20 @@ func Emulate(ctx context.Context, req cli.EmulatorRequest) (lifecycle.Report, er
 		req.URL = e.URL()
 		if ip := net.ParseIP(host); ip.IsUnspecified() {
 			req.URL = "http://" + net.JoinHostPort("127.0.0.1", port)
-			report.Warnings = append(report.Warnings, "the printed URL is for this machine alone: name with --url how others reach it")
+			req.Warn("the printed URL is for this machine alone: name with --url how others reach it")
 		}
 	}
 	result := reachable(e, req)
-	if err := announce(&result, req, authority); err != nil {
+	result.Seeded = seeded
+	if err := announce(result, req, e.Authority()); err != nil {
 		return report, err
 	}
 	if ip := net.ParseIP(host); !ip.IsLoopback() {
-		report.Warnings = append(report.Warnings, "whoever reaches "+result.URL+" can use the emulated account: its keys are no secret")
+		req.Warn("whoever reaches " + result.URL + " can use the emulated account: its keys are no secret")
 	}
-	report.Result = result
-	req.Ready(result, report.Warnings)
+	req.Ready(result)
 	<-ctx.Done()
-	result.Requests = len(e.Requests())
+	result.Requests = e.Answered()
 	report.Result = result
 	report.Message = fmt.Sprintf("the emulator answered %d calls and has ended", result.Requests)
 	return report, context.Cause(ctx)
@@ -84,24 +142,33 @@ func cannotListen(addr string, err error) error {
 		WithRemedy("name an address of this machine and a port, like 127.0.0.1:4580")
 }
 
-// reachable is how tools and agents find a started emulator.
+// reachable is how tools and agents find a started emulator, and what is in it.
 func reachable(e *emulator.Emulator, req cli.EmulatorRequest) cli.EmulatorResult {
+	operator, _ := e.Operator() // openAccount has seen to it
 	result := cli.EmulatorResult{
-		URL: req.URL, Region: req.Region, Account: req.Account, CAFile: req.CAFile,
+		URL: req.URL, Region: e.Region(), Account: e.Account(), CAFile: req.CAFile, StateFile: req.State,
+		Clusters: append([]string{}, e.Clusters()...), Activations: []cli.EmulatedToken{},
 		Environment: map[string]string{
-			"AWS_ENDPOINT_URL": req.URL, "AWS_REGION": req.Region, "AWS_ACCESS_KEY_ID": EmulatorKeyID,
-			"AWS_SECRET_ACCESS_KEY": EmulatorSecret, "AWS_EC2_METADATA_DISABLED": "true",
+			"AWS_ENDPOINT_URL": req.URL, "AWS_REGION": e.Region(), "AWS_ACCESS_KEY_ID": operator.ID,
+			"AWS_SECRET_ACCESS_KEY": operator.Secret.Reveal(), "AWS_EC2_METADATA_DISABLED": "true",
 		},
 		Flags: strings.Fields(emulator.AgentFlags(req.URL)), AgentFiles: []cli.EmulatorFile{},
 	}
-	for _, f := range e.AgentFiles(req.URL, "default") {
+	for _, a := range e.Activations() {
+		result.Activations = append(result.Activations, cli.EmulatedToken{ActivationID: a.ID, ActivationCode: a.Code, Name: a.Name})
+	}
+	cluster := "default"
+	if len(result.Clusters) > 0 {
+		cluster = result.Clusters[0]
+	}
+	for _, f := range e.AgentFiles(req.URL, cluster) {
 		result.AgentFiles = append(result.AgentFiles, cli.EmulatorFile{Path: f.Path, Content: f.Content})
 	}
 	return result
 }
 
 // announce writes the files that others wait for.
-func announce(result *cli.EmulatorResult, req cli.EmulatorRequest, authority *emulator.Authority) error {
+func announce(result cli.EmulatorResult, req cli.EmulatorRequest, authority *emulator.Authority) error {
 	if req.CAFile != "" {
 		if err := replaceFile(req.CAFile, authority.PEM(), 0o644); err != nil {
 			return failure.Wrap(failure.Usage, err, "--ca-file-out: %s cannot be written", req.CAFile)
@@ -129,7 +196,7 @@ func replaceFile(path string, data []byte, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // it is not there any more when all went well
+	defer func() { _ = os.Remove(f.Name()) }() // it is not there any more when all went well
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Chmod(mode)

@@ -14,12 +14,17 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 )
 
@@ -64,8 +69,8 @@ func serve(t *testing.T, args ...string) *serving {
 	ready := make(chan cli.EmulatorResult, 1)
 	env.Emulate = func(ctx context.Context, req cli.EmulatorRequest) (lifecycle.Report, error) {
 		tell := req.Ready
-		req.Ready = func(r cli.EmulatorResult, warnings []string) {
-			tell(r, warnings)
+		req.Ready = func(r cli.EmulatorResult) {
+			tell(r)
 			ready <- r
 		}
 		return Emulate(ctx, req)
@@ -190,5 +195,132 @@ func TestEmulatorSaysWhoReachesIt(t *testing.T) {
 		if !strings.HasPrefix(s.ready.URL, c.url) || !strings.Contains(s.errs.String(), c.said) || c.said == "" && s.errs.String() != "" {
 			t.Errorf("%v: %s, %s", c.args, s.ready.URL, s.errs)
 		}
+	}
+}
+
+// operate runs a command line of an operator whose environment is the one that the emulator printed.
+func (s *serving) operate(args ...string) (document []byte, status int) {
+	s.t.Helper()
+	env, out, errs := world()
+	env.HTTP = func() *http.Client { return &http.Client{} }
+	dir := host.NewDir(s.t.TempDir())
+	env.Host = func() (host.Host, error) { return host.Host{Reader: host.Reader{Files: dir, Now: time.Now}, Disk: dir}, nil }
+	env.LookupEnv = func(name string) (string, bool) {
+		value, found := s.ready.Environment[name]
+		return value, found
+	}
+	env.AWS = func(context.Context, control.Access) (aws.Config, error) { return s.config(), nil }
+	env.ReadFile = func(string) ([]byte, error) { return nil, os.ErrNotExist }
+	status = cli.Main(context.Background(), env, append(args, "-o", "json"))
+	witness(out.Bytes())
+	if status != 0 {
+		s.t.Logf("anywhere %v: %s", args, errs)
+	}
+	return out.Bytes(), status
+}
+
+const seedOfTheTest = `
+clusters: [{name: shop}]
+activations: [{id: 01234567-89ab-cdef-0123-456789abcdef, code: twenty-characters-or-more, name: till}]
+instances: [{cluster: shop, count: 2}]
+taskDefinitions:
+- {family: web, containerDefinitions: [{name: web, image: "web:1", memory: 64}]}
+services: [{cluster: shop, serviceName: web, taskDefinition: web, desiredCount: 2}]
+`
+
+// What an operator makes is there after a restart, for the SDK and for anywhere itself; the seed is sown once.
+func TestEmulatorGoesOnWithItsState(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	state, seed := filepath.Join(dir, "emulator.state"), filepath.Join(dir, "seed.yaml")
+	if err := os.WriteFile(seed, []byte(seedOfTheTest), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--region", "eu-central-1", "--state", state, "--seed", seed, "--lag", "0", "-o", "json"}
+	first := serve(t, args...)
+	if r := first.ready; !r.Seeded || len(r.Activations) != 1 || r.Activations[0].ActivationCode != "twenty-characters-or-more" {
+		t.Errorf("the seed is told as %+v", r)
+	}
+	document, status := first.operate("activation", "create", "--cluster", "shop", "--limit", "3")
+	if status != 0 {
+		t.Fatalf("exit status %d: %s", status, document)
+	}
+	if _, err := ecs.NewFromConfig(first.config()).CreateCluster(t.Context(), &ecs.CreateClusterInput{ClusterName: aws.String("made")}); err != nil {
+		t.Fatal(err)
+	}
+	if status := first.stop(syscall.SIGTERM); status != 0 {
+		t.Errorf("exit status %d: %s", status, first.errs)
+	}
+	if info, err := os.Stat(state); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the state is %v, %v", info, err)
+	}
+
+	second := serve(t, args...)
+	defer second.stop(os.Interrupt)
+	if second.ready.Seeded || second.ready.Region != "eu-central-1" {
+		t.Errorf("the second start: %+v", second.ready)
+	}
+	activations, err := ssm.NewFromConfig(second.config()).DescribeActivations(t.Context(), &ssm.DescribeActivationsInput{})
+	if err != nil || len(activations.ActivationList) != 2 {
+		t.Errorf("activations: %+v, %v", activations, err)
+	}
+	cloud := ecs.NewFromConfig(second.config())
+	clusters, err := cloud.ListClusters(t.Context(), &ecs.ListClustersInput{})
+	if err != nil || len(clusters.ClusterArns) != 2 {
+		t.Errorf("clusters: %+v, %v", clusters, err)
+	}
+	tasks, err := cloud.ListTasks(t.Context(), &ecs.ListTasksInput{Cluster: aws.String("shop"), ServiceName: aws.String("web")})
+	if err != nil || len(tasks.TaskArns) != 2 {
+		t.Errorf("tasks: %+v, %v", tasks, err)
+	}
+	if document, status := second.operate("activation", "list"); status != 0 || !bytes.Contains(document, []byte("01234567-89ab-cdef-0123-456789abcdef")) {
+		t.Errorf("exit status %d: %s", status, document)
+	}
+}
+
+func TestEmulatorRefusesStates(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	used := filepath.Join(dir, "used")
+	s := serve(t, "--state", used)
+	defer s.stop(os.Interrupt)
+	for _, c := range []struct {
+		args []string
+		code failure.Code
+		says string
+	}{
+		{[]string{"--state", path("newer", `{"version":7}`)}, failure.InvalidConfig, "version 7"},
+		{[]string{"--state", path("torn", `{"version":1,`)}, failure.InvalidConfig, "no state of an emulator"},
+		{[]string{"--state", used}, failure.Locked, "another emulator"},
+		{[]string{"--state", filepath.Join(dir, "nowhere", "x")}, failure.Usage, "cannot be used"},
+		{[]string{"--seed", path("seed", "moons: 4")}, failure.InvalidConfig, "field moons is not known here"},
+		{[]string{"--seed", filepath.Join(dir, "none")}, failure.Usage, "cannot be read"},
+		{[]string{"--listen", strings.TrimPrefix(s.ready.URL, "http://")}, failure.PortTaken, "something else serves"},
+	} {
+		env, out, _ := world()
+		env.LookupEnv = func(string) (string, bool) { return "", false }
+		env.ReadFile = func(string) ([]byte, error) { return nil, os.ErrNotExist }
+		env.Emulate = Emulate
+		status := cli.Main(t.Context(), env, append([]string{"emulator", "-o", "json", "--listen", "127.0.0.1:0"}, c.args...))
+		witness(out.Bytes())
+		var document struct {
+			Error struct{ Code, Message, Evidence string }
+		}
+		if err := json.Unmarshal(out.Bytes(), &document); err != nil {
+			t.Fatal(err)
+		}
+		if e := document.Error; e.Code != string(c.code) || status != failure.Catalogue[c.code].Exit || !strings.Contains(e.Message+e.Evidence, c.says) {
+			t.Errorf("%v: exit status %d: %s", c.args, status, out)
+		}
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "newer")); err != nil || string(text) != `{"version":7}` {
+		t.Errorf("the state that was refused is %q now, %v", text, err)
 	}
 }
