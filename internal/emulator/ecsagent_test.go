@@ -662,6 +662,18 @@ func TestTelemetryIsVerifiedAndAcknowledged(t *testing.T) {
 	}
 }
 
+// What is written to a machine that has lost its power vanishes; its agent is not connected for all that.
+func TestAnAgentThatIsGoneIsNotConnected(t *testing.T) {
+	w := newWire(t, emulator.Options{PongWait: 20 * time.Millisecond, Heartbeat: 20 * time.Millisecond})
+	arn, _, _ := w.enlist("")
+	w.mustDial("ecs", "/acs"+query("clusterArn", "demo", "containerInstanceArn", arn)) // nobody reads from it
+	w.openChannel(w.token())
+	eventually(t, "both connections are given up", func() bool {
+		i := w.Instances()[0]
+		return !i.Connected && i.Runs && w.connection() == "notconnected"
+	})
+}
+
 func TestWhatRunTaskRefuses(t *testing.T) {
 	a := newAgent(t, emulator.Options{})
 	a.define(map[string]any{"networkMode": "host"})

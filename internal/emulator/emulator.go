@@ -20,6 +20,7 @@ type Options struct {
 	Now       func() time.Time // the service's clock; nil means time.Now
 	TokenLife time.Duration    // how long a node's credentials live; 0 means one hour
 	Heartbeat time.Duration    // between heartbeats on the agents' sockets; 0 means 30 s
+	PongWait  time.Duration    // how long an agent has to answer a ping before it counts as gone; 0 means 20 s
 	Slow      time.Duration    // how long the fault "slow" holds an answer back; 0 means 5 s
 	// OnlineFor is how long after its last ping a node is Online. AWS does not publish the span; 0 means ten minutes,
 	// twice the agent's ping period.
@@ -89,6 +90,7 @@ func New(opts Options) *Emulator {
 	}{
 		{&opts.TokenLife, time.Hour}, {&opts.Heartbeat, 30 * time.Second}, {&opts.Slow, 5 * time.Second},
 		{&opts.OnlineFor, 10 * time.Minute}, {&opts.TaskTime, 30 * time.Second}, {&opts.MessageWait, 15 * time.Second},
+		{&opts.PongWait, 20 * time.Second},
 	} {
 		if *d.value == 0 {
 			*d.value = d.def

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -114,10 +115,25 @@ func (e *Emulator) serveControlChannel(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	e.nodes[id].channels[c] = true
 	e.mu.Unlock()
+	go e.lookAfter(ctx, conn, cancel)
 	e.converse(ctx, conn, signer)
 	e.mu.Lock()
 	delete(e.nodes[id].channels, c)
 	e.mu.Unlock()
+}
+
+// lookAfter ends a channel whose agent is not there any more.
+func (e *Emulator) lookAfter(ctx context.Context, conn *websocket.Conn, cancel context.CancelFunc) {
+	defer cancel()
+	ticker := time.NewTicker(e.opts.Heartbeat)
+	defer ticker.Stop()
+	for e.answers(ctx, conn) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
 }
 
 // greet reads the agent's first frame, OpenControlChannelInput. A token is good once.

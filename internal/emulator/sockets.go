@@ -38,7 +38,6 @@ func (e *Emulator) serveSocket(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &socket{acs: action == "ecs:Poll", cancel: cancel}
 	e.open(i, s, r)
-	defer e.shut(i, s)
 	defer cancel()
 	switch {
 	case s.acs && simulated(r):
@@ -54,6 +53,7 @@ func (e *Emulator) serveSocket(w http.ResponseWriter, r *http.Request) {
 		go e.telemetry(ctx, cancel, conn, r)
 	}
 	e.heartbeat(ctx, conn)
+	e.shut(i, s) // at once: an agent that is gone keeps Close waiting
 	_ = conn.Close(websocket.StatusNormalClosure, "ConnectionExpired: Reconnect to continue")
 }
 
@@ -176,7 +176,8 @@ func (e *Emulator) payload(i *instance) string {
 	return string(text)
 }
 
-// heartbeat writes one message at once and then one a period, until the agent or the service ends the connection.
+// heartbeat writes one message at once and then one a period, until the agent or the service ends the connection, or the
+// agent is not there any more.
 func (e *Emulator) heartbeat(ctx context.Context, conn *websocket.Conn) {
 	ticker := time.NewTicker(e.opts.Heartbeat)
 	defer ticker.Stop()
@@ -184,7 +185,7 @@ func (e *Emulator) heartbeat(ctx context.Context, conn *websocket.Conn) {
 		text, _ := json.Marshal(map[string]any{ // strings and a bool always marshal
 			"type": "HeartbeatMessage", "message": map[string]any{"messageId": uuid(), "healthy": true},
 		})
-		if conn.Write(ctx, websocket.MessageText, text) != nil {
+		if conn.Write(ctx, websocket.MessageText, text) != nil || !e.answers(ctx, conn) {
 			return
 		}
 		select {
@@ -193,6 +194,14 @@ func (e *Emulator) heartbeat(ctx context.Context, conn *websocket.Conn) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// answers reports whether the other end is there: what is written to a machine that lost its power vanishes without an
+// error. Somebody has to read from conn meanwhile.
+func (e *Emulator) answers(ctx context.Context, conn *websocket.Conn) bool {
+	ctx, cancel := context.WithTimeout(ctx, e.opts.PongWait)
+	defer cancel()
+	return conn.Ping(ctx) == nil
 }
 
 // pollBase is where the agent finds its sockets. It verifies their certificate against "host:port", which no certificate
