@@ -46,8 +46,8 @@ type Env struct {
 	Rehearse func(ctx context.Context, req RehearseRequest) (lifecycle.Report, error)
 	// Emulate serves an embedded AWS until its context ends. As Rehearse, it sits above this room.
 	Emulate func(ctx context.Context, req EmulatorRequest) (lifecycle.Report, error)
-	// Faults are the names that Rehearse knows, for completion.
-	Faults func() []string
+	// Faults are those that Rehearse and Emulate know.
+	Faults func() []EmulatedFault
 }
 
 // Streams are the process's standard streams and what is known of them.

@@ -204,7 +204,9 @@ func (s *serving) operate(args ...string) (document []byte, status int) {
 	env, out, errs := world()
 	env.HTTP = func() *http.Client { return &http.Client{} }
 	dir := host.NewDir(s.t.TempDir())
-	env.Host = func() (host.Host, error) { return host.Host{Reader: host.Reader{Files: dir, Now: time.Now}, Disk: dir}, nil }
+	env.Host = func() (host.Host, error) {
+		return host.Host{Reader: host.Reader{Files: dir, Now: time.Now}, Disk: dir}, nil
+	}
 	env.LookupEnv = func(name string) (string, bool) {
 		value, found := s.ready.Environment[name]
 		return value, found

@@ -182,6 +182,9 @@ func Run(ctx context.Context, base cli.Env, req cli.RehearseRequest) (lifecycle.
 	if !known {
 		return report, failure.New(failure.Usage, "there is no scenario %q; there is: %s", req.Scenario, strings.Join(slices.Sorted(maps.Keys(scenarios)), ", "))
 	}
+	if err := knowFaults(req.Faults); err != nil {
+		return report, err
+	}
 	root, remove, err := folder(req.Keep)
 	if err != nil {
 		return report, err
@@ -193,9 +196,6 @@ func Run(ctx context.Context, base cli.Env, req cli.RehearseRequest) (lifecycle.
 		return report, err
 	}
 	defer s.close()
-	if err := s.knows(req.Faults); err != nil {
-		return report, err
-	}
 	for _, l := range story {
 		command, err := s.play(ctx, l, req)
 		if command.Line != "" {
@@ -268,9 +268,6 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(s.keyring, public, 0o600); err != nil {
-		return nil, err
-	}
 	s3 := filepath.Join(root, "s3")
 	if err := os.MkdirAll(s3, 0o755); err != nil {
 		return nil, err
@@ -280,6 +277,13 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 		return nil, err
 	}
 	s.aws = emulator.New(emulator.Options{Account: account, Region: region, Artifacts: os.DirFS(s3), TaskTime: taskTime})
+	expired, err := s.aws.ExpiredKey()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(s.keyring, slices.Concat(public, expired), 0o600); err != nil {
+		return nil, err
+	}
 	if err := s.aws.Start("127.0.0.1:0"); err != nil {
 		return nil, err
 	}
@@ -300,20 +304,19 @@ func (s *stage) close() {
 	_ = s.aws.Close()
 }
 
-// Faults are the names of all faults, sorted.
-func Faults() (names []string) {
+// Faults are all that there are.
+func Faults() (all []cli.EmulatedFault) {
 	for _, f := range emulator.Faults() {
-		names = append(names, f.Name)
+		all = append(all, cli.EmulatedFault{Name: f.Name, Argument: f.Argument, Explanation: f.Explanation, Moment: f.Moment})
 	}
-	return names
+	return all
 }
 
-// knows refuses faults that there are not, before anything is played.
-func (s *stage) knows(faults []string) error {
-	known := Faults()
-	for _, name := range faults {
-		if !slices.Contains(known, name) {
-			return failure.New(failure.Usage, "--fault: there is no fault %q; there is: %s", name, strings.Join(known, ", "))
+// knowFaults refuses faults that there are not, before anything happens.
+func knowFaults(faults []string) error {
+	for _, text := range faults {
+		if _, _, err := emulator.ParseFault(text); err != nil {
+			return failure.New(failure.Usage, "--fault: %s", err).WithRemedy("anywhere emulator faults lists them")
 		}
 	}
 	return nil
