@@ -706,7 +706,7 @@ func TestWhatRunTaskRefuses(t *testing.T) {
 		{"more memory than there is", "RunTask", map[string]any{"taskDefinition": "large"}, "", "RESOURCE:MEMORY"},
 		{"more processors than there are", "RunTask", map[string]any{"taskDefinition": "fast"}, "", "RESOURCE:CPU"},
 		{"a port of the host twice", "RunTask", map[string]any{"count": 2}, "", "RESOURCE:PORTS"},
-		{"nowhere", "StartTask", map[string]any{}, "InvalidParameterException", "between 1 and 10"},
+		{"nowhere", "StartTask", map[string]any{"containerInstances": []string{}}, "InvalidParameterException", "between 1 and 10"},
 		{"an unknown instance", "StartTask", map[string]any{"containerInstances": []string{"none"}}, "", "MISSING"},
 		{"an instance without agent", "StartTask", map[string]any{"containerInstances": []string{"ghost"}}, "", "AGENT"},
 	} {
