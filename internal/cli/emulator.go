@@ -27,9 +27,10 @@ type EmulatorRequest struct {
 	State     string // file that keeps the state; empty: it is forgotten
 	Seed      string // file with what there is from the start; empty: nothing
 	Lag       time.Duration
-	Buckets   string // folder with what the artifact buckets hold; empty: nothing
-	ReadyFile string // written when it serves
-	CAFile    string // written with the authority's certificate
+	TokenLife time.Duration // of a node's credentials, and of the roles of tasks
+	Buckets   string        // folder with what the artifact buckets hold; empty: nothing
+	ReadyFile string        // written when it serves
+	CAFile    string        // written with the authority's certificate
 	// Ready is called once, when it serves.
 	Ready func(EmulatorResult)
 	// Warn tells of something that people should know, while it serves.
@@ -66,7 +67,7 @@ type EmulatorFile struct {
 }
 
 func newEmulator(a *app) *cobra.Command {
-	req := &EmulatorRequest{Lag: 10 * time.Second}
+	req := &EmulatorRequest{Lag: 10 * time.Second, TokenLife: time.Hour}
 	cmd := &cobra.Command{
 		Use:   "emulator [flags]",
 		Short: "Serve an AWS that takes hosts, for testing playbooks and runbooks",
@@ -101,11 +102,16 @@ Ctrl-C and SIGTERM are its ordinary end: exit status 0.`),
 	f.StringVar(&req.State, "state", "", "`FILE` that keeps the state, so that the next start goes on with it")
 	f.StringVar(&req.Seed, "seed", "", "YAML or JSON `FILE` with clusters, activations, tasks and so on to begin with")
 	f.Var(durationValue{&req.Lag}, "lag", "how long a new role is unknown and a deregistered node still shown; 0 is none")
+	f.Var(durationValue{&req.TokenLife}, "token-life",
+		"how long a node's credentials live; the agents renew them after half of it")
 	f.StringVar(&req.Buckets, "buckets", "", "`DIR` with what the artifact buckets hold; its folders are the buckets")
 	f.StringVar(&req.ReadyFile, "ready-file", "", "`FILE` to write, as JSON, when it serves")
 	f.StringVar(&req.CAFile, "ca-file-out", "", "`FILE` to write with the certificate that TLS clients have to trust")
 	return cmd
 }
+
+// leastTokenLife leaves the agents time to renew what expires.
+const leastTokenLife = 10 * time.Second
 
 // isHTTP tells a URL that leads to a server and nowhere in it.
 func isHTTP(text string) bool {
@@ -116,6 +122,9 @@ func isHTTP(text string) bool {
 func (a *app) runEmulator(cmd *cobra.Command, req *EmulatorRequest) error {
 	if len(req.Account) != 12 || strings.Trim(req.Account, "0123456789") != "" {
 		return usage(cmd, "--account: expected twelve digits")
+	}
+	if req.TokenLife < leastTokenLife {
+		return usage(cmd, "--token-life: expected 10s or more")
 	}
 	if req.URL = strings.TrimSuffix(req.URL, "/"); req.URL != "" && !isHTTP(req.URL) {
 		return usage(cmd, "--url: expected http://HOST:PORT")
