@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -145,20 +143,4 @@ func (a *app) confirmFarewell(ctx context.Context, what lifecycle.Farewell) erro
 		return failure.New(failure.Declined, "not confirmed: %q is not %q", answer, word)
 	}
 	return nil
-}
-
-// ask puts a question on the terminal and reads a line. Whatever is drawn there makes room.
-func (a *app) ask(ctx context.Context, question string) (string, error) {
-	if p := a.progress.Load(); p != nil {
-		p.Hush(true)
-		defer p.Hush(false)
-	}
-	fmt.Fprint(a.err, a.redactor.Clean(question))
-	return await(ctx, func() (string, error) {
-		line, err := bufio.NewReader(a.env.Streams.In).ReadString('\n')
-		if err != nil && line == "" {
-			return "", failure.New(failure.Declined, "not confirmed: the terminal gave no answer")
-		}
-		return strings.TrimSpace(line), nil
-	})
 }

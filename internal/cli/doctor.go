@@ -1,16 +1,12 @@
 package cli
 
 import (
-	"bufio"
 	"context"
-	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/anywhere-ecs/anywhere/internal/engine"
-	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 	"github.com/anywhere-ecs/anywhere/internal/report"
 )
@@ -88,7 +84,9 @@ func (a *app) runDoctor(cmd *cobra.Command, o *doctorOptions) error {
 		req.Region = a.global.region
 	}
 	if o.fix && !a.global.yes {
-		req.Confirm = a.confirmSteps
+		req.Confirm = func(ctx context.Context, steps []engine.StepReport) error {
+			return a.approve(ctx, steps, "Apply?")
+		}
 	}
 	a.outcome.text = func(w io.Writer, s report.Style, rep lifecycle.Report, _ error) {
 		result, ok := rep.Result.(lifecycle.DoctorResult)
@@ -106,36 +104,3 @@ func (a *app) runDoctor(cmd *cobra.Command, o *doctorOptions) error {
 
 // canAsk reports whether there is somebody who sees a question and can answer it.
 func (a *app) canAsk() bool { return a.env.Streams.interactive() && a.env.Streams.In != nil }
-
-// confirmSteps shows what would be done, and asks. Ctrl-C is an answer too.
-func (a *app) confirmSteps(ctx context.Context, steps []engine.StepReport) error {
-	var due []engine.StepReport
-	for _, s := range steps {
-		if s.Status == "planned" {
-			due = append(due, s)
-		}
-	}
-	if p := a.progress.Swap(nil); p != nil { // nothing may be drawn over the question
-		p.Close()
-		defer a.progress.Store(p)
-	}
-	report.Plan(cleaning{a.err, a.redactor}, a.style(a.env.Streams.ErrTTY), due)
-	fmt.Fprint(a.err, "Apply? [y/N] ")
-	answers := make(chan string, 1)
-	go func() {
-		answer, _ := bufio.NewReader(a.env.Streams.In).ReadString('\n') // no answer is no
-		answers <- answer
-	}()
-	select {
-	case <-ctx.Done():
-		fmt.Fprintln(a.err)
-		return context.Cause(ctx)
-	case answer := <-answers:
-		switch strings.ToLower(strings.TrimSpace(answer)) {
-		case "y", "yes":
-			return nil
-		}
-	}
-	return failure.New(failure.Declined, "nothing was changed: the answer was no").
-		WithRemedy("run the command again and answer y, or add --yes")
-}

@@ -1,18 +1,14 @@
 package cli
 
 import (
-	"bufio"
 	"context"
-	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/anywhere-ecs/anywhere/internal/engine"
-	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 	"github.com/anywhere-ecs/anywhere/internal/report"
 )
@@ -101,7 +97,9 @@ func (a *app) runMove(cmd *cobra.Command, o *moveOptions) error {
 		req.Region = a.global.region
 	}
 	if !a.global.yes && !o.dryRun {
-		req.Confirm = func(steps []engine.StepReport) error { return a.confirmMove(o.cluster, steps) }
+		req.Confirm = func(ctx context.Context, steps []engine.StepReport) error {
+			return a.approve(ctx, steps, "Move this host to cluster "+o.cluster+"?")
+		}
 	}
 	a.outcome.text = func(w io.Writer, s report.Style, rep lifecycle.Report, err error) {
 		if err != nil {
@@ -122,20 +120,4 @@ func (a *app) runMove(cmd *cobra.Command, o *moveOptions) error {
 			return lifecycle.Move(ctx, deps, req)
 		},
 	})
-}
-
-// confirmMove shows what would be done, and asks.
-func (a *app) confirmMove(cluster string, steps []engine.StepReport) error {
-	if p := a.progress.Swap(nil); p != nil { // nothing may be drawn over the question
-		p.Close()
-		defer a.progress.Store(p)
-	}
-	report.Plan(cleaning{a.err, a.redactor}, a.style(a.env.Streams.ErrTTY), steps)
-	fmt.Fprintf(a.err, "Move this host to cluster %s? [y/N] ", cluster)
-	answer, _ := bufio.NewReader(a.env.Streams.In).ReadString('\n') // no answer is no
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
-	}
-	return failure.New(failure.Declined, "nothing was changed: the answer was no")
 }

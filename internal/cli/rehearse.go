@@ -16,7 +16,7 @@ root: without an AWS account, without root, without a change to this machine.
 The scenario life (the default) is a host's: a join token, checks, register, register again, status, upgrade,
 move, deregister. register ends with the registered host; operator has an operator's credentials on it; drain moves its
 tasks away and takes it back; upgrade replaces the agents by newer versions and goes back; move brings it to another
-cluster; deregister gives it up.`),
+cluster; deregister gives it up. snap is the life of a host of Ubuntu's images, whose SSM agent is a snap.`),
 		Example: `  anywhere rehearse
   anywhere rehearse operator
   anywhere rehearse register --fault activation-expired`,

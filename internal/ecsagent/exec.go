@@ -121,26 +121,61 @@ func execComplete(files host.Files, version string) (bool, error) {
 // at once, so that the agent never sees a part of them. Call it before the ECS agent's container is made, which looks
 // only then. files is where the package lies.
 func InstallExec(ctx context.Context, tx *engine.Tx, pkg artifact.Package, files host.Files) error {
-	version := upstream(pkg.Version)
+	version, err := prepareExec(ctx, tx, pkg.Version)
+	if err != nil {
+		return err
+	}
+	return installExecPrograms(ctx, tx, version, func(folder string) error { return unpackExec(ctx, tx, pkg, files, folder) })
+}
+
+// InstallExecOf does so with the programs that are in a folder: those of the agent that is installed.
+func InstallExecOf(ctx context.Context, tx *engine.Tx, version, dir string) error {
+	version, err := prepareExec(ctx, tx, version)
+	if err != nil {
+		return err
+	}
+	return installExecPrograms(ctx, tx, version, func(folder string) error { return copyExec(ctx, tx, dir, folder) })
+}
+
+// prepareExec makes what stands beside the programs, and returns the version as the agent knows it.
+func prepareExec(ctx context.Context, tx *engine.Tx, full string) (version string, err error) {
+	version = upstream(full)
 	if !versionFolder.MatchString(version) {
-		return failure.New(failure.Internal, "%q is no version that the ECS agent would recognise", pkg.Version)
+		return "", failure.New(failure.Internal, "%q is no version that the ECS agent would recognise", full)
 	}
 	for _, folder := range []string{path.Dir(ExecDir), ExecDir, execBin, execConfig, execCerts} {
 		if err := tx.Mkdir(ctx, folder, 0o755); err != nil {
-			return err
+			return "", err
 		}
 	}
 	bundle, err := readCABundle(tx.Reader().Files)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if err := tx.WriteFile(ctx, ExecBundle, bytes.NewReader(bundle), 0o400); err != nil {
-		return err
-	}
-	return installExecPrograms(ctx, tx, pkg, files, version)
+	return version, tx.WriteFile(ctx, ExecBundle, bytes.NewReader(bundle), 0o400)
 }
 
-func installExecPrograms(ctx context.Context, tx *engine.Tx, pkg artifact.Package, files host.Files, version string) error {
+// copyExec copies the programs into folder.
+func copyExec(ctx context.Context, tx *engine.Tx, from, folder string) error {
+	for _, name := range ExecBinaries {
+		source := path.Join(from, name)
+		file, err := tx.Reader().Files.Open(source)
+		if err != nil {
+			return failure.Wrap(failure.Internal, err, "could not read ECS Exec's program %s", source)
+		}
+		info, err := file.Stat()
+		if err == nil {
+			err = writeProgram(ctx, tx, path.Join(folder, name), sized{file, int(info.Size())})
+		}
+		_ = file.Close() // it was read
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func installExecPrograms(ctx context.Context, tx *engine.Tx, version string, unpack func(folder string) error) error {
 	target := path.Join(execBin, version)
 	whole, err := execComplete(tx.Reader().Files, version)
 	if err != nil || whole {
@@ -151,13 +186,13 @@ func installExecPrograms(ctx context.Context, tx *engine.Tx, pkg artifact.Packag
 		return err
 	}
 	if there != nil { // somebody's half: each file that is put there only makes it better
-		return unpackExec(ctx, tx, pkg, files, target)
+		return unpack(target)
 	}
 	stage := path.Join(execBin, ".anywhere-"+version) // the agent passes over a name that is no version
 	if err := tx.Mkdir(ctx, stage, 0o755); err != nil {
 		return err
 	}
-	if err := unpackExec(ctx, tx, pkg, files, stage); err != nil {
+	if err := unpack(stage); err != nil {
 		return err
 	}
 	return tx.Rename(ctx, stage, target)

@@ -250,3 +250,50 @@ func TestReadExec(t *testing.T) {
 		})
 	}
 }
+
+// The programs of an agent that is installed, in a folder of its own, are copied as those of a package are unpacked.
+func TestInstallExecOf(t *testing.T) {
+	root := t.TempDir()
+	write(t, filepath.Join(root, debianCA), "authorities")
+	for _, name := range append([]string{"ssm-cli"}, ExecBinaries...) {
+		write(t, filepath.Join(root, "/snap/agent/current", name), "program "+name)
+	}
+	dir := host.NewDir(root)
+	e := &engine.Engine{
+		Host: host.Host{Reader: host.Reader{Files: dir, Now: time.Now}, Disk: dir}, Dir: "/var/lib/anywhere", RunID: "test", Listen: func(engine.Event) {},
+	}
+	plan := engine.Plan{Verb: "test", Key: "k", Steps: []engine.Step{{
+		ID: "ecs.exec", Title: "Install ECS Exec's files",
+		Observe: func(_ context.Context, r host.Reader) (engine.Obs, error) {
+			exec, err := ReadExec(r)
+			if exec.Has("3.3.4108.0") {
+				return engine.Obs{State: engine.OK}, err
+			}
+			return engine.Obs{State: engine.Pending}, err
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			return InstallExecOf(ctx, tx, "3.3.4108.0", "/snap/agent/current")
+		},
+	}}}
+	if _, err := e.Apply(t.Context(), plan, engine.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	got := below(t, root, ExecDir)
+	for _, name := range ExecBinaries {
+		if got[execTarget+name] != "-rwxr-xr-x program "+name {
+			t.Errorf("%s is %q", name, got[execTarget+name])
+		}
+	}
+	if len(got) != len(ExecBinaries)+1 || got[ExecBundle] != "-r-------- authorities" {
+		t.Errorf("there is %v", got)
+	}
+	if err := os.Remove(filepath.Join(root, "/snap/agent/current/ssm-agent-worker")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(root, ExecDir)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := e.Apply(t.Context(), plan, engine.Options{}); err == nil || !out.RolledBack || len(below(t, root, ExecDir)) > 0 {
+		t.Errorf("without one of them: %+v, %v", out, err)
+	}
+}

@@ -69,6 +69,12 @@ const (
 
 // Failures are known, the particular before the general: a line is the first row that it fits.
 var Failures = []Failure{
+	// The agent works, and cannot say so: who asks its port gets no answer. It tries again, at most a minute later.
+	{Texts: []string{"Error running introspection endpoint", "address already in use"}, Code: failure.PortTaken,
+		Cause:  "another program has port 51678, on which the ECS agent answers",
+		Remedy: "ss -tnpa 'sport = :51678' names it; the agent takes the port within a minute of its end",
+		Over:   overRegistered, Source: "aws/amazon-ecs-agent 1.105.1, agent/handlers/introspection_server_setup.go",
+		Sample: "Error running introspection endpoint: listen tcp :51678: bind: address already in use"},
 	// AWS refuses the registration.
 	{Texts: []string{"identity document and identity document signature were not valid"},
 		Code: failure.CredentialsInvalid, Terminal: true,

@@ -24,9 +24,12 @@ func (e *Emulator) serveBucket(w http.ResponseWriter, r *http.Request) {
 	}
 	data, modified, ok := e.object(name)
 	signature := strings.HasSuffix(name, ".asc") || strings.HasSuffix(name, ".sig")
-	if !ok || e.faulty(FaultArtifactMissing) || signature && e.faulty(FaultArtifactUnsigned) {
+	if !ok || e.faulty(FaultArtifactMissing) || signature && e.faulty(FaultArtifactUnsigned) || isPackage(name) && e.faulty(FaultVersionMissing) {
 		rec.refuse(http.StatusNotFound, "NoSuchKey", "The specified key does not exist.", name)
 		return
+	}
+	if signature {
+		data = e.forged(name, data)
 	}
 	sum := md5.Sum(data) // S3's ETag of an object that was put in one piece
 	w.Header().Set("ETag", `"`+hex.EncodeToString(sum[:])+`"`)

@@ -93,13 +93,21 @@ func (e *Emulator) registerContainerInstance(c *call) (any, *apiError) {
 	if e.faulty(FaultRegisterAccessDenied) {
 		return nil, e.accessDenied(c.key, "ecs:RegisterContainerInstance")
 	}
-	if e.faulty(FaultClusterMissing) {
+	switch {
+	case e.faulty(FaultClusterMissing):
 		return nil, errAgentNoCluster
+	case e.faulty(FaultInstanceLimit):
+		return nil, newError("LimitExceededException", "The limit for the number of container instances per cluster was exceeded.")
+	case e.faulty(FaultAgentExits1):
+		return nil, newError("UnsupportedFeatureException", "The specified task isn't supported in this Region.")
+	case e.faulty(FaultAgentExits5):
+		return nil, newError("InvalidParameterException", "Invalid parameter.")
 	}
 	echo := in.Attributes
 	if e.faulty(FaultNoAttributeEcho) {
 		echo = []attribute{}
 	}
+	inactive := e.faulty(FaultRegisterInactive)
 	if c.key.node == "" {
 		return nil, newError("ClientException", "The identity document and identity document signature were not valid.")
 	}
@@ -108,6 +116,9 @@ func (e *Emulator) registerContainerInstance(c *call) (any, *apiError) {
 	cl := e.find(in.Cluster)
 	if cl == nil {
 		return nil, errAgentNoCluster
+	}
+	if cl.status == "INACTIVE" {
+		return nil, newError("ClientException", "Cluster is inactive.")
 	}
 	i, failed := e.enroll(cl, in.ContainerInstanceArn, c.key.node)
 	if failed != nil {
@@ -121,6 +132,9 @@ func (e *Emulator) registerContainerInstance(c *call) (any, *apiError) {
 	}
 	if in.TotalResources != nil {
 		i.Resources = in.TotalResources
+	}
+	if inactive {
+		e.deregister(i)
 	}
 	out := i.describe(e, false)
 	out["attributes"] = echo

@@ -69,6 +69,9 @@ type Emulator struct {
 
 	changes chan struct{} // something may have changed that a [Keeper] keeps
 
+	forgers forgers
+	planned []*plannedFault // that wait for calls
+
 	server *http.Server
 	url    string
 }
@@ -175,11 +178,20 @@ func (e *Emulator) Requests() []Request {
 }
 
 func (e *Emulator) record(operation, keyID string, status int, code string) {
+	var due []*plannedFault
 	if code == "" {
 		e.changed(operation)
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
+	defer func() {
+		e.mu.Unlock()
+		for _, p := range due {
+			e.begin(p)
+		}
+	}()
+	if code == "" {
+		due = e.due(operation)
+	}
 	if e.answered++; len(e.requests) >= 2*keepRequests { // half of it at once: nothing is moved for every call
 		e.requests = append([]Request(nil), e.requests[keepRequests:]...)
 	}

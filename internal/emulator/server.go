@@ -105,7 +105,15 @@ var services = map[string]struct {
 // ServeHTTP answers every service: AWS JSON 1.1 by X-Amz-Target, STS's query protocol, the agents' sockets and the
 // buckets.
 func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, controlPath) {
+		e.serveControl(w, r)
+		return
+	}
 	e.hold(r.Context())
+	if e.faulty(FaultConnectionReset) {
+		e.record("reset:"+r.Method+" "+r.URL.Path, "", 0, "reset")
+		reset(w)
+	}
 	w.Header().Set("X-Amzn-Requestid", uuid())
 	w.Header().Set("Date", e.opts.Now().UTC().Format(http.TimeFormat)) // clients measure their clock against it
 	target := r.Header.Get("X-Amz-Target")
@@ -294,6 +302,7 @@ func (e *Emulator) authorize(k *key, action string) *apiError {
 	for _, d := range k.Deny {
 		denied = denied || d == action || d == service+":*" || d == "*"
 	}
+	denied = denied || e.faulty(FaultAccessDenied+"="+action)
 	if denied {
 		return e.accessDenied(k, action)
 	}

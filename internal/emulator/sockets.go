@@ -81,6 +81,9 @@ func (e *Emulator) admit(r *http.Request) (action, signer string, i *instance, f
 	if failed = e.upset("ecs"); failed != nil {
 		return action, "", nil, failed
 	}
+	if e.faulty(FaultAgentNeverConnects) {
+		return action, "", nil, &apiError{http.StatusInternalServerError, "ServerException", "An internal error occurred."}
+	}
 	sign, failed := parseSignature(r)
 	if failed != nil {
 		return action, "", nil, failed

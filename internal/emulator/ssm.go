@@ -111,9 +111,10 @@ func (e *Emulator) requestRoleToken(c *call) (any, *apiError) {
 		return nil, newError("AccessDeniedException", "Systems Manager's instance management role is not configured for "+
 			"account: %s", e.opts.Account)
 	}
+	another := e.faulty(FaultFingerprint)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if in.Fingerprint != n.fingerprint {
+	if another || in.Fingerprint != n.fingerprint {
 		return nil, newError("MachineFingerprintDoesNotMatch", "Fingerprint does not match")
 	}
 	k := e.newSessionKey()

@@ -27,6 +27,10 @@ import (
 //	/etc/systemd/system/wants/U                     and is enabled
 //	/run/units/U                                    and runs; the content is that of /etc/conf/U when it started
 //	/var/lib/packages/P                             the package P, as JSON
+//	/snap/S/current                                 leads to the revision of the snap S; /snap/S/N are those at hand
+//	/var/lib/snapd/follows-S                        is the channel that it follows
+//	/store/S/C                                      the revision that the channel C has
+//	/var/lib/snapd/change                           what snapd is at work on: revision and channel
 type machine struct {
 	*host.Dir
 	root   string
@@ -46,7 +50,7 @@ func newMachine(root string) *machine {
 func (m *machine) host() host.Host {
 	return host.Host{
 		Reader: host.Reader{Files: m.Dir, Packages: packages{m}, Units: units{m}, Now: m.now},
-		Disk:   m.Dir, Packager: packages{m}, Manager: units{m}, Runner: runner{m},
+		Disk:   m.Dir, Packager: packages{m}, Manager: units{m}, Runner: runner{m}, Snaps: snaps{m},
 	}
 }
 
@@ -303,6 +307,62 @@ func (p packages) Remove(_ context.Context, name string, _ bool) error {
 	p.pulse("dpkg: removed, not purged")
 	p.drop("/var/lib/packages/" + name)
 	return nil
+}
+
+// snaps is snapd. Killing the program that has asked it for something does not keep it from ending what it has begun.
+type snaps struct{ *machine }
+
+func (s snaps) Offer(context.Context, string) (host.SnapOffer, error) { return host.SnapOffer{}, nil }
+
+func (s snaps) Settle(_ context.Context, name string) error {
+	if !s.exists("/var/lib/snapd/change") {
+		return nil
+	}
+	revision, channel, _ := strings.Cut(s.get("/var/lib/snapd/change"), " ")
+	s.drop("/run/units/snap." + name + ".service")
+	s.drop("/snap/" + name + "/current")
+	s.pulse("snapd: no revision is current")
+	must(os.Symlink(revision, s.Local("/snap/"+name+"/current")))
+	s.put("/var/lib/snapd/follows-"+name, channel)
+	s.pulse("snapd: " + revision + " is current")
+	if s.exists("/etc/systemd/system/wants/snap." + name + ".service") {
+		must(units(s).Start(context.Background(), "snap."+name+".service"))
+	}
+	s.drop("/var/lib/snapd/change")
+	s.pulse("snapd: done")
+	return nil
+}
+
+func (s snaps) begin(ctx context.Context, name, revision, channel string) error {
+	if s.exists("/var/lib/snapd/change") {
+		return errors.New("change in progress")
+	}
+	host.ChildHook(ctx)(host.Child{PID: 4713, Started: 56, Argv: []string{"snap", "refresh", name}})
+	s.put("/var/lib/snapd/change", revision+" "+channel)
+	s.pulse("snapd: began")
+	return s.Settle(ctx, name)
+}
+
+func (s snaps) Refresh(ctx context.Context, name, channel string) error {
+	if err := s.refuse[name]; err != nil {
+		return err
+	}
+	if channel == "" {
+		channel = s.get("/var/lib/snapd/follows-" + name)
+	}
+	return s.begin(ctx, name, s.get("/store/"+name+"/"+channel), channel)
+}
+
+func (s snaps) Revert(ctx context.Context, name, revision string) error {
+	if now, _, _ := host.ReadSnap(s.Dir, name); now.Revision == revision {
+		return errors.New("already on requested revision")
+	}
+	return s.begin(ctx, name, revision, s.get("/var/lib/snapd/follows-"+name))
+}
+
+func (s snaps) Switch(ctx context.Context, name, channel string) error {
+	now, _, _ := host.ReadSnap(s.Dir, name)
+	return s.begin(ctx, name, now.Revision, channel)
 }
 
 // runner has one program, "write FILE TEXT".

@@ -40,6 +40,16 @@ func furnish(m *machine) {
 	m.put("/lib/systemd/system/idle.service", "unit")
 	m.put("/lib/systemd/system/busy.service", "unit")
 	must(packages{m}.Install(ctx, "/cache/base-1"))
+	for revision, version := range map[string]string{"6": "0.9", "7": "1.0", "8": "1.1"} { // 8 is at hand, so that trees compare
+		m.put("/snap/box/"+revision+"/meta/snap.yaml", "name: box\nversion: "+version+"\n")
+	}
+	must(os.Symlink("7", m.Local("/snap/box/current")))
+	m.put("/var/lib/snapd/follows-box", "stable")
+	m.put("/store/box/stable", "7")
+	m.put("/store/box/candidate", "8")
+	m.put("/etc/systemd/system/snap.box.service", "unit")
+	must(units{m}.Enable(ctx, "snap.box.service"))
+	must(units{m}.Start(ctx, "snap.box.service"))
 	must(units{m}.Enable(ctx, "busy.service"))
 	must(units{m}.Start(ctx, "busy.service"))
 }
@@ -138,6 +148,12 @@ var (
 			return tx.Remove(ctx, "/etc/conf/base.service")
 		}),
 	}
+	refreshing = []Step{step("refresh", isRevision("8"), func(ctx context.Context, tx *Tx) error {
+		return tx.Snap(ctx, "box", SnapWant{Channel: "candidate", Follows: "stable"}, "snap.box.service")
+	})}
+	reverting = []Step{step("revert", isRevision("6"), func(ctx context.Context, tx *Tx) error {
+		return tx.Snap(ctx, "box", SnapWant{Revision: "6", Channel: "edge", Follows: "stable"}, "snap.box.service")
+	})}
 	identifying = []Step{step("identity", func(r host.Reader) bool { return holds(r, "/var/lib/ident", "identity 2\n") },
 		func(ctx context.Context, tx *Tx) error {
 			saved, err := tx.Backup("/var/lib/ident")
@@ -176,11 +192,19 @@ var (
 	}
 )
 
+func isRevision(revision string) func(host.Reader) bool {
+	return func(r host.Reader) bool {
+		now, _, err := host.ReadSnap(r.Files, "box")
+		return err == nil && now.Revision == revision
+	}
+}
+
 // plans by name, so that a second process can be told which.
 var plans = map[string][]Step{
 	"write": writing, "mkdir": folders, "rename": renaming, "remove": removing, "claim": claiming, "install": installing,
+	"refresh": refreshing, "revert": reverting,
 	"uninstall": uninstalling, "upgrade": upgrading, "identity": identifying, "units": serving,
-	"everything": join(writing, folders, removing, installing, upgrading, identifying, serving, moved),
+	"everything": join(writing, folders, removing, installing, upgrading, refreshing, identifying, serving, moved),
 }
 
 // moved is the rename without the one that the link of writing leads to.

@@ -136,6 +136,8 @@ func (s *story) units() []unitImage {
 			all = append(all, c.Units...)
 		case *removalChange:
 			all = append(all, c.Units...)
+		case *snapChange:
+			all = append(all, c.Units...)
 		}
 	}
 	return all
@@ -178,7 +180,7 @@ func (u *undoing) stopUnits(ctx context.Context) {
 func (u *undoing) bringBackUnits(ctx context.Context) {
 	u.stopUnits(ctx)
 	units := u.journal.story.units()
-	if len(units) > 0 || u.has(kindReload) || u.has(kindPackage) || u.has(kindRemoval) {
+	if len(units) > 0 || u.has(kindReload) || u.has(kindPackage) || u.has(kindRemoval) || u.has(kindSnap) {
 		if err := u.host.Manager.Reload(u.watched(ctx, "")); err != nil {
 			u.failed("the service manager could not read its files again", err)
 		}

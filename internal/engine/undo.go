@@ -22,6 +22,7 @@ const (
 	kindBackup   = "backup"
 	kindPackage  = "package"
 	kindRemoval  = "removal"
+	kindSnap     = "snap"
 	kindTree     = "tree"
 	kindUnit     = "unit"
 	kindReload   = "reload"
@@ -38,6 +39,7 @@ var undoTable = map[string]func() change{
 	kindBackup:   func() change { return new(backupChange) },
 	kindPackage:  func() change { return new(packageChange) },
 	kindRemoval:  func() change { return new(removalChange) },
+	kindSnap:     func() change { return new(snapChange) },
 	kindTree:     func() change { return new(treeChange) },
 	kindUnit:     func() change { return new(unitChange) },
 	kindReload:   func() change { return new(reloadChange) },
@@ -288,6 +290,22 @@ func (j *journal) awaitChildren(ctx context.Context, tell *teller) error {
 		}
 		if err != nil {
 			return failure.Wrap(failure.Internal, err, "cannot wait for %s", what)
+		}
+	}
+	return j.awaitSnapd(ctx, tell)
+}
+
+// awaitSnapd waits until snapd has ended what an interrupted run asked it for: it is no child of that run, and outlives a
+// power cut too.
+func (j *journal) awaitSnapd(ctx context.Context, tell *teller) error {
+	for _, r := range j.story.records {
+		c, ok := r.change.(*snapChange)
+		if !ok || r.undone || j.Host.Snaps == nil {
+			continue
+		}
+		tx := &Tx{journal: j, host: j.Host, tell: tell, step: r.step}
+		if err := j.Host.Snaps.Settle(tx.watched(ctx), c.Name); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -167,7 +167,7 @@ var Catalogue = map[Code]Entry{
 	UnsupportedArch: {ExitUnsupported, "ECS Anywhere exists for x86_64 and arm64 only", "use a 64-bit machine with a 64-bit system", false},
 	NotBuilt:        {ExitUnsupported, "anywhere does not do this on this platform yet", "anywhere platforms says what works", false},
 
-	SnapAgent:          {ExitRefused, "the SSM agent is a snap, which anywhere does not manage yet", "snap remove amazon-ssm-agent, then run the command again", false},
+	SnapAgent:          {ExitRefused, "the SSM agent's snap cannot be worked with: it is disabled, broken or from a file, or the package of the same agent stands beside it", "the message says which; snap list amazon-ssm-agent", false},
 	InstanceInactive:   {ExitRefused, "ECS has deregistered this instance and its state is still on the host", "stop ecs, move /var/lib/ecs/data/agent.db away, then run the command again", false},
 	TasksRunning:       {ExitRefused, "tasks run on this host that the command would orphan", "drain the instance first, or accept it: --accept-risk running-tasks", false},
 	DrainTimeout:       {ExitRefused, "tasks were left on the host when the time to drain it was over", "the message names them: stop those that belong to no service, or run the same command again with a longer --drain-timeout, or with --on-timeout force", true},

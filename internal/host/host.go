@@ -40,6 +40,8 @@ type Host struct {
 	Packager Packager
 	Manager  Manager
 	Runner   Runner
+	// Snaps is nil on a host that is never asked for a snap.
+	Snaps Snaps
 	// Repositories is nil on a host that is never asked for a package which is not at hand.
 	Repositories Repositories
 }
@@ -161,6 +163,10 @@ type Package struct {
 	Residual  bool   // removed, but for its configuration files
 	Partial   bool   // interrupted: unpacked, half-configured, half-installed
 	Held      bool
+	// Snap says that it is no package of the package manager's but a snap of that name; Beside, that such a snap stands beside
+	// the package.
+	Snap   bool `json:",omitempty"`
+	Beside bool `json:",omitempty"`
 }
 
 // ManagerState is the package manager's own health.

@@ -18,10 +18,10 @@ func Real() (Host, error) {
 	units := NewSystemd()
 	reader := Reader{
 		Files:    files,
-		Packages: packages,
+		Packages: WithSnaps(packages, files),
 		Units:    units,
 		Kernel:   NewKernel(files),
-		Dial:     (&net.Dialer{}).DialContext,
+		Dial:     neighbourly().DialContext,
 		Network: Network{
 			Lookup: func(ctx context.Context, name string) ([]netip.Addr, error) {
 				return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
@@ -31,5 +31,8 @@ func Real() (Host, error) {
 		Now:  time.Now,
 		Self: Self{EUID: os.Geteuid(), GOOS: runtime.GOOS, GOARCH: runtime.GOARCH},
 	}
-	return Host{Reader: reader, Disk: files, Packager: packages, Manager: units, Runner: runner, Repositories: packages}, nil
+	return Host{
+		Reader: reader, Disk: files, Packager: packages, Manager: units, Runner: runner,
+		Snaps: NewSnapd(files, runner), Repositories: packages,
+	}, nil
 }

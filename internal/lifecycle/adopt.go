@@ -104,8 +104,7 @@ func (a *adoption) settle(ctx context.Context) error {
 		a.row, _, _ = platform.Find(release.ID, release.VersionID, release.Name, release.IDLike)
 	}
 	if err := a.refuseSnap(ctx); err != nil {
-		failed := *failure.Of(err)
-		return failed.WithRemedy("leave it as it is: anywhere status looks at it all the same, and the command snap upgrades it")
+		return err
 	}
 	identity, verdict, why, err := assess(ctx, reader)
 	switch {

@@ -83,12 +83,12 @@ func (a *adoption) settleRead(ctx context.Context) error {
 
 // inputs are what the agents read at their start, by their units.
 func (a *adoption) inputs() map[string]func(host.Reader) (string, error) {
-	return map[string]func(host.Reader) (string, error){ssmagent.UnitName: a.ssmInputs, a.ecsUnit(): a.ecsInputs}
+	return map[string]func(host.Reader) (string, error){a.ssmUnit(): a.ssmInputs, a.ecsUnit(): a.ecsInputs}
 }
 
 // replacedProgram reports whether a unit runs another version of its program than is installed.
 func (a *adoption) replacedProgram(ctx context.Context, reader host.Reader, unit string) (bool, error) {
-	if unit == ssmagent.UnitName {
+	if ssmagent.IsUnit(unit) {
 		state, err := reader.Units.Unit(ctx, unit)
 		if err != nil {
 			return false, err

@@ -76,7 +76,7 @@ func (f *farewell) stopSSM() engine.Step {
 	if _, owned := f.record.Packages[ssmagent.Package]; !f.ssm || f.node == "" && !owned {
 		return restStep("ssm.stop", "Leave the SSM agent alone")
 	}
-	return restStep("ssm.stop", "Stop and disable the SSM agent", f.ssmUnit)
+	return restStep("ssm.stop", "Stop and disable the SSM agent", ssmagent.UnitName, ssmagent.SnapUnit)
 }
 
 // restStep stops units and keeps them from starting at boot.

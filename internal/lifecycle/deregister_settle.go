@@ -395,6 +395,9 @@ func (f *farewell) goes() (all []thing) {
 // installed them.
 func (f *farewell) ours(name string) bool {
 	_, owned := f.record.Packages[name]
+	if p, err := f.deps.Host.Packages.Package(name); err == nil && p.Snap { // the system's image brings it, never anywhere
+		return false
+	}
 	return owned || f.foreign && f.req.Purge
 }
 
@@ -524,6 +527,10 @@ func (f *farewell) stays(r host.Reader) (kept []string) {
 			continue
 		}
 		switch {
+		case p.Snap && f.ssmStays():
+			kept = append(kept, "snap "+name+" (the managed node needs it)")
+		case p.Snap:
+			kept = append(kept, "snap "+name+" (not installed by anywhere; snap remove "+name+" removes it)")
 		case f.req.KeepPackages:
 			kept = append(kept, "package "+name+" (--keep-packages)")
 		case name == ssmagent.Package && f.ssmStays():

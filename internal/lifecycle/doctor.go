@@ -145,6 +145,7 @@ type examination struct {
 	checks  []preflight.Result
 	logs    logs
 	journal journal
+	taken   []FailedUpgrade     // back, by upgrades
 	fixes   []engine.StepReport // of those that are due
 	unfixed error               // why that could not be found out
 	limits  []DoctorLimit
@@ -161,12 +162,12 @@ type logs struct {
 
 // fallBack takes from the journal what the agents' logs would have said, where those cannot be read or are gone: both agents'
 // services write there too.
-func (l *logs) fallBack(j journal, ecsUnit string, now time.Time) {
+func (l *logs) fallBack(j journal, ecsUnit, ssmUnit string, now time.Time) {
 	if !slices.ContainsFunc(l.ecsSearched, func(s ecsagent.Searched) bool { return s.Err == nil && s.Bytes > 0 }) {
 		l.ecs = ecsagent.SearchText(j.messages(ecsUnit), "journal of "+ecsUnit)
 	}
 	if !slices.ContainsFunc(l.ssmSearched, func(s ssmagent.Searched) bool { return s.Err == nil && s.Bytes > 0 }) {
-		l.ssm = ssmagent.SearchText(j.messages(ssmagent.UnitName), "journal of "+ssmagent.UnitName, now)
+		l.ssm = ssmagent.SearchText(j.messages(ssmUnit), "journal of "+ssmUnit, now)
 	}
 }
 
@@ -211,8 +212,13 @@ func examine(ctx context.Context, d Deps, req DoctorRequest) (*examination, erro
 	e, s := ecs.take(ctx).value, ssm.take(ctx).value
 	x.logs = logs{e.ecs, e.ecsSearched, s.ssm, s.ssmSearched}
 	x.journal = journals.take(ctx).value
-	x.logs.fallBack(x.journal, x.sight.ecsName, x.sight.now)
+	x.logs.fallBack(x.journal, x.sight.ecsName, ssmagent.UnitOf(r), x.sight.now)
 	x.status = x.sight.result()
+	if taken, err := readFailed(r); err == nil {
+		x.taken = taken
+	} else {
+		x.unseen = append(x.unseen, StatusUnseen{Part: failedPath, Why: why(err), NeedsRoot: denied(err)})
+	}
 	x.fixes, x.unfixed = x.due(ctx)
 	if ctx.Err() != nil {
 		return x, context.Cause(ctx)

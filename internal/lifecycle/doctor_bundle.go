@@ -393,10 +393,14 @@ func (b *bundler) docker(ctx context.Context) {
 	b.document("docker.json", docker.Socket, answers)
 }
 
-// ours are the record and the journals of operations.
+// ours are the record, the journals of operations, and what was kept of versions that upgrades have taken back.
 func (b *bundler) ours() {
 	b.file("files"+recordPath, recordPath, bundleSmall, "")
 	b.file("files"+defaultLog, defaultLog, bundleLog, "")
+	b.file("files"+failedPath, failedPath, bundleSmall, "")
+	for _, f := range b.x.taken {
+		b.file("files"+f.Logs, f.Logs, bundleLog, "")
+	}
 	folder := DataDir + "/journal"
 	entries, err := b.x.deps.Host.Files.ReadDir(folder)
 	if err != nil && !missing(err) {

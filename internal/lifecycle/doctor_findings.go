@@ -57,11 +57,12 @@ var explains = map[failure.Code][]failure.Code{
 // A cause that explains another finding stands before it (explains).
 func (x *examination) findings() []DoctorFinding {
 	var all []DoctorFinding
-	for _, f := range slices.Concat(x.fromStatus(), x.fromHost(), x.fromLogs(), x.fromJournal(), x.fromChecks(), x.fromFixes()) {
+	for _, f := range slices.Concat(x.fromStatus(), x.fromHost(), x.fromLogs(), x.fromJournal(), x.fromChecks(), x.fromFixes(), x.fromUpgrades()) {
 		all = merged(all, f)
 	}
 	for i := range all {
 		all[i].finish()
+		all[i].Remedy = ssmagent.Typed(x.sight.ssmUnitName(), all[i].Remedy)
 	}
 	slices.SortStableFunc(all, func(a, b DoctorFinding) int {
 		return cmp.Or(cmp.Compare(slices.Index(FindingKinds, a.Kind), slices.Index(FindingKinds, b.Kind)), newestFirst(a, b))

@@ -575,7 +575,7 @@ func writeDropIn(ctx context.Context, d Deps, tx *engine.Tx, ecsUnit string) err
 // unreadDropIns says which drop-ins systemd has not read.
 func unreadDropIns(ctx context.Context, r host.Reader, ecsUnit string) (string, error) {
 	var unread []string
-	for _, name := range []string{"docker.service", ecsUnit, ssmagent.UnitName} {
+	for _, name := range []string{"docker.service", ecsUnit, ssmagent.UnitName, ssmagent.SnapUnit} {
 		unit, err := r.Units.Unit(ctx, name)
 		if err != nil {
 			return "", err

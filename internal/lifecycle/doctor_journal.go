@@ -187,7 +187,7 @@ func readJournal(caller context.Context, d Deps, ecsUnit string) journal {
 		{unitDocker, "docker.service", []string{"--unit=docker.service"}},
 		{unitDocker, "containerd.service", []string{"--unit=containerd.service"}},
 		{unitAgents, ecsUnit, []string{"--unit=" + ecsUnit}},
-		{unitAgents, ssmagent.UnitName, []string{"--unit=" + ssmagent.UnitName, "--unit=" + ssmagent.SnapUnit}},
+		{unitAgents, ssmagent.UnitOf(d.Host.Reader), []string{"--unit=" + ssmagent.UnitName, "--unit=" + ssmagent.SnapUnit}},
 		{unitKernel, unitKernel, []string{"--dmesg"}},
 	}
 	type answer struct {

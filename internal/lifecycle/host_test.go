@@ -79,7 +79,7 @@ func (m *machine) host() host.Host {
 	dir := host.NewDir(m.root)
 	return host.Host{
 		Reader: host.Reader{
-			Files: dir, Packages: packages{m}, Units: units{m}, Kernel: host.NewKernel(dir), Dial: m.dial,
+			Files: dir, Packages: host.WithSnaps(packages{m}, dir), Units: units{m}, Kernel: host.NewKernel(dir), Dial: m.dial,
 			Now: func() time.Time { return m.now() }, Self: host.Self{GOOS: "linux", GOARCH: "amd64"},
 			Network: host.Network{ // nobody is there
 				Lookup: func(_ context.Context, name string) ([]netip.Addr, error) {

@@ -46,7 +46,7 @@ type MoveRequest struct {
 	AcceptRisk   []string
 
 	// Confirm asks before anything is changed; nil is a yes that was given.
-	Confirm func(steps []engine.StepReport) error
+	Confirm func(ctx context.Context, steps []engine.StepReport) error
 
 	DryRun           bool
 	DetailedExitcode bool
@@ -157,7 +157,7 @@ func (m *moving) ask(ctx context.Context) error {
 	if err != nil || !slices.ContainsFunc(steps, isPlanned) {
 		return err
 	}
-	return m.req.Confirm(steps)
+	return m.req.Confirm(ctx, steps)
 }
 
 func isPlanned(s engine.StepReport) bool { return s.Status == "planned" }
@@ -321,14 +321,14 @@ func (m *moving) soundNode(ctx context.Context) (ssmagent.Identity, error) {
 	case verdict == ssmagent.Unknown:
 		return identity, failure.New(failure.IdentityUnknown, "it cannot be shown that the registration as %s still works: %s",
 			identity.InstanceID, why).
-			WithRemedy("systemctl restart %s, and once it is connected the same command again", ssmagent.UnitName)
+			WithRemedy("systemctl restart %s, and once it is connected the same command again", m.to.ssmUnit())
 	case verdict != ssmagent.Sound:
 		return identity, refuseIdentity(identity, verdict, why)
 	}
 	if ready, what := ssmagent.CredentialsReady(reader, identity, time.Time{}); !ready {
 		return identity, failure.New(failure.IdentityUnknown, "%s has no credentials that the ECS agent could register with: %s",
 			identity.InstanceID, what).
-			WithRemedy("systemctl restart %s, and once it is connected the same command again", ssmagent.UnitName)
+			WithRemedy("systemctl restart %s, and once it is connected the same command again", m.to.ssmUnit())
 	}
 	unit, err := reader.Units.Unit(ctx, m.to.ecsUnit())
 	m.rests = unit.Active != "active" && !unit.IsEnabled()

@@ -49,6 +49,9 @@ type OwnedPackage struct {
 	Version string `json:"version"`
 	SHA256  string `json:"sha256"`
 	Key     string `json:"key"` // fingerprint that signed it
+	// Of a snap, which snapd has verified: its revision, and the channel that it followed.
+	Snap    string `json:"snapRevision,omitempty"`
+	Channel string `json:"snapChannel,omitempty"`
 }
 
 // Upgraded is what an upgrade has replaced a package by. Both files are in PackageDir.

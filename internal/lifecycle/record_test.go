@@ -21,7 +21,7 @@ func emptyRecord() Record {
 
 func TestReadRecord(t *testing.T) {
 	whole := Record{
-		Schema: 1, Program: "1.2.3", Packages: map[string]OwnedPackage{"p": {"1", "aa", "bb"}}, Files: []string{"/f"},
+		Schema: 1, Program: "1.2.3", Packages: map[string]OwnedPackage{"p": {Version: "1", SHA256: "aa", Key: "bb"}}, Files: []string{"/f"},
 		Registration: &OwnedRegistration{nodeID, "a", region, account, "shop", "run-1"}, Started: map[string]string{"u": "d"},
 	}
 	text, err := json.Marshal(whole)

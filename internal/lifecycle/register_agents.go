@@ -45,6 +45,9 @@ func (r *registration) ssmIdentity() engine.Step {
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
 			token := r.given()
+			if err := r.ownStore(ctx, tx); err != nil {
+				return err
+			}
 			if err := r.saveCredentials(ctx, tx); err != nil {
 				return err
 			}
@@ -66,6 +69,18 @@ func (r *registration) ssmIdentity() engine.Step {
 			})
 		},
 	}
+}
+
+// ownStore notes the folders that registering makes. An agent that anywhere installs has made the most of them by then; one
+// that was here before, as a snap is, may never have run.
+func (r *registration) ownStore(ctx context.Context, tx *engine.Tx) error {
+	data := []string{path.Dir(ssmagent.DataDir), ssmagent.DataDir}
+	if err := r.own(ctx, tx, func(record *Record) {
+		record.addFolders(tx.Reader(), append(data, path.Dir(ssmagent.CredentialsPath))...)
+	}); err != nil {
+		return err
+	}
+	return tx.Claim(ctx, data...)
 }
 
 // assess reads the identity and judges it.
@@ -211,7 +226,7 @@ func (r *registration) ssmStart() engine.Step {
 	return engine.Step{
 		ID: "ssm.start", Title: "Start the SSM agent",
 		Observe: func(ctx context.Context, reader host.Reader) (engine.Obs, error) {
-			seen, err := r.started(ctx, reader, ssmagent.UnitName, r.ssmInputs)
+			seen, err := r.started(ctx, reader, r.ssmUnit(), r.ssmInputs)
 			if err != nil || seen.State != engine.OK {
 				return seen, err
 			}
@@ -229,7 +244,7 @@ func (r *registration) ssmStart() engine.Step {
 			if err := r.saveOthersCredentials(ctx, tx); err != nil {
 				return err
 			}
-			if err := r.start(ctx, tx, ssmagent.UnitName, r.ssmInputs); err != nil {
+			if err := r.start(ctx, tx, r.ssmUnit(), r.ssmInputs); err != nil {
 				return err
 			}
 			identity, err := ssmagent.ReadIdentity(tx.Reader())
@@ -445,7 +460,7 @@ func (r *registration) started(ctx context.Context, reader host.Reader, name str
 
 // inputFiles are what a unit's program reads at its start. The drop-in is systemd's, which reads it when it is told to.
 func inputFiles(unit string) []string {
-	if unit == ssmagent.UnitName {
+	if ssmagent.IsUnit(unit) {
 		return []string{ssmagent.ConfigPath, ssmagent.KeyPath, ssmagent.ManifestPath}
 	}
 	return []string{ecsagent.ConfigPath, ecsagent.InstanceConfigPath, ecsagent.JSONConfigPath}
@@ -497,7 +512,11 @@ func digest(reader host.Reader, files []string, pkg, more string) (string, error
 	if err != nil {
 		return "", err
 	}
-	_, _ = io.WriteString(sum, installed.Version+"\n"+more)
+	version := installed.Version
+	if installed.Snap { // snapd refreshes it by itself, and starts it anew each time
+		version = ""
+	}
+	_, _ = io.WriteString(sum, version+"\n"+more)
 	return hex.EncodeToString(sum.Sum(nil)[:12]), nil
 }
 

@@ -99,7 +99,7 @@ func (r *registration) resolve(ctx context.Context, pins map[string]string) erro
 		return err
 	}
 	pins[pinExec] = first(pins[pinExec], strings.TrimSuffix(pins[pinSSM], "-1"))
-	return nil
+	return r.resolveSnap(ctx, pins)
 }
 
 // resolveVersions pins the versions that are not yet: both together, for each may be a question to AWS.
@@ -161,7 +161,7 @@ func (r *registration) version(
 	if _, isBad := bad(installed.Version); installed.Installed && !isBad {
 		return installed.Version, nil
 	}
-	latest, err := r.source.Resolve(ctx, r.ref(product, artifact.Latest))
+	latest, err := r.latest(ctx, product)
 	if err != nil {
 		return "", err
 	}
@@ -298,7 +298,7 @@ func (r *registration) fileStep(f fileStep) engine.Step {
 }
 
 func (r *registration) ssmPackage() engine.Step {
-	return r.packageStep(packageStep{
+	return r.agentStep(packageStep{
 		id: "ssm.package", title: "Install the SSM agent", name: ssmagent.Package, pin: pinSSM, product: artifact.SSMAgent,
 		asked: r.req.SSMAgentVersion, bad: ssmagent.KnownBad, units: []string{ssmagent.UnitName},
 		claims: []string{"/var/lib/amazon", ssmagent.DataDir, "/var/log/amazon", ssmagent.LogDir, "/etc/amazon", "/etc/amazon/ssm"},
@@ -388,7 +388,7 @@ func restSSMAgent(ctx context.Context, tx *engine.Tx) error {
 	if err != nil || identity.Registered() {
 		return err
 	}
-	return tx.Unit(ctx, ssmagent.UnitName, engine.UnitWant{Stop: true})
+	return tx.Unit(ctx, ssmagent.UnitOf(tx.Reader()), engine.UnitWant{Stop: true})
 }
 
 // former is the cached file of the version that is installed now, which an undo would go back to; "" when there is none.
@@ -422,19 +422,31 @@ func (r *registration) ecsExec() engine.Step {
 			return engine.Obs{State: engine.OK, Detail: "version " + exec.Complete[len(exec.Complete)-1]}, nil
 		},
 		Fetch: func(ctx context.Context) error {
+			if snap, err := snapPrograms(r.deps.Host.Reader); err != nil || snap.Whole() {
+				return err
+			}
 			_, err := r.fetchOnce(ctx, ref())
 			return err
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
-			pkg, err := r.fetchOnce(ctx, ref())
+			snap, err := snapPrograms(tx.Reader())
 			if err != nil {
 				return err
+			}
+			var pkg artifact.Package
+			if !snap.Whole() {
+				if pkg, err = r.fetchOnce(ctx, ref()); err != nil {
+					return err
+				}
 			}
 			if err := r.own(ctx, tx, func(record *Record) {
 				record.addFolders(tx.Reader(), path.Dir(ecsagent.ExecDir))
 				record.addFile(ecsagent.ExecDir, tx.Reader())
 			}); err != nil {
 				return err
+			}
+			if snap.Whole() {
+				return ecsagent.InstallExecOf(ctx, tx, snap.Version, snap.Dir)
 			}
 			return ecsagent.InstallExec(ctx, tx, pkg, tx.Reader().Files)
 		},

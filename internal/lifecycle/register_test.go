@@ -2,6 +2,8 @@ package lifecycle
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -57,12 +59,34 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// A snap of the SSM agent is refused before the request is settled, and by no check that could be ignored.
-func TestSnapIsRefused(t *testing.T) {
+// snap makes the SSM agent a snap, in two revisions that are at hand.
+func (m *machine) snap(revision string) {
+	m.t.Helper()
+	for number, version := range map[string]string{"11797": "3.3.2299.0", "11891": "3.3.2746.0", "x1": "3.3.2299.0"} {
+		dir := "/snap/amazon-ssm-agent/" + number
+		m.write(dir+"/meta/snap.yaml", "name: amazon-ssm-agent\nversion: "+version+"\n")
+		for _, program := range ecsagent.ExecBinaries {
+			m.write(dir+"/"+program, "program "+version)
+		}
+	}
+	link := filepath.Join(m.root, "/snap/amazon-ssm-agent/current")
+	if err := errors.Join(os.RemoveAll(link), os.Symlink(revision, link)); err != nil {
+		m.t.Fatal(err)
+	}
+	m.runs(ssmagent.SnapUnit, noon)
+}
+
+// A snap of the SSM agent that cannot be worked with is refused before the request is settled, and by no check that could be
+// ignored. One that can is used.
+func TestSnapsThatAreRefused(t *testing.T) {
 	for name, change := range map[string]func(*machine){
 		"its unit": func(m *machine) { m.units[ssmagent.SnapUnit] = host.Unit{Name: ssmagent.SnapUnit, Loaded: true} },
-		"its program": func(m *machine) {
+		"its program, and nothing of its version": func(m *machine) {
 			m.write("/var/lib/snapd/snap/amazon-ssm-agent/current/amazon-ssm-agent", "")
+		},
+		"the package beside it": func(m *machine) {
+			m.snap("11797")
+			m.install(ssmagent.Package, "3.3.2299.0-1")
 		},
 	} {
 		m := newMachine(t)
@@ -75,6 +99,12 @@ func TestSnapIsRefused(t *testing.T) {
 			!strings.Contains(f.Advice(), "snap remove amazon-ssm-agent") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	m := newMachine(t)
+	m.snap("11797")
+	r := m.registration(RegisterRequest{})
+	if err := r.refuseSnap(t.Context()); err != nil || r.ssmUnit() != ssmagent.SnapUnit {
+		t.Errorf("%v, unit %s", err, r.ssmUnit())
 	}
 }
 

@@ -78,6 +78,8 @@ type registration struct {
 	ecsSince time.Time // when this run started the ECS agent
 	deadline time.Time // for the agents to connect; set by the first wait
 
+	offer *host.SnapOffer // what snapd says of the SSM agent's snap; nil until it was asked
+
 	fetching sync.Mutex
 	fetched  map[artifact.Ref]*fetch
 }
@@ -187,17 +189,19 @@ func (r *registration) settle(ctx context.Context) error {
 	return nil
 }
 
-// refuseSnap refuses a host whose SSM agent is a snap. That is no matter of a check that could be ignored: the deb's own
-// script refuses to be installed beside it (facts: ssm-agent section 5.2).
+// refuseSnap refuses a host whose SSM agent is a snap that cannot be worked with. That is no matter of a check that could be
+// ignored: the deb's own script refuses to be installed beside any snap (facts: ssm-agent section 5.2). One that snapd is
+// just changing is waited for.
 func (r *registration) refuseSnap(ctx context.Context) error {
-	snap, err := ssmagent.SnapInstalled(ctx, r.deps.Host.Reader)
-	if err != nil || !snap {
-		return err
+	err := ssmagent.RefuseSnap(ctx, r.deps.Host.Reader)
+	if snapd := r.deps.Host.Snaps; failure.Is(err, failure.SnapAgent) && snapd != nil && snapd.Settle(ctx, ssmagent.Package) == nil {
+		err = ssmagent.RefuseSnap(ctx, r.deps.Host.Reader)
 	}
-	return failure.New(failure.SnapAgent, "the SSM agent is installed as a snap, which anywhere does not manage yet: its deb cannot be installed beside it").
-		WithEvidence("%s, or its program below /snap/amazon-ssm-agent", ssmagent.SnapUnit).
-		WithRemedy("snap remove amazon-ssm-agent, then run the command again")
+	return err
 }
+
+// ssmUnit is the SSM agent's unit, in the form in which it is installed, or would be.
+func (r *registration) ssmUnit() string { return ssmagent.UnitOf(r.deps.Host.Reader) }
 
 // place is where a host is to be registered. Empty fields are not said.
 type place struct{ region, account, cluster string }

@@ -29,6 +29,9 @@ func (s *sight) result() StatusResult {
 	}
 	r.ManagedInstanceID = r.Registration.VaultID
 	r.State, r.Reasons = s.judge()
+	for i := range r.Reasons {
+		r.Reasons[i].Remedy = ssmagent.Typed(s.ssmUnitName(), r.Reasons[i].Remedy)
+	}
 	if s.answers() {
 		r.ContainerInstanceARN = s.agent.value.ContainerInstanceARN
 		r.Cluster = first(s.arn.Cluster, ecsagent.ClusterName(s.agent.value.Cluster))

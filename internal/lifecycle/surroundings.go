@@ -67,6 +67,9 @@ func (r *registration) cached(ctx context.Context) bool {
 	if exec, err := ecsagent.ReadExec(r.deps.Host.Reader); err == nil && len(exec.Complete) > 0 {
 		return true
 	}
+	if snap, err := snapPrograms(r.deps.Host.Reader); err == nil && snap.Whole() {
+		return true
+	}
 	_, ok = r.source.Cached(ctx, r.ref(artifact.SSMAgent, ssm)) // ECS Exec's files come out of it
 	return ok
 }

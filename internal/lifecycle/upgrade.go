@@ -91,6 +91,7 @@ type UpgradeAgent struct {
 	Wanted       string `json:"wanted"`       // the version that it is to have
 	Before       string `json:"before"`       // the version that this run replaced; empty when it replaced none
 	Held         bool   `json:"held"`         // the package manager was told to keep it as it is
+	Channel      string `json:"channel"`      // of a snap, the channel that it follows and is refreshed from; else, and where nobody asked, empty
 	KnownBad     string `json:"knownBad"`     // why the installed version is known to be bad; empty when it is not
 	FailedBefore bool   `json:"failedBefore"` // the newest version was taken back here once, and is not tried unless it is named
 	Due          bool   `json:"due"`          // an upgrade would change it
@@ -145,6 +146,8 @@ type upgradedAgent struct {
 
 	in        bool // --only does not leave it out
 	installed host.Package
+	snap      engine.SnapWant // how a snap comes to the version
+	back      Upgraded        // that is gone back from
 	running   string
 	newest    string
 	target    string // the version that it is to have
@@ -435,7 +438,7 @@ func (u *upgrade) settleRunning(ctx context.Context) {
 	if arn, err := ecsagent.ParseInstanceARN(u.arnText); err == nil {
 		u.arn, u.account = arn, first(u.account, arn.Account)
 	}
-	if unit, err := reader.Units.Unit(ctx, ssmagent.UnitName); err == nil && unit.Running() {
+	if unit, err := reader.Units.Unit(ctx, u.ssmUnit()); err == nil && unit.Running() {
 		if process, err := ssmagent.ReadProcess(reader, unit.MainPID); err == nil {
 			u.ssm().running = process.Version
 		}
@@ -453,7 +456,7 @@ func (u *upgrade) settleTargets(ctx context.Context) error {
 			continue
 		}
 		asking.Go(func() {
-			version, err := u.source.Resolve(ctx, u.ref(a.product, first(a.asked, artifact.Latest)))
+			version, err := u.resolveAgent(ctx, a)
 			mu.Lock()
 			defer mu.Unlock()
 			if a.target = version; explicit(a.asked) == "" {
@@ -473,6 +476,9 @@ func (u *upgrade) settleTargets(ctx context.Context) error {
 		if a.action != actNone || u.pinned(a) != "" {
 			u.due = true
 			u.pins[a.pin], u.pins[a.from] = a.target, first(u.resumedPin(a.from), a.installed.Version)
+			if err := u.pinSnap(a); err != nil {
+				return err
+			}
 		}
 	}
 	u.due = u.due || u.resumed != nil
@@ -517,7 +523,11 @@ func (u *upgrade) settleTarget(a *upgradedAgent) error {
 		return failure.New(failure.KnownBadVersion, "%s %s: %s", a.name, a.target, why).
 			WithRemedy("name a better one with %s", a.flag)
 	case order < 0 && explicit(a.asked) == "":
-		u.warnings = append(u.warnings, fmt.Sprintf("%s %s is installed, and the newest that can be had is %s", a.name, have, a.target))
+		where := ""
+		if a.installed.Snap {
+			where = " in the channel that the snap follows, " + a.snap.Follows
+		}
+		u.warnings = append(u.warnings, fmt.Sprintf("%s %s is installed, and the newest that can be had%s is %s", a.name, have, where, a.target))
 		a.target = have
 		return nil
 	case order < 0 && !u.asked.AllowDowngrade:
@@ -528,14 +538,17 @@ func (u *upgrade) settleTarget(a *upgradedAgent) error {
 		return nil
 	}
 	if a.installed.Held && explicit(a.asked) == "" {
+		unhold := "apt-mark unhold " + a.name
+		if a.installed.Snap {
+			unhold = "snap refresh --unhold " + a.name
+		}
 		if u.asked.Check { // here it is an answer, not a refusal
-			u.warnings = append(u.warnings, fmt.Sprintf("%s is held at %s: an upgrade to %s is refused before apt-mark unhold %[1]s",
-				a.name, have, a.target))
+			u.warnings = append(u.warnings, fmt.Sprintf("%s is held at %s: an upgrade to %s is refused before %s",
+				a.name, have, a.target, unhold))
 			return nil
 		}
 		return failure.New(failure.PackageHeld, "%s is held at %s, and %s is to be installed", a.name, have, a.target).
-			WithRemedy("apt-mark unhold %[1]s; or leave it out with --only; or name the version, over the hold: %[2]s %[3]s",
-				a.name, a.flag, a.target)
+			WithRemedy("%s; or leave it out with --only; or name the version, over the hold: %s %s", unhold, a.flag, a.target)
 	}
 	a.action = actReplace
 	return nil
@@ -601,7 +614,11 @@ func (u *upgrade) intent() string {
 	for _, a := range u.both() {
 		switch a.action {
 		case actReplace:
-			parts = append(parts, fmt.Sprintf("replace %s %s by %s", a.name, first(u.pins[a.from], a.installed.Version), a.target))
+			line := fmt.Sprintf("replace %s %s by %s", a.name, first(u.pins[a.from], a.installed.Version), a.target)
+			if a.installed.Snap {
+				line = fmt.Sprintf("have snapd bring the snap %s from %s to %s", a.name, first(u.pins[a.from], a.installed.Version), a.target)
+			}
+			parts = append(parts, line)
 		case actRestart:
 			parts = append(parts, fmt.Sprintf("restart %s, which runs as %s and is installed as %s", a.name, a.running, a.installed.Version))
 		}
@@ -648,7 +665,10 @@ func (u *upgrade) report(ctx context.Context, o engine.Outcome) Report {
 	}
 	for _, a := range u.both() {
 		if p, err := reader.Packages.Package(a.name); err == nil {
-			a.installed.Version, a.installed.Held = p.Version, p.Held
+			a.installed.Version = p.Version
+			if !p.Snap { // of a snap its files do not tell
+				a.installed.Held = p.Held
+			}
 		}
 	}
 	if u.settled {
@@ -667,7 +687,10 @@ func (u *upgrade) report(ctx context.Context, o engine.Outcome) Report {
 func (a *upgradedAgent) result(u *upgrade, o engine.Outcome) UpgradeAgent {
 	r := UpgradeAgent{
 		Installed: a.installed.Version, Running: a.running, Newest: a.newest, Wanted: a.target, Held: a.installed.Held,
-		FailedBefore: a.again, Due: a.action != actNone && !o.Changed, Action: a.action,
+		FailedBefore: a.again, Due: a.action != actNone && !o.Changed, Action: a.action, Channel: a.snap.Follows,
+	}
+	if a.snap.Channel != "" && o.Changed {
+		r.Channel = a.snap.Channel
 	}
 	r.KnownBad, _ = a.bad(a.installed.Version)
 	if before := u.pins[a.from]; o.Changed && before != r.Installed {
@@ -722,6 +745,9 @@ func (u *upgrade) look(ctx context.Context) (Report, error) {
 		return u.report(ctx, engine.Outcome{}), err
 	}
 	u.row, _, _ = platform.Find(release.ID, release.VersionID, release.Name, release.IDLike)
+	if err := ssmagent.RefuseSnap(ctx, reader); err != nil {
+		return u.report(ctx, engine.Outcome{}), err
+	}
 	u.ecs().installed, u.ssm().installed = s.packages.value.ecs, s.packages.value.ssm
 	u.ecs().running, u.ssm().running = s.agent.value.Version, s.process.value.Version
 	u.node, u.arnText, u.cluster = s.node.value.identity.InstanceID, s.agent.value.ContainerInstanceARN, ecsagent.ClusterName(s.agent.value.Cluster)

@@ -154,6 +154,8 @@ const (
 	failedPath = DataDir + "/failed-upgrades.json"
 	failedLogs = DataDir + "/failed"
 	keptFailed = 10 // the newest of them
+	// Around the name of each log that the file of a failed version has the end of.
+	keptBegin, keptEnd = "\n==> ", " <==\n"
 )
 
 // FailedUpgrade is a version that was taken back on this host.
@@ -201,7 +203,7 @@ func (u *upgrade) remember(o *engine.Outcome) {
 	var words bytes.Buffer
 	fmt.Fprintf(&words, "%s %s was taken back at %s (run %s): %s\n", u.guilty.Package, u.guilty.Version, u.guilty.At, u.deps.RunID, u.guilty.Reason)
 	for _, file := range []string{ecsagent.LogPath, ecsagent.InitLogPath, ssmagent.LogPath} {
-		fmt.Fprintf(&words, "\n==> %s <==\n%s", file, u.words[file])
+		fmt.Fprint(&words, keptBegin, file, keptEnd, string(u.words[file]))
 	}
 	all := slices.DeleteFunc(u.failed, func(f FailedUpgrade) bool { return f.Package == u.guilty.Package && f.Version == u.guilty.Version })
 	all = append(all, *u.guilty)
@@ -231,7 +233,7 @@ func (u *upgrade) prune() {
 	}
 	for _, a := range u.both() {
 		known, ours := record.Upgrades[a.name]
-		if ours && u.pins[a.pin] != "" {
+		if ours && u.pins[a.pin] != "" && !a.installed.Snap {
 			_ = u.source.Prune(u.ref(a.product, known.From.Version), u.ref(a.product, known.To.Version))
 		}
 	}
@@ -261,8 +263,13 @@ func upgradeBack(ctx context.Context, d Deps, req UpgradeRequest) (report Report
 			return report, false, err
 		}
 		a.in = ok && known.From.SHA256 != "" && (installed.Version == known.To.Version || sameVersion(installed.Version, known.To.Version))
+		if ok && known.From.Snap != "" {
+			if a.in, err = u.snapGoesBack(known); err != nil {
+				return report, false, err
+			}
+		}
 		if a.in {
-			back, a.asked = true, known.From.Version
+			back, a.asked, a.back = true, known.From.Version, known
 		}
 	}
 	if open == nil && !back {
@@ -278,7 +285,7 @@ func upgradeBack(ctx context.Context, d Deps, req UpgradeRequest) (report Report
 func (u *upgrade) trust() error {
 	for _, a := range u.both() {
 		known, ok := u.trusts[a.name]
-		if !ok {
+		if !ok || a.installed.Snap {
 			continue
 		}
 		for _, one := range []OwnedPackage{known.From, known.To} {

@@ -168,7 +168,7 @@ func (u *upgrade) lookAt(ctx context.Context, r host.Reader, w *watch) watchSigh
 		s.node = identity.InstanceID
 	}
 	if u.goal.SSM {
-		s.ssmUnit, _ = r.Units.Unit(ctx, ssmagent.UnitName)
+		s.ssmUnit, _ = r.Units.Unit(ctx, ssmagent.UnitOf(r))
 		if process, err := ssmagent.ReadProcess(r, s.ssmUnit.MainPID); err == nil {
 			s.ssmVersion, s.ssmOld = process.Version, process.Replaced
 		}

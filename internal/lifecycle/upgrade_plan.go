@@ -123,6 +123,9 @@ func (u *upgrade) replace(a *upgradedAgent, title string) engine.Step {
 		p.id, p.asked, p.units = "ecs.package", first(a.target, a.installed.Version), append([]string{u.ecsUnit()}, ecsagent.PluginUnits...)
 	}
 	step := u.packageStep(p)
+	if a.product == artifact.SSMAgent {
+		step = u.agentStep(p)
+	}
 	fetch, change := step.Fetch, step.Change
 	step.Fetch = func(ctx context.Context) error {
 		if err := fetch(ctx); err != nil {
@@ -157,7 +160,7 @@ func (u *upgrade) replace(a *upgradedAgent, title string) engine.Step {
 // fetchFormer brings the package that is installed now into the cache.
 func (u *upgrade) fetchFormer(ctx context.Context, a *upgradedAgent) error {
 	from := u.pins[a.from]
-	if from == "" || sameVersion(from, a.target) {
+	if from == "" || sameVersion(from, a.target) || a.installed.Snap { // snapd keeps what it replaces
 		return nil
 	}
 	_, err := u.fetchOnce(ctx, u.ref(a.product, from))
@@ -183,7 +186,8 @@ func (u *upgrade) fetchFormer(ctx context.Context, a *upgradedAgent) error {
 // noteStart notes what the SSM agent has read at its start: its package has started it.
 func (u *upgrade) noteStart(ctx context.Context, tx *engine.Tx) error {
 	u.begin()
-	unit, err := tx.Reader().Units.Unit(ctx, ssmagent.UnitName)
+	name := u.ssmUnit()
+	unit, err := tx.Reader().Units.Unit(ctx, name)
 	if err != nil || !unit.Running() {
 		return err
 	}
@@ -192,8 +196,8 @@ func (u *upgrade) noteStart(ctx context.Context, tx *engine.Tx) error {
 		return err
 	}
 	return u.own(ctx, tx, func(record *Record) {
-		if _, known := record.Started[ssmagent.UnitName]; known {
-			record.Started[ssmagent.UnitName] = digest
+		if _, known := record.Started[name]; known {
+			record.Started[name] = digest
 		}
 	})
 }
@@ -653,6 +657,9 @@ func (u *upgrade) changeOf(a *upgradedAgent) (changed Upgraded, ok bool) {
 
 // cachedPackage is what the cache has of a package's version; only its version where it has none.
 func (u *upgrade) cachedPackage(a *upgradedAgent, version string) OwnedPackage {
+	if a.installed.Snap {
+		return u.snapPackage(version)
+	}
 	if pkg, err := u.fetchedOnce(u.ref(a.product, version)); err == nil {
 		return OwnedPackage{Version: version, SHA256: pkg.SHA256, Key: pkg.KeyFingerprint}
 	}

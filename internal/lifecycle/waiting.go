@@ -87,7 +87,7 @@ func (r *registration) hopeless(ctx context.Context, reader host.Reader, w waiti
 			return f.failure()
 		}
 	}
-	unit := ssmagent.UnitName
+	unit := r.ssmUnit()
 	if w.ecs {
 		unit = r.ecsUnit()
 	}
@@ -132,7 +132,7 @@ func (r *registration) findings(reader host.Reader, w waiting) ([]finding, error
 		return nil, err
 	}
 	for _, f := range fromSSM {
-		all = append(all, finding{f.Code, f.Line, f.File, f.Cause, f.Remedy, f.Terminal, false})
+		all = append(all, finding{f.Code, f.Line, f.File, f.Cause, ssmagent.Typed(r.ssmUnit(), f.Remedy), f.Terminal, false})
 	}
 	if !w.ecs {
 		return all, nil
@@ -142,7 +142,7 @@ func (r *registration) findings(reader host.Reader, w waiting) ([]finding, error
 		return nil, err
 	}
 	for _, f := range fromECS {
-		all = append(all, finding{f.Code, f.Line, f.File, f.Cause, f.Remedy, f.Terminal, true})
+		all = append(all, finding{f.Code, f.Line, f.File, f.Cause, ssmagent.Typed(r.ssmUnit(), f.Remedy), f.Terminal, true})
 	}
 	return all, nil
 }

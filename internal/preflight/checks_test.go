@@ -396,6 +396,7 @@ var localCases = []checkCase{
 		status: Pass, detail: nodeID + " in eu-central-1"},
 	{id: "existing.ssm", name: "a snap's program beside the deb", change: func(m *machine) {
 		m.managedNode(nodeID)
+		m.install(ssmagent.Package, "3.3.4108.0-1")
 		m.write("/snap/amazon-ssm-agent/current/amazon-ssm-agent", "")
 	}, status: Fail, code: failure.PreflightFailed, detail: "twice", remedy: "snap remove amazon-ssm-agent"},
 	{id: "existing.ssm", name: "its configuration cannot be read",
@@ -435,9 +436,9 @@ var localCases = []checkCase{
 	{id: "existing.ssm", name: "not registered, and so started every 90 seconds", change: func(m *machine) {
 		m.units[ssmagent.UnitName] = host.Unit{Name: ssmagent.UnitName, Loaded: true, Active: "activating", Sub: "auto-restart", Restarts: 7}
 	}, status: Pass},
-	{id: "existing.ssm", name: "snap", change: func(m *machine) {
+	{id: "existing.ssm", name: "a snap's unit without its files", change: func(m *machine) {
 		m.units[ssmagent.SnapUnit] = host.Unit{Name: ssmagent.SnapUnit, Loaded: true}
-	}, status: Fail, code: failure.PreflightFailed, detail: "snap", remedy: "snap remove amazon-ssm-agent"},
+	}, status: Fail, code: failure.PreflightFailed, detail: "snap is broken", remedy: "snap remove amazon-ssm-agent"},
 	{id: "existing.ssm", name: "lost", change: func(m *machine) {
 		m.write(ssmagent.RegistrationPath, `{"ManagedInstanceID":"`+nodeID+`","Region":"eu-central-1"}`)
 	}, status: Warn, detail: nodeID, remedy: "anywhere register --token -"},

@@ -98,7 +98,7 @@ func readChain(ctx context.Context, s Subject) (chain, error) {
 	if c.identity, err = ssmagent.ReadIdentity(s.Host); err != nil {
 		return c, err
 	}
-	if c.ssmUnit, err = host.UnitEnvironment(ctx, s.Host, ssmagent.UnitName); err != nil {
+	if c.ssmUnit, err = host.UnitEnvironment(ctx, s.Host, ssmagent.UnitOf(s.Host)); err != nil {
 		return c, err
 	}
 	if c.ecsUnit, err = host.UnitEnvironment(ctx, s.Host, ecsagent.Unit); err != nil {

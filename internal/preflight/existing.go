@@ -27,43 +27,29 @@ func existingSSM(ctx context.Context, s Subject) Result {
 	if err != nil {
 		return broken(err)
 	}
-	snap, err := ssmagent.SnapInstalled(ctx, s.Host)
-	if err != nil {
-		return broken(err)
+	if err := ssmagent.RefuseSnap(ctx, s.Host); err != nil {
+		return broken(err).with("managedInstanceId", identity.InstanceID)
 	}
 	pkg, err := s.Host.Packages.Package(ssmagent.Package)
 	if err != nil {
 		return broken(err)
 	}
-	if snap {
-		return snapAgent(pkg).with("managedInstanceId", identity.InstanceID)
-	}
 	if _, err := ssmagent.ReadConfig(s.Host); err != nil {
 		return broken(err)
 	}
-	unit, err := s.unit(ctx, ssmagent.UnitName)
+	unit, err := s.unit(ctx, ssmagent.UnitOf(s.Host))
 	if err != nil {
 		return broken(err)
 	}
 	return judgeIdentity(s, identity, pkg, unit).with("managedInstanceId", identity.InstanceID).
 		with("region", identity.Region).with("damaged", append([]string{}, identity.Damaged...)).
-		with("restarts", unit.Restarts)
-}
-
-func snapAgent(pkg host.Package) Result {
-	detail := "the SSM agent is a snap, which anywhere does not manage yet: the deb refuses to stand beside it"
-	remedy := "snap remove " + ssmagent.Package + ", then run the command again"
-	if pkg.Installed {
-		detail = fmt.Sprintf("the SSM agent is there twice, as a snap and as the package %s %s; both work on one identity",
-			ssmagent.Package, pkg.Version)
-	}
-	return fail(failure.SnapAgent, detail, remedy)
+		with("restarts", unit.Restarts).with("snap", pkg.Snap)
 }
 
 // judgeIdentity says of the managed node what does not fit together, the worst first. What only concerns a host that is
 // not registered stands above what concerns one that is.
 func judgeIdentity(s Subject, i ssmagent.Identity, pkg host.Package, unit host.Unit) Result {
-	damage := strings.Join(i.Damaged, "; ")
+	damage, name := strings.Join(i.Damaged, "; "), ssmagent.UnitOf(s.Host)
 	sideFile := fmt.Sprintf(`printf '%%s' '{"ManagedInstanceID":"%s","Region":"%s"}' >%s`,
 		i.InstanceID, i.Region, ssmagent.RegistrationPath)
 	switch {
@@ -72,6 +58,8 @@ func judgeIdentity(s Subject, i ssmagent.Identity, pkg host.Package, unit host.U
 	case !i.Registered() && len(i.Damaged) > 0:
 		return warn("there is no registration that works: "+damage,
 			"put "+ssmagent.DataDir+" back from a backup, or register anew with a new activation: anywhere register --token -")
+	case !i.Registered() && pkg.Snap:
+		return pass("none; the snap %s %s is installed, and is used", ssmagent.Package, pkg.Version)
 	case !i.Registered() && pkg.Installed:
 		return pass("none; %s %s is installed", ssmagent.Package, pkg.Version)
 	case !i.Registered():
@@ -83,17 +71,17 @@ func judgeIdentity(s Subject, i ssmagent.Identity, pkg host.Package, unit host.U
 				"or give the node up: anywhere register --token - --accept-risk replace-identity")
 	case i.Runtime.InstanceID != "" && i.Runtime.InstanceID != i.InstanceID:
 		return warn(fmt.Sprintf("the vault says %s, and the running agent last worked as %s (%s)",
-			i.InstanceID, i.Runtime.InstanceID, ssmagent.RuntimePath), "systemctl restart "+ssmagent.UnitName)
+			i.InstanceID, i.Runtime.InstanceID, ssmagent.RuntimePath), "systemctl restart "+name)
 	case looping(unit, s.Host.Now()):
 		return warn(fmt.Sprintf("%s in %s; its agent starts and dies again and again (%d restarts)",
 			i.InstanceID, i.Region, unit.Restarts),
-			"journalctl -u "+ssmagent.UnitName+" -n 50 says why")
+			"journalctl -u "+name+" -n 50 says why")
 	case i.SideID != i.InstanceID || i.SideRegion != i.Region:
 		return warn(fmt.Sprintf("%s in %s; %s", i.InstanceID, i.Region, damage),
 			"the agent works without that file and other programs read it: "+sideFile)
 	case len(i.Damaged) > 0:
 		return warn(fmt.Sprintf("%s in %s; %s", i.InstanceID, i.Region, damage),
-			"systemctl restart "+ssmagent.UnitName+"; if it stays, put "+ssmagent.DataDir+" back from a backup")
+			"systemctl restart "+name+"; if it stays, put "+ssmagent.DataDir+" back from a backup")
 	}
 	return pass("%s in %s", i.InstanceID, i.Region)
 }

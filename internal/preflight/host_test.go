@@ -151,7 +151,7 @@ func (m *machine) reader() host.Reader {
 		dial = m.daemon
 	}
 	return host.Reader{
-		Files: dir, Packages: packages{m}, Units: units{m}, Kernel: host.NewKernel(dir), Dial: dial, Network: m.network,
+		Files: dir, Packages: host.WithSnaps(packages{m}, dir), Units: units{m}, Kernel: host.NewKernel(dir), Dial: dial, Network: m.network,
 		Now: func() time.Time { return checkTime.Add(m.ahead) }, Self: m.self,
 	}
 }

@@ -34,7 +34,9 @@ func dockerIs(m *machine, version, newest, oldest string) {
 // snapPackage is the SSM agent as Ubuntu's cloud images bring it.
 func snapPackage(m *machine) {
 	m.runs(ssmagent.SnapUnit)
-	m.write("/snap/amazon-ssm-agent/current/amazon-ssm-agent", "")
+	m.write("/snap/amazon-ssm-agent/11797/amazon-ssm-agent", "")
+	m.write("/snap/amazon-ssm-agent/11797/meta/snap.yaml", "name: amazon-ssm-agent\nversion: 3.3.2299.0\n")
+	m.link("/snap/amazon-ssm-agent/current", "11797")
 }
 
 // external is the configuration of an instance that works, in the given cluster.
@@ -139,9 +141,27 @@ var oddHosts = []struct {
 		m.write(ssmagent.RuntimePath, `{"InstanceId":"mi-22222222222222222","IdentityType":"OnPrem","ShareFile":"/root/.aws/credentials"}`)
 	}, said: []said{{"existing.ssm", Warn, "the running agent last worked as mi-22222222222222222", "systemctl restart amazon-ssm-agent.service"}}},
 	{name: "Ubuntu's snap of the SSM agent", change: snapPackage,
-		said: []said{{"existing.ssm", Fail, "is a snap, which anywhere does not manage yet", "snap remove amazon-ssm-agent"}}},
+		said: []said{{"existing.ssm", Pass, "the snap amazon-ssm-agent 3.3.2299.0 is installed, and is used", ""}}},
+	{name: "Ubuntu's snap of the SSM agent, registered", change: func(m *machine) {
+		instance(m, "shop")
+		snapPackage(m)
+		delete(m.packages, ssmagent.Package)
+		m.units[ssmagent.UnitName] = host.Unit{Name: ssmagent.UnitName}
+		m.units[ssmagent.SnapUnit] = host.Unit{Name: ssmagent.SnapUnit, Loaded: true, Active: "active", Sub: "running", Restarts: 7,
+			ActiveSince: checkTime.Add(-time.Minute)}
+	}, said: []said{{"existing.ssm", Warn, "7 restarts", "journalctl -u snap.amazon-ssm-agent.amazon-ssm-agent.service"}}},
+	{name: "Ubuntu's snap of the SSM agent, disabled", change: func(m *machine) {
+		snapPackage(m)
+		m.remove("/snap/amazon-ssm-agent/current")
+		m.units[ssmagent.SnapUnit] = host.Unit{Name: ssmagent.SnapUnit}
+	}, said: []said{{"existing.ssm", Fail, "snap is disabled", "snap enable amazon-ssm-agent"}}},
+	{name: "Ubuntu's snap of the SSM agent, without its files", change: func(m *machine) {
+		snapPackage(m)
+		m.remove("/snap/amazon-ssm-agent/11797")
+	}, said: []said{{"existing.ssm", Fail, "snap is broken", "snap install --classic amazon-ssm-agent"}}},
 	{name: "the SSM agent as deb and as snap", change: func(m *machine) {
 		instance(m, "shop")
+		m.install(ssmagent.Package, "3.3.4108.0-1")
 		snapPackage(m)
 	}, said: []said{{"existing.ssm", Fail, "there twice, as a snap and as the package", "snap remove amazon-ssm-agent"}}},
 	{name: "an SSM configuration with a comma too many",

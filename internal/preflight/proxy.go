@@ -88,14 +88,9 @@ func readProxies(ctx context.Context, s Subject) (proxies, error) {
 		}
 		return variable{value, ecsagent.InstanceConfigPath}, value != ""
 	})
-	node, err := unitProxy(ctx, s.Host, ssm, ssmagent.UnitName)
+	node, err := unitProxy(ctx, s.Host, ssm, ssmagent.UnitOf(s.Host))
 	if err != nil {
 		return proxies{}, err
-	}
-	if !node.set() {
-		if snap, err := unitProxy(ctx, s.Host, ssm, ssmagent.SnapUnit); err == nil && snap.set() {
-			node = snap
-		}
 	}
 	return proxies{own, docker, agent, node}, nil
 }

@@ -31,6 +31,7 @@ type machine struct {
 	network host.Network
 	socket  string // Docker's
 	stop    context.CancelFunc
+	snapd   *snapd // nil where the SSM agent is no snap
 	borrows string // the real system that its os-release is from; empty when it plays Debian 12
 
 	mu            sync.Mutex
@@ -88,6 +89,9 @@ func (m *machine) startDocker() error {
 // debian12 is what the throw-away host plays where the real system is one that anywhere does not install on yet.
 const debian12 = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n"
 
+// ubuntu2404 is what it plays with Ubuntu's snap.
+const ubuntu2404 = "PRETTY_NAME=\"Ubuntu 24.04.3 LTS\"\nNAME=\"Ubuntu\"\nVERSION_ID=\"24.04\"\nVERSION_CODENAME=noble\nID=ubuntu\nID_LIKE=debian\n"
+
 func (m *machine) furnish() error {
 	release := debian12
 	if found, err := host.ReadOSRelease(host.NewDir("/")); err == nil {
@@ -129,14 +133,18 @@ func (m *machine) furnish() error {
 // host is the machine as the commands get it.
 func (m *machine) host() host.Host {
 	dpkg := host.NewDpkg(m.disk, m.disk, nil) // its reader only: packages are changed by our own packager
-	return host.Host{
+	h := host.Host{
 		Reader: host.Reader{
-			Files: files{m.disk}, Packages: dpkg, Units: m.units, Kernel: kernel{host.NewKernel(m.disk)},
+			Files: files{m.disk}, Packages: host.WithSnaps(dpkg, m.disk), Units: m.units, Kernel: kernel{host.NewKernel(m.disk)},
 			Dial: m.dial, Network: m.network, Now: time.Now,
 			Self: host.Self{EUID: 0, GOOS: "linux", GOARCH: goarch()},
 		},
 		Disk: m.disk, Packager: &packager{m}, Manager: m.units, Runner: &runner{m},
 	}
+	if m.snapd != nil {
+		h.Snaps = host.NewSnapd(h.Files, h.Runner)
+	}
+	return h
 }
 
 // files tells the real disk's space: the packages of a rehearsal are small.

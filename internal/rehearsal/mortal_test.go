@@ -65,6 +65,9 @@ func (s *stage) perish(t *testing.T, l line, m *mortal) (killed bool) {
 // around returns the host with death in it.
 func (m *mortal) around(h host.Host) host.Host {
 	m.Disk, m.Packager, m.Manager, m.Runner = h.Disk, h.Packager, h.Manager, h.Runner
+	if h.Snaps != nil { // its command is run by the runner, and dies with it
+		h.Snaps = host.NewSnapd(h.Files, h.Runner)
+	}
 	dial := h.Dial
 	h.Disk, h.Packager, h.Manager, h.Runner = mortalDisk{m}, mortalPackager{m}, mortalManager{m}, mortalRunner{m}
 	h.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {

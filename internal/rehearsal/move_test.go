@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -506,6 +507,17 @@ func TestMoveAsks(t *testing.T) {
 		}
 		s.alone(t, cluster)
 	}
+	nobody, cancel := context.WithCancel(t.Context())
+	silent, typing := io.Pipe()
+	t.Cleanup(func() { _ = typing.Close() })
+	env := s.env(line{args: []string{"move"}, operator: true})
+	env.Streams = cli.Streams{
+		In: silent, InTTY: true, ErrTTY: true, Out: io.Discard, Err: onceSaid{"[y/N]", cancel}, Width: 100,
+	}
+	if rc := cli.Main(nobody, env, []string{"move", "--cluster", other, "--endpoint-url", s.aws.URL()}); rc != 130 {
+		t.Errorf("interrupted while nobody answers: exit %d", rc)
+	}
+	s.alone(t, cluster)
 	rc, said := ask("y\n")
 	if rc != 0 || !strings.Contains(said, "moved from cluster "+cluster+" to "+other) {
 		t.Fatalf("exit %d: %s", rc, said)
@@ -514,6 +526,19 @@ func TestMoveAsks(t *testing.T) {
 	if rc, said := ask(""); rc != 0 || strings.Contains(said, "[y/N]") {
 		t.Errorf("nothing is left to be asked: exit %d: %s", rc, said)
 	}
+}
+
+// onceSaid does something when a text is written to it.
+type onceSaid struct {
+	text string
+	do   func()
+}
+
+func (o onceSaid) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(o.text)) {
+		o.do()
+	}
+	return len(p), nil
 }
 
 // What may not be put on the new instance is owed, and no reason to go back.

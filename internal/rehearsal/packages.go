@@ -156,12 +156,15 @@ func (p *packager) setStatus(name, version, arch string) error {
 	return p.put(database, strings.Join(kept, "\n"))
 }
 
-// runner runs the one program that the commands start themselves.
+// runner runs the programs that the commands start themselves.
 type runner struct{ *machine }
 
 // Run runs amazon-ssm-agent in this process.
 func (r *runner) Run(ctx context.Context, cmd host.Cmd) (host.Result, error) {
-	if cmd.Path != ssmagent.Binary {
+	if cmd.Path == snapCommand {
+		return r.runSnap(ctx, cmd)
+	}
+	if form, err := ssmagent.FormOf(r.host().Reader); err != nil || cmd.Path != form.Binary() {
 		return host.Result{}, fmt.Errorf("%s: there is no such program on the throw-away host", cmd.Path)
 	}
 	var out bytes.Buffer

@@ -75,6 +75,14 @@ var scenarios = map[string][]line{
 		{args: []string{"rollback", "--watch-time", "2s"}},
 		{args: []string{"status"}, unchanged: true},
 	},
+	"snap": {
+		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true, before: (*stage).snapped},
+		{args: []string{"status"}, unchanged: true},
+		{args: []string{"upgrade", "--check"}, before: (*stage).newer, unchanged: true},
+		{args: []string{"upgrade", "--watch-time", "2s"}, extra: true, faults: true},
+		{args: []string{"rollback", "--watch-time", "2s"}},
+		{args: []string{"deregister", "--yes"}, operator: true},
+	},
 	"deregister": {
 		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true},
 		{args: []string{"deregister", "--dry-run"}, operator: true, unchanged: true},
@@ -106,6 +114,16 @@ func (s *stage) busy() {
 // newer puts newer versions of both agents into the buckets.
 func (s *stage) newer() {
 	if err := errors.Join(addSSM(s.buckets, region, s.key, newerSSM), addECS(s.buckets, region, s.key, newerECS, "")); err != nil {
+		panic(err) // the folder was written to a moment ago
+	}
+	if s.machine.snapd != nil {
+		s.machine.snapd.publish("latest/stable", newerSSM)
+	}
+}
+
+// snapped makes the host one of Ubuntu's images, whose SSM agent is a snap.
+func (s *stage) snapped() {
+	if err := s.machine.ubuntu(); err != nil {
 		panic(err) // the folder was written to a moment ago
 	}
 }
@@ -447,6 +465,10 @@ func (s *stage) tree() (map[string]string, error) {
 			if name == "/var/log" || name == "/run" {
 				return filepath.SkipDir
 			}
+			return nil
+		}
+		if target, err := os.Readlink(at); err == nil && name == snapBase+"current" { // it leads to a folder
+			files[name] = target
 			return nil
 		}
 		text, err := os.ReadFile(at)

@@ -99,7 +99,7 @@ func (u *units) dropIns(name string) []string {
 // setting is the last value that the unit's file and drop-ins give a key of [Service].
 func (u *units) setting(name, key string) string {
 	var value string
-	for _, path := range append([]string{unitDir + name}, u.dropIns(name)...) {
+	for _, path := range append([]string{u.file(name)}, u.dropIns(name)...) {
 		text, err := u.machine.disk.ReadFile(path)
 		if err != nil {
 			continue
@@ -142,7 +142,7 @@ func (u *units) Stop(_ context.Context, name string) error {
 }
 
 func (u *units) stopAll() {
-	names := []string{ecsagent.Unit, ssmagent.UnitName}
+	names := []string{ecsagent.Unit, ssmagent.UnitName, ssmagent.SnapUnit}
 	u.mu.Lock()
 	for name := range u.running {
 		names = append(names, name)
@@ -232,7 +232,7 @@ func (u *units) restartAfter(name string) time.Duration {
 func (u *units) program(name string) func(context.Context) int {
 	m := u.machine
 	switch name {
-	case ssmagent.UnitName:
+	case ssmagent.UnitName, ssmagent.SnapUnit:
 		return func(ctx context.Context) int {
 			return (&simagent.SSM{Place: m.place(m.root, nil), Version: m.ssmVersion()}).Main(ctx, nil)
 		}
@@ -253,7 +253,7 @@ func (u *units) program(name string) func(context.Context) int {
 
 // ssmVersion is what the installed package's program would say; it is none of the agent's files.
 func (m *machine) ssmVersion() string {
-	p, err := host.NewDpkg(m.disk, m.disk, nil).Package(ssmagent.Package)
+	p, err := host.WithSnaps(host.NewDpkg(m.disk, m.disk, nil), m.disk).Package(ssmagent.Package)
 	if err != nil {
 		return ""
 	}

@@ -183,6 +183,12 @@ func TestBadVersionsAreTakenBack(t *testing.T) {
 			if len(again.Result.Failed) != 1 || !strings.Contains(s.read(t, again.Result.Failed[0].Logs), "1.106.0-1 was taken back") {
 				t.Errorf("remembered is %+v", again.Result.Failed)
 			}
+			told := s.doctor(t, "--offline")
+			if i := slices.IndexFunc(told.Result.Findings, func(f lifecycle.DoctorFinding) bool {
+				return f.Kind == lifecycle.FindingHistory && f.Code == test.code && strings.Contains(f.Title, "amazon-ecs-init 1.106.0-1 back")
+			}); told.RC != 0 || i < 0 || !strings.Contains(told.Result.Findings[i].Remedy, "anywhere upgrade --ecs-agent-version 1.106.0;") {
+				t.Errorf("doctor tells %d %+v", told.RC, told.Result.Findings)
+			}
 		})
 	}
 }

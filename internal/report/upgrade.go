@@ -38,7 +38,10 @@ func versionsOf(a lifecycle.UpgradeAgent) string {
 	if upstream, _, _ := strings.Cut(a.Installed, "-"); a.Running != "" && a.Running != upstream {
 		parts = append(parts, a.Running+" runs")
 	}
-	if a.Newest != "" {
+	switch {
+	case a.Newest != "" && a.Channel != "":
+		parts = append(parts, "the newest in its snap's channel "+a.Channel+" is "+a.Newest)
+	case a.Newest != "":
 		parts = append(parts, "the newest is "+a.Newest)
 	}
 	if a.Held {

@@ -260,13 +260,22 @@ func (a *ECSAgent) session(ctx context.Context, c ecsConfig, state ecsState, log
 	if listen == nil {
 		listen = func() (net.Listener, error) { return net.Listen("tcp", ":51678") }
 	}
-	listener, err := listen()
-	if err != nil {
-		log.error("Error running introspection endpoint", "error", err.Error())
-	} else {
-		defer a.introspect(listener, c, arn, tasks)()
-	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// As often as it takes, for the port may be somebody's (agent/handlers/introspection_server_setup.go).
+		for wait := time.Second; ctx.Err() == nil; wait = min(2*wait, time.Minute) {
+			listener, err := listen()
+			if err == nil {
+				a.introspect(ctx, listener, c, arn, tasks)
+				return
+			}
+			log.error("Error running introspection endpoint", "error", err.Error())
+			_ = a.pause(ctx, wait)
+		}
+	}()
 	a.converse(ctx, c, arn, tasks, log)
+	<-done
 	log.info("Agent received termination signal")
 	if err := a.save(c, state); err != nil {
 		log.error("Error saving state before final shutdown", "error", err.Error())

@@ -1,15 +1,16 @@
 package simagent
 
 import (
+	"context"
 	"encoding/json"
 	"net"
 	"net/http"
 	"time"
 )
 
-// introspect serves the API that tells the container instance's ARN, and returns what closes it. The real agent opens
+// introspect serves the API that tells the container instance's ARN, until ctx ends. The real agent opens
 // the port after registration only, and keeps answering with the same ARN whatever becomes of the instance in ECS.
-func (a *ECSAgent) introspect(l net.Listener, c ecsConfig, arn string, tasks *taskList) (stop func()) {
+func (a *ECSAgent) introspect(ctx context.Context, l net.Listener, c ecsConfig, arn string, tasks *taskList) {
 	mux := http.NewServeMux()
 	answer := func(path string, body func() any) {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
@@ -25,6 +26,6 @@ func (a *ECSAgent) introspect(l net.Listener, c ecsConfig, arn string, tasks *ta
 		return struct{ AvailableCommands []string }{[]string{"/v1/metadata", "/v1/tasks", "/license"}}
 	})
 	server := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second}
-	go func() { _ = server.Serve(l) }() // it ends with ErrServerClosed
-	return func() { _ = server.Close() }
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+	_ = server.Serve(l) // it ends with ErrServerClosed
 }

@@ -38,7 +38,9 @@ func newMachine(t testing.TB) machine {
 }
 
 func (m machine) reader() host.Reader {
-	return host.Reader{Files: m.dir, Now: func() time.Time { return now }}
+	return host.Reader{
+		Files: m.dir, Packages: host.WithSnaps(host.NewDpkg(m.dir, m.dir, nil), m.dir), Now: func() time.Time { return now },
+	}
 }
 
 func (m machine) write(path, content string) {

@@ -12,11 +12,6 @@ const (
 	Binary = "/usr/bin/amazon-ssm-agent"
 )
 
-// snapBinaries are where the snap's program is: with and without /snap (packaging/snap/snapcraft.yml; snapd on Fedora).
-var snapBinaries = []string{
-	"/snap/amazon-ssm-agent/current/amazon-ssm-agent", "/var/lib/snapd/snap/amazon-ssm-agent/current/amazon-ssm-agent",
-}
-
 // Paths on Linux; deb, rpm and the (classic) snap share them. Source: agent/appconfig/constants_unix.go,
 // agent/managedInstances/vault/fsvault/fsvault.go and common/runtimeconfig of the same revision.
 const (

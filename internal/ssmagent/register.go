@@ -31,7 +31,11 @@ func Register(ctx context.Context, tx *engine.Tx, reg Registration) (instanceID 
 	if err := reg.check(); err != nil {
 		return "", err
 	}
-	if err := tx.Unit(ctx, UnitName, engine.UnitWant{Stop: true}); err != nil {
+	form, err := FormOf(tx.Reader())
+	if err != nil {
+		return "", err
+	}
+	if err := tx.Unit(ctx, form.Unit, engine.UnitWant{Stop: true}); err != nil {
 		return "", err
 	}
 	before, err := keepStore(tx)
@@ -40,12 +44,12 @@ func Register(ctx context.Context, tx *engine.Tx, reg Registration) (instanceID 
 	}
 	tx.Note("registers with activation %s in %s", reg.ActivationID, reg.Region)
 	err = tx.Effect(ctx, RegisterKind, before, func(ctx context.Context) error {
-		result, err := tx.Run(ctx, reg.command())
+		result, err := tx.Run(ctx, reg.command(form.Binary()))
 		switch {
 		case err == nil:
 			instanceID, err = reg.outcome(result, tx.Reader(), before)
 		case ctx.Err() == nil:
-			err = failure.Wrap(failure.Internal, err, "starting %s -register", Binary)
+			err = failure.Wrap(failure.Internal, err, "starting %s -register", form.Binary())
 		}
 		return err
 	})
@@ -60,10 +64,10 @@ func Register(ctx context.Context, tx *engine.Tx, reg Registration) (instanceID 
 
 // command is the agent's registration. -y: an unregistered store makes no question, a registered one was decided upon.
 // The activation code can only be given as an argument.
-func (reg Registration) command() host.Cmd {
+func (reg Registration) command(binary string) host.Cmd {
 	code := reg.Code.Reveal()
 	return host.Cmd{
-		Path:   Binary,
+		Path:   binary,
 		Args:   []string{"-register", "-y", "-id", reg.ActivationID, "-code", code, "-region", reg.Region},
 		Env:    reg.Env,
 		Stdin:  strings.NewReader(""),

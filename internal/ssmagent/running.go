@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"regexp"
 	"strings"
 
@@ -31,6 +32,11 @@ func ReadProcess(r host.Reader, pid int) (Process, error) {
 			return p, unreadable(err, "looking at the SSM agent's process %d", pid)
 		}
 		p.Replaced = strings.HasSuffix(program, " (deleted)") // the kernel's mark, proc(5)
+		if !p.Replaced {
+			if p.Replaced, err = ofOtherRevision(r.Files, program); err != nil {
+				return p, err
+			}
+		}
 	}
 	log, err := readTail(r.Files, LogPath)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -45,6 +51,17 @@ func ReadProcess(r host.Reader, pid int) (Process, error) {
 		}
 	}
 	return p, nil
+}
+
+// ofOtherRevision reports whether a program is of a revision of the agent's snap that is not the current one: snapd keeps
+// the files of those, so that the kernel does not tell.
+func ofOtherRevision(files host.Files, program string) (bool, error) {
+	snap, found, err := host.ReadSnap(files, Package)
+	if err != nil || !found || snap.Revision == "" {
+		return false, err
+	}
+	revision, ok := strings.CutPrefix(path.Dir(program), path.Dir(snap.Dir)+"/")
+	return ok && revision != snap.Revision && revision != "current", nil
 }
 
 // Upstream is a package's version without its revision: 3.3.4108.0 of 3.3.4108.0-1.

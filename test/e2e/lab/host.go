@@ -305,11 +305,25 @@ func (m *Machine) Reboot() {
 	m.Boot()
 }
 
-// remove is the end of the host. When the test failed, the host's journal goes into the test's log first.
+// testimony is what a host says of itself after a failed test. Last of all the agents are asked what they wait for: Go
+// programs answer SIGQUIT with all their stacks.
+const testimony = `
+journalctl --no-pager -b -n 60 -o short-monotonic
+tail -v -n 25 /var/log/ecs/*.log /var/log/amazon/ssm/*.log
+timeout 10 docker ps --all --no-trunc --format '{{.ID}} {{.Names}} {{.Status}} {{.Image}}'
+timeout 10 docker inspect --format '{{json .State}}' ecs-agent
+systemctl kill --signal=QUIT ecs.service
+timeout 10 docker kill --signal=QUIT ecs-agent
+sleep 1
+journalctl --no-pager -b -n 200 -o cat -u ecs.service | grep -v ' msg='
+timeout 10 docker logs --tail 200 ecs-agent 2>&1 | grep -v ' msg='
+`
+
+// remove is the end of the host. When the test failed, what the host says goes into the test's log first.
 func (m *Machine) remove() {
 	if m.t.Failed() && m.leader != 0 {
-		journal, _ := m.enter("journalctl", "--no-pager", "-b", "-n", "60", "-o", "short-monotonic").CombinedOutput()
-		m.t.Logf("lab: last lines of the journal of %s:\n%s", m.host.Name, journal)
+		words, _ := m.enter("timeout", "60", "sh", "-c", testimony).CombinedOutput()
+		m.t.Logf("lab: what %s says:\n%s", m.host.Name, words)
 	}
 	if err := m.kill(); err != nil {
 		m.t.Errorf("lab: stop %s: %v", m.host.Name, err)

@@ -23,12 +23,14 @@ var (
 		{"mmdebstrap", "mmdebstrap"},
 		{"dpkg-scanpackages", "dpkg-dev"},
 		{"ip", "iproute2"},
+		{"ansible-playbook", "ansible-core"},
+		{"ssh", "openssh-client"},
 		{"nsenter", "util-linux"},
 		{"/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"},
 	}
 	suite        = "bookworm"
 	hostPackages = []string{
-		"systemd", "systemd-sysv", "dbus", "ca-certificates", "iproute2", "procps", "openssh-server", "strace",
+		"systemd", "systemd-sysv", "dbus", "ca-certificates", "iproute2", "procps", "openssh-server", "strace", "python3",
 	}
 	dockerPackages = []string{"docker.io", "iptables"}
 )
