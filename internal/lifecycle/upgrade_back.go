@@ -327,6 +327,11 @@ func Tend(ctx context.Context, d Deps) (Report, error) {
 		return report, err
 	}
 	if op == nil || op.Verb != verbUpgrade && op.Verb != verbUpgradeBack {
+		if op == nil { // a journal whose end is written is only cleared up by it
+			if _, err := d.engine().Rollback(ctx); err != nil && !failure.Is(err, failure.NothingToRollBack) {
+				return report, err
+			}
+		}
 		report.Message = "no upgrade is unfinished"
 		disarmed(ctx, d, &report)
 		return report, nil
