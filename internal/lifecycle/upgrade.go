@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -569,14 +570,31 @@ func (u *upgrade) settleSession() error {
 	case session == "":
 		return nil
 	case u.accepts(riskSession):
-		u.warnings = append(u.warnings, "this session of Systems Manager ends with the old SSM agent; "+
-			"the host ends the upgrade by itself then")
+		u.warnings = append(u.warnings, "this session of Systems Manager may end with the old SSM agent; the upgrade goes on without it, as process "+
+			FollowUpgrade(os.Getpid()))
 		return nil
 	}
 	return failure.New(failure.SSMSession, "this command runs in a session of Systems Manager, below %s, "+
 		"which ends when the SSM agent is replaced", session).
 		WithRemedy("run it from another shell; or leave the SSM agent out: --only ecs; "+
-			"or accept it, and the host ends the upgrade by itself: --accept-risk %s", riskSession)
+			"or accept it, and the upgrade goes on without the session: --accept-risk %s", riskSession)
+}
+
+// UpgradeSession is the SSM agent's process below which this one runs, where an upgrade may end it; "" where there is none,
+// or nobody has accepted that it ends.
+func UpgradeSession(r host.Reader, accepted []string) string {
+	if r.Self.EUID != 0 || !slices.Contains(accepted, riskSession) {
+		return ""
+	}
+	return ssmagent.Session(r)
+}
+
+// UpgradeScope is the unit in which an upgrade goes on that has left the session that it was typed in.
+func UpgradeScope(run string) string { return deadlineUnit + "-" + run + ".scope" }
+
+// FollowUpgrade says how an upgrade is followed whose session has ended.
+func FollowUpgrade(pid int) string {
+	return fmt.Sprintf("%d; to follow it from another session: anywhere status; anywhere operation show; tail -f %s", pid, defaultLog)
 }
 
 // key is the digest that makes "the same command".
