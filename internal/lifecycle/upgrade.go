@@ -42,6 +42,7 @@ const (
 	pinARN        = "arn"
 	pinOldImage   = "old-image"
 	pinPlugins    = "plugins" // units of the volume plugin that ran
+	pinHeld       = "held"    // packages that the package manager was told to keep, and that are replaced all the same
 	pinFromECS    = "from-ecs-init"
 	pinFromSSM    = "from-ssm-agent"
 )

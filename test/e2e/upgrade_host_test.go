@@ -1,9 +1,6 @@
 package e2e
 
 import (
-	"fmt"
-	"os"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -144,7 +141,8 @@ setsid sh -c "echo \$\$ >/sys/fs/cgroup$group/cgroup.procs; exec ssm-session-wor
 		s.aws.AddInstance(cluster)
 		s.aws.AddService(cluster, emulator.Service{Name: "web", Desired: 1, Minimum: 100, Maximum: 200})
 		s.aws.AddTask(arn, emulator.Task{Service: "web"})
-		h.MustShell("apt-mark hold amazon-ecs-init && systemctl start amazon-ecs-volume-plugin.socket amazon-ecs-volume-plugin.service")
+		h.WriteFile("/etc/systemd/system/amazon-ecs-volume-plugin.service.d/runs.conf", []byte("[Service]\nExecStart=\nExecStart=/usr/bin/sleep infinity\n"), 0o644)
+		h.MustShell("apt-mark hold amazon-ecs-init && systemctl daemon-reload && systemctl start amazon-ecs-volume-plugin.socket amazon-ecs-volume-plugin.service")
 		const plugin = "systemctl is-active amazon-ecs-volume-plugin.socket amazon-ecs-volume-plugin.service; systemctl is-enabled amazon-ecs-volume-plugin.service"
 		before := h.Shell(plugin).Stdout
 		statuses := map[string]bool{}
@@ -170,7 +168,3 @@ setsid sh -c "echo \$\$ >/sys/fs/cgroup$group/cgroup.procs; exec ssm-session-wor
 		}
 	})
 }
-
-var _ = fmt.Sprint
-var _ = os.Getpid
-var _ = slices.Contains[[]string]
