@@ -397,13 +397,15 @@ func (b *bundler) docker(ctx context.Context) {
 func (b *bundler) ours() {
 	b.file("files"+recordPath, recordPath, bundleSmall, "")
 	b.file("files"+defaultLog, defaultLog, bundleLog, "")
-	folder := DataDir + "/journal"
-	entries, err := b.x.deps.Host.Files.ReadDir(folder)
-	if err != nil && !missing(err) {
-		b.entries = append(b.entries, bundleEntry{Name: "files" + folder, Source: folder, Status: "unreadable", Why: why(err)})
-	}
-	for _, e := range entries {
-		b.file("files"+path.Join(folder, e.Name()), path.Join(folder, e.Name()), bundleSmall, "")
+	b.file("files"+failedPath, failedPath, bundleSmall, "")
+	for _, folder := range []string{DataDir + "/journal", failedLogs} {
+		entries, err := b.x.deps.Host.Files.ReadDir(folder)
+		if err != nil && !missing(err) {
+			b.entries = append(b.entries, bundleEntry{Name: "files" + folder, Source: folder, Status: "unreadable", Why: why(err)})
+		}
+		for _, e := range entries {
+			b.file("files"+path.Join(folder, e.Name()), path.Join(folder, e.Name()), bundleLog, "")
+		}
 	}
 }
 

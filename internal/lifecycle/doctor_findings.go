@@ -57,7 +57,7 @@ var explains = map[failure.Code][]failure.Code{
 // A cause that explains another finding stands before it (explains).
 func (x *examination) findings() []DoctorFinding {
 	var all []DoctorFinding
-	for _, f := range slices.Concat(x.fromStatus(), x.fromHost(), x.fromLogs(), x.fromJournal(), x.fromChecks(), x.fromFixes()) {
+	for _, f := range slices.Concat(x.fromStatus(), x.fromHost(), x.fromLogs(), x.fromJournal(), x.fromChecks(), x.fromFixes(), x.fromUpgrades()) {
 		all = merged(all, f)
 	}
 	for i := range all {
@@ -130,8 +130,11 @@ func withEvidence(all []DoctorEvidence, e DoctorEvidence) []DoctorEvidence {
 
 // same reports whether two findings are of one thing: the same code, unless many share it, or the same line of a log.
 func same(a, b DoctorFinding) bool {
-	if a.Kind == FindingHistory || b.Kind == FindingHistory || a.Code != b.Code {
+	if a.Kind == FindingHistory || b.Kind == FindingHistory || a.Code != b.Code || a.ofUpgrade() != b.ofUpgrade() {
 		return false
+	}
+	if a.ofUpgrade() {
+		return a.Title == b.Title
 	}
 	if !slices.Contains(broad, a.Code) || a.Title == b.Title {
 		return true
@@ -141,6 +144,11 @@ func same(a, b DoctorFinding) bool {
 			return e.Line != "" && other.Line != "" && (strings.HasSuffix(e.Line, other.Line) || strings.HasSuffix(other.Line, e.Line))
 		})
 	})
+}
+
+// ofUpgrade reports whether the finding is of a version that was taken back: it has its code, and not its time.
+func (f *DoctorFinding) ofUpgrade() bool {
+	return len(f.Evidence) > 0 && f.Evidence[0].File == failedPath
 }
 
 // finish fills in what follows from the evidence.
