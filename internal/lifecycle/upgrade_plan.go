@@ -30,6 +30,9 @@ func (u *upgrade) plan() engine.Plan {
 	if u.resumed != nil {
 		steps = append(steps, u.repairPackages())
 	}
+	if u.verb == verbUpgrade {
+		steps = append(steps, u.adoptFirst())
+	}
 	if u.drain != nil {
 		steps = append(steps, u.drain.step())
 	}
@@ -53,6 +56,39 @@ func (u *upgrade) plan() engine.Plan {
 	return engine.Plan{
 		Verb: u.verb, Key: u.key(), Pins: u.pins, Resolve: u.resolve, Steps: steps,
 		Gate: steps[0].ID, Commit: watchStep,
+	}
+}
+
+// adoptFirst writes into the record what somebody else has set up here, as "anywhere adopt" does, while it is as it was found.
+func (u *upgrade) adoptFirst() engine.Step {
+	foreign := func(record Record) bool { return record.accountOf(u.node) == "" && u.arnText != "" }
+	return engine.Step{
+		ID: "adopt", Title: "Record what is here",
+		Observe: func(_ context.Context, r host.Reader) (engine.Obs, error) {
+			record, err := readRecord(r)
+			switch {
+			case err != nil:
+				return engine.Obs{}, err
+			case u.due && foreign(record):
+				return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("write %s: managed node %s and container instance %s are somebody else's work",
+					recordPath, u.node, u.arnText)}, nil
+			}
+			return engine.Obs{State: engine.OK, Detail: recordPath}, nil
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			found := &adoption{registration: &registration{
+				deps: u.deps, row: u.row, profile: u.profile, pins: map[string]string{},
+				node: u.node, arn: u.arn, arnText: u.arnText, region: u.region, account: u.account, cluster: u.cluster,
+			}}
+			if err := found.settleRead(ctx); err != nil {
+				return err
+			}
+			want, err := found.wanted(tx.Reader())
+			if err != nil {
+				return err
+			}
+			return u.own(ctx, tx, func(record *Record) { *record = want })
+		},
 	}
 }
 

@@ -273,24 +273,50 @@ func eventually(so func() bool) bool {
 	return false
 }
 
-// A host that anywhere did not register is upgraded as it is found, and nothing of it becomes anywhere's own.
+// A host that anywhere did not register is adopted first, which the plan shows; nothing of it becomes anywhere's own.
 func TestUpgradeOfAHostThatIsSomebodyElses(t *testing.T) {
 	s, first := joined(t)
-	s.remove(t, "/var/lib/anywhere/record.json")
-	s.publish(t, nextSSM, nextECS, "")
+	const record = "/var/lib/anywhere/record.json"
+	s.remove(t, record)
+	s.publish(t, "", "1.107.0-1", simagent.FaultVersion)
+	if d := s.upgrade(t, "--only", "ecs"); d.RC != 7 || s.glance(record) != "" {
+		t.Errorf("a bad version: %+v; the record is %s", d, s.glance(record))
+	}
+	s.publish(t, nextSSM, "1.108.0-1", "")
+	adopts := func(d upgraded, status string) bool {
+		return slices.ContainsFunc(d.Steps, func(step struct{ ID, Status, Detail string }) bool {
+			return step.ID == "adopt" && step.Status == status && (status != "planned" || strings.Contains(step.Detail, first.Result.ContainerInstanceARN))
+		})
+	}
+	if dry := s.upgrades(t, line{args: []string{"upgrade", "--dry-run"}, unchanged: true}); dry.RC != 0 || !adopts(dry, "planned") {
+		t.Errorf("--dry-run: %+v", dry)
+	}
 	d := s.upgrade(t)
-	if d.RC != 0 || d.Result.ECSAgent.Installed != nextECS || d.Result.ContainerInstanceARN != first.Result.ContainerInstanceARN {
+	if d.RC != 0 || d.Result.ECSAgent.Installed != "1.108.0-1" || d.Result.ContainerInstanceARN != first.Result.ContainerInstanceARN || !adopts(d, "done") {
 		t.Fatalf("%+v", d)
 	}
-	var record lifecycle.Record
-	if err := json.Unmarshal([]byte(s.read(t, "/var/lib/anywhere/record.json")), &record); err != nil {
-		t.Fatal(err)
+	adopted := func() {
+		t.Helper()
+		var is lifecycle.Record
+		if err := json.Unmarshal([]byte(s.read(t, record)), &is); err != nil {
+			t.Fatal(err)
+		}
+		if len(is.Packages) > 0 || len(is.Files) > 0 || is.Registration != nil {
+			t.Errorf("it claims %+v", is)
+		}
+		if a := is.Adopted; a == nil || a.ManagedInstanceID != first.Result.ManagedInstanceID || a.Account != account || a.Region != region ||
+			a.Cluster != cluster || a.ContainerInstanceARN != first.Result.ContainerInstanceARN || a.Packages[ecsagent.Package] != ecsVersion {
+			t.Errorf("it has adopted %+v", a)
+		}
 	}
-	if len(record.Packages) > 0 || len(record.Files) > 0 || record.Registration != nil {
-		t.Errorf("it claims %+v", record)
-	}
+	adopted()
 	if back := s.upgrades(t, line{args: []string{"rollback", "--watch-time", "200ms"}}); back.RC != 0 || back.Result.ECSAgent.Installed != ecsVersion {
 		t.Errorf("and back: %+v", back)
+	}
+	adopted()
+	if again := s.upgrades(t, line{args: []string{"adopt", "--dry-run"}, unchanged: true}); again.RC != 0 ||
+		slices.ContainsFunc(again.Steps, func(step struct{ ID, Status, Detail string }) bool { return step.ID == "record" && step.Status == "planned" }) {
+		t.Errorf("adopt has something to add: %+v", again)
 	}
 }
 
