@@ -175,29 +175,6 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("a registration after it changes something: %+v", again)
 	}
 
-	// Rounds leave nothing: no image, package, file or unit.
-	before = look(h)
-	tree := h.Tree(treeOf...)
-	for range 4 {
-		d = s.upgraded(h.Run(s.upgrade()))
-		back = s.upgraded(h.Run(lab.Cmd{Args: []string{"anywhere", "rollback", "-o", "json", "--watch-time", "1s"}}))
-		if d.RC != 0 || back.RC != 0 {
-			t.Fatalf("a round: %+v %+v, %+v %+v", d, d.Error, back, back.Error)
-		}
-	}
-	same(t, back)
-	after := look(h)
-	if before.packages != after.packages || len(before.units) != len(after.units) {
-		t.Errorf("packages %s, units %v; they were %s, %v", after.packages, after.units, before.packages, before.units)
-	}
-	left := slices.DeleteFunc(lab.Diff(tree, h.Tree(treeOf...)), func(line string) bool {
-		name := strings.Fields(line)[1]
-		return ofOneHost(name) || strings.HasPrefix(line, "~ /var/lib/anywhere") || strings.HasPrefix(line, "~ /var/lib/ecs/data") || strings.HasPrefix(line, "~ /var/cache/ecs")
-	})
-	if len(left) > 0 {
-		t.Errorf("four rounds leave\n%s", strings.Join(left, "\n"))
-	}
-
 	// The time without an agent is that of a restart, and little more.
 	restart := time.Duration(0)
 	for range 3 {
