@@ -465,6 +465,11 @@ func (u *upgrade) settleTargets(ctx context.Context) error {
 		})
 	}
 	asking.Wait()
+	if ssm := u.ssm(); !ssm.in && u.resumed == nil {
+		if why, bad := ssm.bad(ssm.installed.Version); bad {
+			u.warnings = append(u.warnings, fmt.Sprintf("%s %s: %s; it goes first where --only ecs is left out", ssm.name, ssm.installed.Version, why))
+		}
+	}
 	for _, a := range u.both() {
 		if errs[a] != nil {
 			return errs[a]
@@ -515,6 +520,12 @@ func (u *upgrade) settleTarget(a *upgradedAgent) error {
 			a.action = actRestart
 		}
 		return nil
+	case order < 0 && a.product == artifact.ECSInit && a.compare(a.target, ecsagent.StateFloor) < 0:
+		return failure.New(failure.DowngradeRefused, "%s %s does not survive the way back from %s: agents before %s do not read %s, "+
+			"and lose the container instance and its tasks", a.name, a.target, have, ecsagent.StateFloor, ecsagent.StateDB).
+			WithRemedy("name a newer one with %s", a.flag)
+	case refused && u.verb == verbUpgradeBack: // it ran here, and its end was the operator's own wish
+		u.warnings = append(u.warnings, fmt.Sprintf("%s %s: %s", a.name, a.target, why))
 	case refused:
 		return failure.New(failure.KnownBadVersion, "%s %s: %s", a.name, a.target, why).
 			WithRemedy("name a better one with %s", a.flag)
@@ -538,6 +549,10 @@ func (u *upgrade) settleTarget(a *upgradedAgent) error {
 		return failure.New(failure.PackageHeld, "%s is held at %s, and %s is to be installed", a.name, have, a.target).
 			WithRemedy("apt-mark unhold %[1]s; or leave it out with --only; or name the version, over the hold: %[2]s %[3]s",
 				a.name, a.flag, a.target)
+	}
+	if order := a.compare(a.target, have); order < 0 && u.verb == verbUpgrade && a.product == artifact.ECSInit {
+		u.warnings = append(u.warnings, fmt.Sprintf("%s %s is older than %s: it does not know, and loses, what the newer one has written into %s of "+
+			"its tasks; --drain moves them away first", a.name, a.target, have, ecsagent.StateDB))
 	}
 	a.action = actReplace
 	return nil
