@@ -3,10 +3,13 @@ package rehearsal
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -255,6 +258,39 @@ func TestAWSIsOutDuringAnUpgrade(t *testing.T) {
 			s.disarmed(t)
 		})
 	}
+}
+
+// While this host itself does not reach ECS nothing is held against an agent that does not connect; once it does, the agent's
+// time runs.
+func TestTheNetworkIsOutDuringAnUpgrade(t *testing.T) {
+	t.Parallel()
+	s, _ := joined(t)
+	s.publish(t, "", nextECS, simagent.FaultDeaf)
+	var out atomic.Bool
+	dial := s.machine.network.Dial
+	s.machine.network.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if out.Load() {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ENETUNREACH}
+		}
+		return dial(ctx, network, address)
+	}
+	done := make(chan upgraded)
+	go func() { done <- s.upgrade(t, "--only", "ecs", "--wait-timeout", "1s") }()
+	if !eventually(func() bool { return strings.Contains(s.glance(ecsagent.InitLogPath), `msg="stop"`) }) {
+		t.Fatal("the agent was not stopped")
+	}
+	out.Store(true)
+	select {
+	case d := <-done:
+		t.Fatalf("it has not waited: %+v", d)
+	case <-time.After(3 * time.Second): // longer than --wait-timeout
+	}
+	out.Store(false)
+	if d := <-done; d.RC != 7 || d.Error.Code != string(failure.ConnectTimeout) || !strings.Contains(d.Error.Message, "this host itself reaches ECS") {
+		t.Errorf("%+v", d)
+	}
+	s.disarmed(t)
+	s.until(t, func(h health) bool { return h.Result.State == lifecycle.Healthy })
 }
 
 // glance is what is in a file now; empty when it is not there.

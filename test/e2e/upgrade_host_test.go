@@ -168,3 +168,54 @@ setsid sh -c "echo \$\$ >/sys/fs/cgroup$group/cgroup.procs; exec ssm-session-wor
 		}
 	})
 }
+
+// A host that AWS's script has set up is adopted first, by the shell lines that docs/upgrade.md has for Ansible: the first
+// one is its check mode.
+func TestUpgradeOfAHostOfAWSScript(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, packages.Options{}, packages.Options{})
+	h := s.host(lab.Host{})
+	s.play(h, scriptEndpoints, scriptSSM, scriptRegister, scriptSSMStart, scriptCerts, scriptExec, scriptECS, scriptConfig, scriptECSStart)
+	await(t, "the ECS agent is registered", func() bool { return len(s.aws.Instances()) == 1 && s.aws.Instances()[0].Connected })
+	arn := s.aws.Instances()[0].ARN
+	task := startTask(h)
+	s.publish(&packages.Options{Version: nextSSM}, &packages.Options{Version: nextECS})
+	step := func(d upgraded) (status, detail string) {
+		for _, one := range d.Steps {
+			if one.ID == "adopt" {
+				return one.Status, one.Detail
+			}
+		}
+		return "", ""
+	}
+	before := look(h)
+	check := s.upgrade("--dry-run", "--detailed-exitcode")
+	d := s.upgraded(h.Run(check))
+	if status, detail := step(d); d.RC != 11 || d.Changed || status != "planned" || !strings.Contains(detail, arn) {
+		t.Errorf("in check mode: %+v %+v", d, d.Error)
+	}
+	before.same(t, look(h))
+	if h.Exists("/var/lib/anywhere/record.json") {
+		t.Error("there is a record")
+	}
+	d = s.upgraded(h.Run(s.upgrade()))
+	if status, _ := step(d); d.RC != 0 || !d.Changed || status != "done" || d.Result.ECSAgent.Installed != nextECS || d.Result.ContainerInstanceARN != arn {
+		t.Fatalf("%+v %+v", d, d.Error)
+	}
+	if is := record(t, h); !strings.Contains(is, arn) || !strings.Contains(is, `"amazon-ecs-init": "`+ecsVersion+`"`) || strings.Contains(is, `"activationId"`) {
+		t.Errorf("the record is %s", is)
+	}
+	if d = s.upgraded(h.Run(check)); d.RC != 0 || d.Changed {
+		t.Errorf("in check mode, after it: %+v %+v", d, d.Error)
+	}
+	if d = s.upgraded(h.Run(s.upgrade())); d.RC != 0 || d.Changed {
+		t.Errorf("and again: %+v %+v", d, d.Error)
+	}
+	s.goBack(h)
+	if ecs := version(h, "amazon-ecs-init"); ecs != ecsVersion {
+		t.Errorf("the way back led to %s", ecs)
+	}
+	taskRuns(t, h, task)
+	disarmed(t, h)
+	s.settledIn(h)
+}

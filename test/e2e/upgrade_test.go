@@ -346,9 +346,38 @@ func TestUpgradeInterrupted(t *testing.T) {
 		}
 	}
 
+	// It fails in a rollback, and in the deadline's own run.
+	if d := s.upgraded(h.Run(s.upgrade())); d.RC != 0 {
+		t.Fatalf("%+v %+v", d, d.Error)
+	}
+	r := s.begin(h, back)
+	if !r.until(line(`"is":"child"`, `!"pid":0`, "--install", "amazon-ecs-init")) {
+		t.Fatalf("the rollback ended: %v", r.end())
+	}
+	h.Kill()
+	r.end()
+	h.Boot()
+	ended(t)
+	if ecs := version(h, "amazon-ecs-init"); ecs == nextECS {
+		s.goBack(h)
+	}
+	r = s.begin(h, s.upgrade("--watch-time", "5s"))
+	if !r.until(line(`"is":"begin"`, "upgrade.watch")) {
+		t.Fatalf("it ended: %v", r.end())
+	}
+	r.killed()
+	h.MustShell("systemctl start --no-block anywhere-upgrade.service")
+	await(t, "the deadline's run goes on with it", func() bool { return line(`"is":"resume"`)(journal(h)) })
+	h.Kill()
+	h.Boot()
+	ended(t)
+	if ecs := version(h, "amazon-ecs-init"); ecs == nextECS {
+		s.goBack(h)
+	}
+
 	// The run is killed while it watches a bad version: the copy goes back all the same, and remembers.
 	s.publish(nil, &packages.Options{Version: "1.120.0-1", Fault: simagent.FaultCrash})
-	r := s.begin(h, s.upgrade("--only", "ecs", "--watch-time", "1m"))
+	r = s.begin(h, s.upgrade("--only", "ecs", "--watch-time", "1m"))
 	if !r.until(line(`"is":"begin"`, "upgrade.watch")) {
 		t.Fatalf("it ended: %v", r.end())
 	}
