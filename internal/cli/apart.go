@@ -43,30 +43,30 @@ func (a *app) leaveSession(cmd *cobra.Command) (left bool, err error) {
 		a.say("this session of Systems Manager, below " + session + ", may end with the SSM agent; the upgrade goes on without it, as process " +
 			lifecycle.FollowUpgrade(child.Pid))
 	}
-	return true, a.await(cmd.Context(), child, wait)
+	a.await(cmd.Context(), child, wait)
+	return true, nil
 }
 
 // await waits for the run that has taken over, and takes its exit status. It has told how it ended. Ctrl-C is passed on to
 // it; what else ends this process does not concern it.
-func (a *app) await(ctx context.Context, child *os.Process, wait func() int) error {
+func (a *app) await(ctx context.Context, child *os.Process, wait func() int) {
 	ended := make(chan int, 1)
 	go func() { ended <- wait() }()
 	select {
 	case status := <-ended:
 		a.outcome.elsewhere = &status
-		return nil
+		return
 	case <-ctx.Done():
 	}
 	cause := context.Cause(ctx)
-	if failure.Is(cause, failure.Interrupted) && child.Signal(os.Interrupt) == nil {
+	if failure.Is(cause, failure.Timeout) || failure.Is(cause, failure.Interrupted) && child.Signal(os.Interrupt) == nil { // it has --timeout itself
 		status := <-ended
 		a.outcome.elsewhere = &status
-		return nil
+		return
 	}
 	if !a.global.quiet {
 		a.say("the upgrade goes on, as process " + lifecycle.FollowUpgrade(child.Pid))
 	}
 	status := exitStatus(lifecycle.Report{}, cause)
 	a.outcome.elsewhere = &status // the document is the other run's
-	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -105,5 +106,40 @@ func TestARunLeavesItsSession(t *testing.T) {
 				t.Errorf("it says %s", &said)
 			}
 		})
+	}
+}
+
+// What ends the process that was typed: Ctrl-C is passed on, and a time-out waited for, which the other run has too; the loss
+// of the session leaves the other run alone.
+func TestWaitingForTheRunThatHasTakenOver(t *testing.T) {
+	for _, test := range []struct {
+		cause  failure.Code
+		status int
+		says   string
+	}{
+		{failure.Interrupted, 7, ""},
+		{failure.Timeout, 7, ""},
+		{failure.Terminated, failure.ExitTerminated, "the upgrade goes on, as process "},
+	} {
+		var said strings.Builder
+		a := newApp(Env{Streams: Streams{Out: io.Discard, Err: &said}})
+		child := exec.Command("sleep", "60")
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(failure.New(test.cause, "so"))
+		a.await(ctx, child.Process, func() int {
+			if test.cause != failure.Interrupted {
+				_ = child.Process.Kill()
+			}
+			if err := child.Wait(); err == nil {
+				t.Error("nothing has ended it")
+			}
+			return 7
+		})
+		if status := a.outcome.elsewhere; status == nil || *status != test.status || !strings.Contains(said.String(), test.says) {
+			t.Errorf("%s: %v, %s", test.cause, status, &said)
+		}
 	}
 }

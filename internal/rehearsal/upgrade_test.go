@@ -351,7 +351,9 @@ func TestUpgradeOfAHostThatIsSomebodyElses(t *testing.T) {
 	}
 	adopted()
 	if again := s.upgrades(t, line{args: []string{"adopt", "--dry-run"}, unchanged: true}); again.RC != 0 ||
-		slices.ContainsFunc(again.Steps, func(step struct{ ID, Status, Detail string }) bool { return step.ID == "record" && step.Status == "planned" }) {
+		slices.ContainsFunc(again.Steps, func(step struct{ ID, Status, Detail string }) bool {
+			return step.ID == "record" && step.Status == "planned"
+		}) {
 		t.Errorf("adopt has something to add: %+v", again)
 	}
 }
