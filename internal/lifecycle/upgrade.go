@@ -526,6 +526,10 @@ func (u *upgrade) settleTarget(a *upgradedAgent) error {
 			WithRemedy("name a newer one with %s", a.flag)
 	case refused && u.verb == verbUpgradeBack: // it ran here, and its end was the operator's own wish
 		u.warnings = append(u.warnings, fmt.Sprintf("%s %s: %s", a.name, a.target, why))
+	case refused && u.asked.Check && explicit(a.asked) == "": // here it is an answer, not a refusal
+		u.warnings = append(u.warnings, fmt.Sprintf("%s %s is the newest that can be had, and is known to be bad: %s", a.name, a.target, why))
+		a.target = have
+		return nil
 	case refused:
 		return failure.New(failure.KnownBadVersion, "%s %s: %s", a.name, a.target, why).
 			WithRemedy("name a better one with %s", a.flag)

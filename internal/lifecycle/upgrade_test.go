@@ -51,6 +51,8 @@ func TestWhichVersion(t *testing.T) {
 			code: failure.DowngradeRefused, says: "do not read /var/lib/ecs/data/agent.db"},
 		{name: "too old for external instances", installed: "1.105.1-1", asked: "1.51.0", target: "1.51.0-1", allow: true, code: failure.KnownBadVersion},
 		{name: "known to be bad", installed: "1.104.0-1", asked: "1.85.0", target: "1.85.0-1", allow: true, code: failure.KnownBadVersion},
+		{name: "the newest is known to be bad, with --check", installed: "1.84.0-1", check: true, target: "1.85.0-1", wants: "1.84.0-1", action: actNone,
+			says: "known to be bad"},
 		{name: "failed before", installed: "1.105.1-1", target: failed, wants: "1.105.1-1", action: actNone, says: "is not tried again"},
 		{name: "failed before, and named", installed: "1.105.1-1", asked: "1.106.0", target: failed, wants: failed, action: actReplace},
 		{name: "held", installed: "1.104.0-1", held: true, target: "1.105.1-1", code: failure.PackageHeld, says: "held at 1.104.0-1"},
