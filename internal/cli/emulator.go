@@ -20,17 +20,19 @@ import (
 
 // EmulatorRequest is what "anywhere emulator" was asked for.
 type EmulatorRequest struct {
-	Listen    string // HOST:PORT
-	URL       string // how others reach it; empty: as Listen says
-	Account   string // twelve digits; empty: the state's, or any
-	Region    string // empty: the state's, or any
-	State     string // file that keeps the state; empty: it is forgotten
-	Seed      string // file with what there is from the start; empty: nothing
-	Lag       time.Duration
-	TokenLife time.Duration // of a node's credentials, and of the roles of tasks
-	Buckets   string        // folder with what the artifact buckets hold; empty: nothing
-	ReadyFile string        // written when it serves
-	CAFile    string        // written with the authority's certificate
+	Listen  string // HOST:PORT
+	URL     string // how others reach it; empty: as Listen says
+	Account string // twelve digits; empty: the state's, or any
+	Region  string // empty: the state's, or any
+	State   string // file that keeps the state; empty: it is forgotten
+	Seed    string // file with what there is from the start; empty: nothing
+	Lag     time.Duration
+	// Throttling has ECS's own rates.
+	Throttling bool
+	TokenLife  time.Duration // of a node's credentials, and of the roles of tasks
+	Buckets    string        // folder with what the artifact buckets hold; empty: nothing
+	ReadyFile  string        // written when it serves
+	CAFile     string        // written with the authority's certificate
 	// Ready is called once, when it serves.
 	Ready func(EmulatorResult)
 	// Warn tells of something that people should know, while it serves.
@@ -104,6 +106,7 @@ Ctrl-C and SIGTERM are its ordinary end: exit status 0.`),
 	f.Var(durationValue{&req.Lag}, "lag", "how long a new role is unknown and a deregistered node still shown; 0 is none")
 	f.Var(durationValue{&req.TokenLife}, "token-life",
 		"how long a node's credentials live; the agents renew them after half of it")
+	f.BoolVar(&req.Throttling, "throttling", true, "refuse calls that come faster than ECS takes them")
 	f.StringVar(&req.Buckets, "buckets", "", "`DIR` with what the artifact buckets hold; its folders are the buckets")
 	f.StringVar(&req.ReadyFile, "ready-file", "", "`FILE` to write, as JSON, when it serves")
 	f.StringVar(&req.CAFile, "ca-file-out", "", "`FILE` to write with the certificate that TLS clients have to trust")

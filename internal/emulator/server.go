@@ -189,6 +189,9 @@ func (e *Emulator) dispatch(c *call, target string) (any, *apiError) {
 			return nil, failed
 		}
 	}
+	if failed = e.throttle(c.service, name); failed != nil {
+		return nil, failed
+	}
 	e.mu.Lock()
 	e.settle()
 	e.mu.Unlock()
