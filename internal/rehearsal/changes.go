@@ -37,7 +37,7 @@ type state struct {
 // watched are the units that a story can change.
 var watched = []string{ecsagent.Unit, ssmagent.UnitName, ssmagent.SnapUnit}
 
-func (s *stage) look(ctx context.Context) (now sight, err error) {
+func (s *stage) behold(ctx context.Context) (now sight, err error) {
 	now = sight{texts: map[string]string{}, packages: map[string]string{}, services: map[string]state{}, calls: len(s.aws.Requests())}
 	if now.files, err = s.tree(); err != nil {
 		return now, err

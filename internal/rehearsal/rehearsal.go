@@ -421,7 +421,7 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 		args = append(args, "-o", "json")
 	}
 	command.Argv = append([]string{"anywhere"}, args...)
-	before, err := s.look(ctx)
+	before, err := s.behold(ctx)
 	if err != nil {
 		return Command{}, err
 	}
@@ -444,7 +444,7 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 			witness(command.Document)
 		}
 	}
-	after, err := s.look(ctx)
+	after, err := s.behold(ctx)
 	if err != nil {
 		return command, err
 	}
