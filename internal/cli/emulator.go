@@ -20,18 +20,21 @@ import (
 
 // EmulatorRequest is what "anywhere emulator" was asked for.
 type EmulatorRequest struct {
-	Listen    string // HOST:PORT
-	URL       string // how others reach it; empty: as Listen says
-	Account   string // twelve digits; empty: the state's, or any
-	Region    string // empty: the state's, or any
-	State     string // file that keeps the state; empty: it is forgotten
-	Seed      string // file with what there is from the start; empty: nothing
-	Lag       time.Duration
-	Faults    []string // in force from the start, as --fault has them
-	Scenario  string   // file with faults and when they come; empty: none
-	Buckets   string   // folder with what the artifact buckets hold; empty: nothing
-	ReadyFile string   // written when it serves
-	CAFile    string   // written with the authority's certificate
+	Listen  string // HOST:PORT
+	URL     string // how others reach it; empty: as Listen says
+	Account string // twelve digits; empty: the state's, or any
+	Region  string // empty: the state's, or any
+	State   string // file that keeps the state; empty: it is forgotten
+	Seed    string // file with what there is from the start; empty: nothing
+	Lag     time.Duration
+	// Throttling has ECS's own rates.
+	Throttling bool
+	TokenLife  time.Duration // of a node's credentials, and of the roles of tasks
+	Faults     []string      // in force from the start, as --fault has them
+	Scenario   string        // file with faults and when they come; empty: none
+	Buckets    string        // folder with what the artifact buckets hold; empty: nothing
+	ReadyFile  string        // written when it serves
+	CAFile     string        // written with the authority's certificate
 	// Ready is called once, when it serves.
 	Ready func(EmulatorResult)
 	// Warn tells of something that people should know, while it serves.
@@ -81,7 +84,7 @@ type EmulatorFile struct {
 }
 
 func newEmulator(a *app) *cobra.Command {
-	req := &EmulatorRequest{Lag: 10 * time.Second}
+	req := &EmulatorRequest{Lag: 10 * time.Second, TokenLife: time.Hour}
 	cmd := &cobra.Command{
 		Use:   "emulator [flags]",
 		Short: "Serve an AWS that takes hosts, for testing playbooks and runbooks",
@@ -122,6 +125,9 @@ Ctrl-C and SIGTERM are its ordinary end: exit status 0.`),
 	f.Var(durationValue{&req.Lag}, "lag", "how long a new role is unknown and a deregistered node still shown; 0 is none")
 	f.Var(wordsValue{to: &req.Faults}, "fault", "faults from the start, by name; NAME*N hits the next N calls")
 	f.StringVar(&req.Scenario, "scenario", "", "YAML `FILE` with faults, and when each comes and goes")
+	f.Var(durationValue{&req.TokenLife}, "token-life",
+		"how long a node's credentials live; the agents renew them after half of it")
+	f.BoolVar(&req.Throttling, "throttling", true, "refuse calls that come faster than ECS takes them")
 	f.StringVar(&req.Buckets, "buckets", "", "`DIR` with what the artifact buckets hold; its folders are the buckets")
 	f.StringVar(&req.ReadyFile, "ready-file", "", "`FILE` to write, as JSON, when it serves")
 	f.StringVar(&req.CAFile, "ca-file-out", "", "`FILE` to write with the certificate that TLS clients have to trust")
@@ -160,6 +166,9 @@ control calls. docs/emulator-faults.md says what anywhere makes of each.`),
 	}
 }
 
+// leastTokenLife leaves the agents time to renew what expires.
+const leastTokenLife = 10 * time.Second
+
 // isHTTP tells a URL that leads to a server and nowhere in it.
 func isHTTP(text string) bool {
 	u, err := url.Parse(text)
@@ -169,6 +178,9 @@ func isHTTP(text string) bool {
 func (a *app) runEmulator(cmd *cobra.Command, req *EmulatorRequest) error {
 	if len(req.Account) != 12 || strings.Trim(req.Account, "0123456789") != "" {
 		return usage(cmd, "--account: expected twelve digits")
+	}
+	if req.TokenLife < leastTokenLife {
+		return usage(cmd, "--token-life: expected 10s or more")
 	}
 	if req.URL = strings.TrimSuffix(req.URL, "/"); req.URL != "" && !isHTTP(req.URL) {
 		return usage(cmd, "--url: expected http://HOST:PORT")

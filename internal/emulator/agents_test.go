@@ -386,23 +386,44 @@ func TestANodeIsOnline(t *testing.T) {
 			t.Errorf("%s is not in %s", want, text)
 		}
 	}
-	for target, want := range map[string]string{ // this account has nothing of what a node asks for; what it tells is taken
-		"DescribeAssociation": "AssociationDoesNotExist", "UpdateAssociationStatus": "AssociationDoesNotExist",
-		"GetDocument": "InvalidDocument", "DescribeDocument": "InvalidDocument", "GetManifest": "InvalidDocument",
-		"GetParameter": "ParameterNotFound", "GetParameters": "", "ListAssociations": "", "PutInventory": "",
-		"PutComplianceItems": "", "PutConfigurePackageResult": "", "UpdateInstanceAssociationStatus": "",
+	now := float64(time.Now().Unix())
+	for _, c := range []struct { // this account has nothing of what a node asks for; what it tells is taken
+		target, want string
+		in           map[string]any
+	}{
+		{"DescribeAssociation", "AssociationDoesNotExist", map[string]any{"InstanceId": w.node, "Name": "n"}},
+		{"UpdateAssociationStatus", "AssociationDoesNotExist", map[string]any{
+			"InstanceId": w.node, "Name": "n", "AssociationStatus": map[string]any{"Date": now, "Name": "Success", "Message": "m"},
+		}},
+		{"GetDocument", "InvalidDocument", map[string]any{"Name": "n"}},
+		{"DescribeDocument", "InvalidDocument", map[string]any{"Name": "n"}},
+		{"GetManifest", "InvalidDocument", map[string]any{"PackageName": "n", "PackageVersion": "1"}},
+		{"GetParameter", "ParameterNotFound", map[string]any{"Name": "n"}},
+		{"GetParameters", "", map[string]any{"Names": []string{"n"}}},
+		{"ListAssociations", "", map[string]any{}},
+		{"PutInventory", "", map[string]any{"InstanceId": w.node, "Items": []any{
+			map[string]string{"TypeName": "AWS:Application", "SchemaVersion": "1.1", "CaptureTime": "2026-11-22T12:00:00Z"},
+		}}},
+		{"PutComplianceItems", "", map[string]any{
+			"ResourceId": w.node, "ResourceType": "ManagedInstance", "ComplianceType": "Association",
+			"ExecutionSummary": map[string]any{"ExecutionTime": now}, "Items": []any{},
+		}},
+		{"PutConfigurePackageResult", "", map[string]any{
+			"PackageName": "n", "PackageVersion": "1", "Operation": "install", "OverallTiming": 1, "Result": 0,
+		}},
+		{"UpdateInstanceAssociationStatus", "", map[string]any{
+			"InstanceId": w.node, "AssociationId": "a", "ExecutionResult": map[string]any{"Status": "Success"},
+		}},
 	} {
-		if _, out := w.call("ssm", "AmazonSSM."+target, map[string]any{
-			"InstanceId": w.node, "Names": []string{"n"},
-		}, w.keys); code(out) != want {
-			t.Errorf("%s: %v, want %q", target, out, want)
+		if _, out := w.call("ssm", "AmazonSSM."+c.target, c.in, w.keys); code(out) != c.want {
+			t.Errorf("%s: %v, want %q", c.target, out, c.want)
 		}
 	}
 	for target, in := range map[string]any{
 		"ListInstanceAssociations":  map[string]string{"InstanceId": "mi-0123456789abcdef0"},
 		"UpdateInstanceInformation": map[string]string{"InstanceId": "mi-0123456789abcdef0"},
-		"UpdateInstanceAssociationStatus": map[string]string{
-			"InstanceId": "mi-0123456789abcdef0", "AssociationId": "a",
+		"UpdateInstanceAssociationStatus": map[string]any{
+			"InstanceId": "mi-0123456789abcdef0", "AssociationId": "a", "ExecutionResult": map[string]any{"Status": "Success"},
 		},
 	} {
 		if _, out := w.call("ssm", "AmazonSSM."+target, in, w.keys); code(out) != "InvalidInstanceId" {
@@ -599,12 +620,17 @@ func TestMessagesAreWaitedFor(t *testing.T) {
 		t.Errorf("another node's messages: %v", out)
 	}
 	if out := w.asNode("ec2messages", service+"GetEndpoint", map[string]string{
-		"Destination": w.node, "Protocol": "https",
+		"Destination": w.node,
 	}); !strings.Contains(fmt.Sprint(out["Endpoint"]), w.url) {
 		t.Errorf("the endpoint is %v", out)
 	}
-	for _, about := range []string{"AcknowledgeMessage", "DeleteMessage", "FailMessage", "SendReply"} {
-		w.asNode("ec2messages", service+about, map[string]string{"MessageId": "aws.ssm.1.mi-1"})
+	const id = "aws.ssm.1.mi-1"
+	for about, in := range map[string]map[string]string{
+		"AcknowledgeMessage": {"MessageId": id}, "DeleteMessage": {"MessageId": id},
+		"FailMessage": {"MessageId": id, "FailureType": "InternalHandlerException"},
+		"SendReply":   {"MessageId": id, "Payload": "{}", "ReplyId": "9f1b2c3d-0000-4000-a000-000000000000"},
+	} {
+		w.asNode("ec2messages", service+about, in)
 	}
 	w.DeregisterNode(w.node)
 	in.Destination = w.node

@@ -55,7 +55,7 @@ func (e *Emulator) updateInstanceAssociationStatus(c *call) (any, *apiError) {
 	if failed := e.itself(c, in.InstanceId); failed != nil {
 		return nil, failed
 	}
-	return map[string]string{"AssociationId": in.AssociationId, "InstanceId": in.InstanceId}, nil
+	return struct{}{}, nil
 }
 
 func (e *Emulator) takeNote(c *call) (any, *apiError) {

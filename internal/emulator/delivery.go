@@ -49,14 +49,14 @@ func (e *Emulator) destination(c *call, id string) *apiError {
 }
 
 func (e *Emulator) getMessageEndpoint(c *call) (any, *apiError) {
-	var in struct{ Destination, Protocol string }
+	var in struct{ Destination string }
 	if failed := c.decode(&in); failed != nil {
 		return nil, failed
 	}
 	if failed := e.destination(c, in.Destination); failed != nil {
 		return nil, failed
 	}
-	return map[string]any{"Endpoint": map[string]string{"Protocol": in.Protocol, "Endpoint": scheme(c.Request) + c.Host}}, nil
+	return map[string]any{"Endpoint": scheme(c.Request) + c.Host}, nil
 }
 
 // aboutMessage takes what an agent says about a message.

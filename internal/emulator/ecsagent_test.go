@@ -296,7 +296,7 @@ func TestATaskGoesDownAndItsStateComesUp(t *testing.T) {
 		t.Errorf("of %s there remains %s", registered, remaining)
 	}
 	running := a.describe(arn)
-	if text := fmt.Sprint(running); running["lastStatus"] != "RUNNING" || running["startedAt"] == nil ||
+	if text := fmt.Sprint(running); running["lastStatus"] != "RUNNING" || running["startedAt"] == nil || running["createdAt"] == nil ||
 		!strings.Contains(text, "hostPort:32768") || !strings.Contains(text, "runtimeId:4d8915fa") {
 		t.Errorf("the running task is %s", text)
 	}
@@ -668,6 +668,10 @@ func TestAnAgentThatIsGoneIsNotConnected(t *testing.T) {
 	arn, _, _ := w.enlist("")
 	w.mustDial("ecs", "/acs"+query("clusterArn", "demo", "containerInstanceArn", arn)) // nobody reads from it
 	w.openChannel(w.token())
+	mute := w.mustDial("ssmmessages", "/v1/control-channel/"+w.node+"?role=subscribe&stream=input") // shows no token
+	if _, _, err := mute.Read(t.Context()); err == nil {
+		t.Error("a channel whose agent shows no token is open")
+	}
 	eventually(t, "both connections are given up", func() bool {
 		i := w.Instances()[0]
 		return !i.Connected && i.Runs && w.connection() == "notconnected"
@@ -706,7 +710,7 @@ func TestWhatRunTaskRefuses(t *testing.T) {
 		{"more memory than there is", "RunTask", map[string]any{"taskDefinition": "large"}, "", "RESOURCE:MEMORY"},
 		{"more processors than there are", "RunTask", map[string]any{"taskDefinition": "fast"}, "", "RESOURCE:CPU"},
 		{"a port of the host twice", "RunTask", map[string]any{"count": 2}, "", "RESOURCE:PORTS"},
-		{"nowhere", "StartTask", map[string]any{}, "InvalidParameterException", "between 1 and 10"},
+		{"nowhere", "StartTask", map[string]any{"containerInstances": []string{}}, "InvalidParameterException", "between 1 and 10"},
 		{"an unknown instance", "StartTask", map[string]any{"containerInstances": []string{"none"}}, "", "MISSING"},
 		{"an instance without agent", "StartTask", map[string]any{"containerInstances": []string{"ghost"}}, "", "AGENT"},
 	} {

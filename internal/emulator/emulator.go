@@ -36,6 +36,8 @@ type Options struct {
 	// Lag is how long AWS's parts take to hear of each other: a new role is unknown, a deregistered node is still shown.
 	// 0 is at once.
 	Lag time.Duration
+	// Throttling has ECS's buckets of tokens.
+	Throttling bool
 	// Artifacts is what the buckets hold; the first folder is the bucket, "amazon-ecs-agent-us-east-1/…". nil is empty.
 	Artifacts fs.FS
 	// Authority signs the certificates of a started emulator, which then answers TLS and plain HTTP on its one port. nil
@@ -66,6 +68,8 @@ type Emulator struct {
 	tokens      map[string]string     // of control channels that are not open yet: node by token
 
 	lastSequence int64 // of what goes down over ACS
+
+	buckets map[string]*bucket // of ECS, by operation; nil before the first call
 
 	changes chan struct{} // something may have changed that a [Keeper] keeps
 

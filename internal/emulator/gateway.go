@@ -107,18 +107,19 @@ func (e *Emulator) serveControlChannel(w http.ResponseWriter, r *http.Request) {
 	conn.SetReadLimit(1 << 20)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if !e.greet(ctx, conn, id) {
+	n := e.greet(ctx, conn, id)
+	if n == nil {
 		_ = conn.Close(websocket.StatusPolicyViolation, "the token is not valid")
 		return
 	}
 	c := &channel{cancel}
 	e.mu.Lock()
-	e.nodes[id].channels[c] = true
+	n.channels[c] = true
 	e.mu.Unlock()
 	go e.lookAfter(ctx, conn, cancel)
 	e.converse(ctx, conn, signer)
 	e.mu.Lock()
-	delete(e.nodes[id].channels, c)
+	delete(n.channels, c)
 	e.mu.Unlock()
 }
 
@@ -136,22 +137,27 @@ func (e *Emulator) lookAfter(ctx context.Context, conn *websocket.Conn, cancel c
 	}
 }
 
-// greet reads the agent's first frame, OpenControlChannelInput. A token is good once.
-func (e *Emulator) greet(ctx context.Context, conn *websocket.Conn, id string) bool {
+// greet reads the agent's first frame, OpenControlChannelInput, and finds the node; nil refuses it. A token is good once.
+func (e *Emulator) greet(ctx context.Context, conn *websocket.Conn, id string) *node {
+	ctx, cancel := context.WithTimeout(ctx, e.opts.PongWait)
+	defer cancel()
 	kind, data, err := conn.Read(ctx)
 	if err != nil || kind != websocket.MessageText {
-		return false
+		return nil
 	}
 	var in struct{ MessageSchemaVersion, RequestId, TokenValue, AgentVersion, PlatformType string }
 	if json.Unmarshal(data, &in) != nil {
-		return false
+		return nil
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	owner, ok := e.tokens[in.TokenValue]
 	delete(e.tokens, in.TokenValue)
 	n := e.nodes[id]
-	return ok && owner == id && n != nil && !n.gone
+	if !ok || owner != id || n == nil || n.gone {
+		return nil
+	}
+	return n
 }
 
 // converse takes the agent's messages until one of both ends the channel, and acknowledges the answers to commands: an

@@ -127,7 +127,7 @@ func (e *Emulator) ask(name string, in map[string]any) error {
 	if err != nil {
 		return fmt.Errorf("it cannot be put into JSON: %w", err)
 	}
-	out, failed := ecsOperations[name](e, &call{service: "ecs", name: name, body: body, key: &key{}})
+	out, failed := e.perform(ecsOperations[name], &call{service: "ecs", name: name, body: body, key: &key{}})
 	if failed != nil {
 		return failed
 	}

@@ -32,7 +32,7 @@ type call struct {
 	key           *key    // nil: anonymous, or signed with a node's private key
 }
 
-// decode reads the JSON body. The services are strict about syntax and lenient about names that they don't know.
+// decode reads the JSON body, which was held to the model before.
 func (c *call) decode(into any) *apiError {
 	if err := json.Unmarshal(c.body, into); err != nil {
 		return newError("SerializationException", "the request is not JSON: %v", err)
@@ -189,10 +189,29 @@ func (e *Emulator) dispatch(c *call, target string) (any, *apiError) {
 			return nil, failed
 		}
 	}
+	if failed = e.throttle(c.service, name); failed != nil {
+		return nil, failed
+	}
 	e.mu.Lock()
 	e.settle()
 	e.mu.Unlock()
-	return run(e, c)
+	return e.perform(run, c)
+}
+
+// perform does an operation, and holds what it takes and answers to AWS's model.
+func (e *Emulator) perform(run operation, c *call) (any, *apiError) {
+	m := modelOf(c.service + ":" + c.name)
+	if m == nil {
+		return run(e, c)
+	}
+	if failed := c.checkInput(m); failed != nil {
+		return nil, failed
+	}
+	out, failed := run(e, c)
+	if failed != nil {
+		return nil, failed
+	}
+	return out, c.checkOutput(m, out)
 }
 
 // upset are the faults that hit every call of a service.

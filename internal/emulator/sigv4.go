@@ -84,8 +84,11 @@ func (s *signed) checkTime(now time.Time) *apiError {
 	return nil
 }
 
-// checkScope refuses signatures made for another Region or service.
+// checkScope refuses signatures made for another Region or service, or for any host.
 func (s *signed) checkScope(region, service string) *apiError {
+	if !has(s.headers, "host") {
+		return newError("InvalidSignatureException", "'Host' must be a 'SignedHeader' in the AWS Authorization.")
+	}
 	if s.region != region || s.service != service {
 		return newError("InvalidSignatureException", "Credential should be scoped to a valid region and to service '%s', "+
 			"not '%s/%s'.", service, s.region, s.service)

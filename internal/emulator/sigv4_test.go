@@ -31,6 +31,9 @@ func TestSignatures(t *testing.T) {
 		{"header changed on the way", signing{spoil: func(r *http.Request) {
 			r.Header.Set("X-Amz-Target", "AmazonSSM.DeleteActivation")
 		}}, "InvalidSignatureException", "does not match"},
+		{"signed for any host", signing{spoil: func(r *http.Request) {
+			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "host;", "", 1))
+		}}, "InvalidSignatureException", "'Host' must be"},
 		{"not a signature", signing{spoil: func(r *http.Request) {
 			r.Header.Set("Authorization", "Basic dXNlcg==")
 		}}, "IncompleteSignatureException", "requires"},

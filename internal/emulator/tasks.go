@@ -18,8 +18,9 @@ type Task struct {
 	Revision int    // 0: 1
 	// StartedBy is empty for what RunTask gave no value; a service's tasks have its deployment's id.
 	StartedBy string
-	Last      string // PENDING, RUNNING, DEACTIVATING, STOPPING or STOPPED; empty: RUNNING
-	Desired   string // RUNNING or STOPPED; empty: RUNNING
+	Last      string    // PENDING, RUNNING, DEACTIVATING, STOPPING or STOPPED; empty: RUNNING
+	Desired   string    // RUNNING or STOPPED; empty: RUNNING
+	Created   time.Time // zero: now
 	Started   time.Time
 	Reason    string // stoppedReason
 
@@ -91,6 +92,9 @@ func (e *Emulator) launch(i *instance, t Task) *task {
 	fill(&t.Group, "family:"+t.Family)
 	if t.Revision == 0 {
 		t.Revision = 1
+	}
+	if t.Created.IsZero() {
+		t.Created = e.opts.Now()
 	}
 	if t.Started.IsZero() && t.Last != "PENDING" {
 		t.Started = e.opts.Now()
@@ -260,6 +264,9 @@ func (t *task) describe(e *Emulator) map[string]any {
 		"taskArn": t.ARN, "clusterArn": e.clusterARN(t.cluster), "containerInstanceArn": t.Instance, "group": t.Group,
 		"taskDefinitionArn": definition, "lastStatus": t.Last, "desiredStatus": t.Desired, "startedBy": t.StartedBy,
 		"launchType": "EXTERNAL", "containers": containers, "version": 1, "healthStatus": t.health(),
+	}
+	if !t.Created.IsZero() { // in a state that an older program kept it is
+		out["createdAt"] = seconds(t.Created)
 	}
 	if !t.Started.IsZero() {
 		out["startedAt"] = seconds(t.Started)

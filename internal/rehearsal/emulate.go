@@ -63,7 +63,7 @@ func Emulate(ctx context.Context, req cli.EmulatorRequest) (lifecycle.Report, er
 
 // openAccount is the emulated account as it is at the start: the state's, or a new one with the seed.
 func openAccount(req cli.EmulatorRequest, state []byte) (e *emulator.Emulator, seeded bool, err error) {
-	opts := emulator.Options{Account: req.Account, Region: req.Region, Lag: req.Lag, Roles: true}
+	opts := emulator.Options{Account: req.Account, Region: req.Region, Lag: req.Lag, Throttling: req.Throttling, TokenLife: req.TokenLife, Roles: true}
 	if req.Buckets != "" {
 		info, err := os.Stat(req.Buckets)
 		if err != nil || !info.IsDir() {

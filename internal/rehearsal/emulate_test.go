@@ -3,8 +3,14 @@ package rehearsal
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -278,6 +284,78 @@ func TestEmulatorGoesOnWithItsState(t *testing.T) {
 	if document, status := second.operate("activation", "list"); status != 0 || !bytes.Contains(document, []byte("01234567-89ab-cdef-0123-456789abcdef")) {
 		t.Errorf("exit status %d: %s", status, document)
 	}
+}
+
+// A node's credentials live as long as is said; what SSM Agent signs for them is in internal/emulator's tests.
+func TestEmulatorsTokensLiveAsLongAsIsSaid(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args []string
+		life time.Duration
+	}{{nil, time.Hour}, {[]string{"--token-life", "90s"}, 90 * time.Second}} {
+		s := serve(t, append([]string{"--lag", "0"}, c.args...)...)
+		systems := ssm.NewFromConfig(s.config())
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := systems.CreateActivation(t.Context(), &ssm.CreateActivationInput{IamRole: aws.String("ecsAnywhereRole")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		node := s.ask(nil, "", "RegisterManagedInstance", map[string]string{
+			"ActivationId": *made.ActivationId, "ActivationCode": *made.ActivationCode, "Fingerprint": "f",
+			"PublicKey": base64.StdEncoding.EncodeToString(public), "PublicKeyType": "Rsa",
+		})["InstanceId"].(string)
+		before := time.Now()
+		expires, _ := s.ask(key, node, "RequestManagedInstanceRoleToken", map[string]string{"Fingerprint": "f"})["TokenExpirationDate"].(float64)
+		if life := time.UnixMilli(int64(expires * 1000)).Sub(before); life < c.life-time.Second || life > c.life+time.Minute {
+			t.Errorf("%v: a token lives for %v", c.args, life)
+		}
+		s.stop(os.Interrupt)
+	}
+}
+
+// ask makes a call as a node does that has no credentials yet: anonymous, or signed with its private key.
+func (s *serving) ask(key *rsa.PrivateKey, node, operation string, in map[string]string) map[string]any {
+	s.t.Helper()
+	body, err := json.Marshal(in)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.ready.URL+"/", bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("X-Amz-Target", "AmazonSSM."+operation)
+	if key != nil {
+		hash := func(b []byte) string { sum := sha256.Sum256(b); return hex.EncodeToString(sum[:]) }
+		now := time.Now().UTC()
+		stamp, scope := now.Format("20060102T150405Z"), now.Format("20060102")+"/us-east-1/ssm/aws4_request"
+		canonical := "POST\n/\n\nhost:" + r.Host + "\nx-amz-date:" + stamp + "\n\nhost;x-amz-date\n" + hash(body)
+		digest := sha256.Sum256([]byte("AWS4-HMAC-SHA256\n" + stamp + "\n" + scope + "\n" + hash([]byte(canonical))))
+		signature, err := rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest[:], &rsa.PSSOptions{SaltLength: 32})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		r.Header.Set("X-Amz-Date", stamp)
+		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+node+"/"+scope+", SignedHeaders=host;x-amz-date, Signature="+
+			base64.StdEncoding.EncodeToString(signature))
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var out map[string]any
+	if err := json.NewDecoder(answer.Body).Decode(&out); err != nil || answer.StatusCode != http.StatusOK {
+		s.t.Fatalf("%s: %d %v, %v", operation, answer.StatusCode, out, err)
+	}
+	return out
 }
 
 func TestEmulatorRefusesStates(t *testing.T) {
