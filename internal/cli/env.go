@@ -41,13 +41,16 @@ type Env struct {
 	NewRunID func() string
 	Build    Build
 
+	// Ended, where it is set, is told how each command line has ended, before its result is written.
+	Ended func(status int, rep lifecycle.Report, err error)
+
 	// Rehearse plays a story against an embedded AWS. It sits above this room, so main brings it; without it there is no
 	// rehearse command.
 	Rehearse func(ctx context.Context, req RehearseRequest) (lifecycle.Report, error)
 	// Emulate serves an embedded AWS until its context ends. As Rehearse, it sits above this room.
 	Emulate func(ctx context.Context, req EmulatorRequest) (lifecycle.Report, error)
-	// Faults are the names that Rehearse knows, for completion.
-	Faults func() []string
+	// Faults are those that Rehearse and Emulate know.
+	Faults func() []EmulatedFault
 }
 
 // Streams are the process's standard streams and what is known of them.
@@ -74,13 +77,4 @@ type Build struct {
 	Commit  string // empty when unknown
 	Date    string // of the commit, RFC 3339 UTC; empty when unknown
 	Go      string // version of the compiler
-}
-
-// RehearseRequest is what "anywhere rehearse" was asked for.
-type RehearseRequest struct {
-	Scenario string
-	Faults   []string // names from the catalogue of faults
-	Keep     string   // folder in which the throw-away host stays; empty removes it
-	Args     []string // flags for the real command, after --
-	JSON     bool     // the commands' documents are collected in the result, and stdout is left alone
 }

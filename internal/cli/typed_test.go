@@ -131,7 +131,7 @@ func try(args []string) (status int, said string) {
 		},
 		Rehearse: func(_ context.Context, req cli.RehearseRequest) (lifecycle.Report, error) {
 			for _, name := range req.Faults {
-				if !slices.Contains(rehearsal.Faults(), name) {
+				if !slices.ContainsFunc(rehearsal.Faults(), func(f cli.EmulatedFault) bool { return f.Name == name }) {
 					return lifecycle.Report{}, failure.New(failure.Usage, "there is no fault %s", name)
 				}
 			}
