@@ -174,6 +174,9 @@ func (a *app) finish(cmd *cobra.Command, args []string, err error) int {
 	rep := a.outcome.report
 	status := exitStatus(rep, err)
 	a.logEnd(status, err)
+	if a.env.Ended != nil {
+		a.env.Ended(status, rep, err)
+	}
 	if a.wantsJSON(args) {
 		a.writeFailure(rep, err)
 		a.writeJSON(cmd, rep, status, err)

@@ -44,6 +44,9 @@ type Env struct {
 	NewRunID func() string
 	Build    Build
 
+	// Ended, where it is set, is told how each command line has ended, before its result is written.
+	Ended func(status int, rep lifecycle.Report, err error)
+
 	// Rehearse plays a story against an embedded AWS. It sits above this room, so main brings it; without it there is no
 	// rehearse command.
 	Rehearse func(ctx context.Context, req RehearseRequest) (lifecycle.Report, error)
@@ -87,13 +90,4 @@ type Build struct {
 	Commit  string // empty when unknown
 	Date    string // of the commit, RFC 3339 UTC; empty when unknown
 	Go      string // version of the compiler
-}
-
-// RehearseRequest is what "anywhere rehearse" was asked for.
-type RehearseRequest struct {
-	Scenario string
-	Faults   []string // names from the catalogue of faults
-	Keep     string   // folder in which the throw-away host stays; empty removes it
-	Args     []string // flags for the real command, after --
-	JSON     bool     // the commands' documents are collected in the result, and stdout is left alone
 }

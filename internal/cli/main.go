@@ -29,7 +29,7 @@ func start(ctx context.Context, a *app, args []string, extend func(*app, *cobra.
 	if extend != nil {
 		extend(a, root)
 	}
-	root.SetArgs(args)
+	root.SetArgs(natural(root, args))
 	root.SetIn(a.env.Streams.In)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
