@@ -169,6 +169,10 @@ func TestJobChangesTheUnit(t *testing.T) {
 	if u, err := s.Unit(t.Context(), "ecs.service"); err != nil || !u.Running() {
 		t.Errorf("%+v, %v", u, err)
 	}
+	// Nor what it has counted of the time before: an agent that was not registered has died every second.
+	if err := s.Restart(t.Context(), "ecs.service"); err != nil || len(b.resets) != 2 {
+		t.Errorf("%v, forgiven %v", err, b.resets)
+	}
 }
 
 func TestAJobThatHangsEndsWithTheContext(t *testing.T) {
