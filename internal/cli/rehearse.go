@@ -248,10 +248,11 @@ func natural(root *cobra.Command, args []string) []string {
 	return slices.Concat(line, []string{"--"}, real, behind)
 }
 
+// word tells what is no flag.
+func (g GivenFlag) word() bool { return len(g.Words[0]) < 2 || g.Words[0][0] != '-' }
+
 // stranger tells a flag that nobody knows.
-func (g GivenFlag) stranger() bool {
-	return !g.known && len(g.Words[0]) > 1 && g.Words[0][0] == '-' && g.Name != "help"
-}
+func (g GivenFlag) stranger() bool { return !g.known && !g.word() && g.Name != "help" }
 
 func cutAt(words []string, at string) (before, after []string, found bool) {
 	if i := slices.Index(words, at); i >= 0 {
