@@ -36,6 +36,7 @@ type bus interface {
 	DisableUnitFilesContext(ctx context.Context, names []string, runtime bool) ([]dbus.DisableUnitFileChange, error)
 	ReloadContext(ctx context.Context) error
 	ResetFailedUnitContext(ctx context.Context, name string) error
+	StartTransientUnitContext(ctx context.Context, name, mode string, properties []dbus.Property, result chan<- string) (int, error)
 	SystemStateContext(ctx context.Context) (*dbus.Property, error)
 }
 

@@ -23,6 +23,8 @@ type fakeBus struct {
 	refuse  error // of every change
 	closed  bool
 	reloads int
+	scopes  []string
+	moved   []uint32 // processes, into the scopes
 	resets  []string
 	enabled []string
 }
@@ -91,6 +93,22 @@ func (b *fakeBus) DisableUnitFilesContext(_ context.Context, names []string, run
 		b.enabled = slices.DeleteFunc(b.enabled, func(name string) bool { return slices.Contains(names, name) })
 	}
 	return nil, b.refuse
+}
+
+func (b *fakeBus) StartTransientUnitContext(
+	_ context.Context, name, _ string, properties []dbus.Property, result chan<- string,
+) (int, error) {
+	if b.refuse != nil {
+		return 0, b.refuse
+	}
+	b.scopes = append(b.scopes, name)
+	for _, p := range properties {
+		if pids, ok := p.Value.Value().([]uint32); ok && p.Name == "PIDs" {
+			b.moved = append(b.moved, pids...)
+		}
+	}
+	result <- b.result
+	return 1, nil
 }
 
 func (b *fakeBus) ReloadContext(context.Context) error { b.reloads++; return nil }
