@@ -26,6 +26,7 @@ type registerOptions struct {
 	artifacts, keyring               string
 	agentEndpoint, ssmProfile        string
 	enableGPU                        bool
+	httpProxy, httpsProxy, noProxy   string
 	noExec, noStart                  bool
 	ignore                           []string
 	waitTimeout                      time.Duration
@@ -82,6 +83,7 @@ activation's slot is spent: the same command goes on from there, without a token
 	f.Var(pairsValue{&o.settings}, "ecs-config", "setting for the ECS agent's configuration file; may be repeated")
 	f.StringVar(&o.ssmProfile, "ssm-profile", "", ssmProfileUsage)
 	f.BoolVar(&o.enableGPU, "enable-gpu", false, "let tasks use this host's NVIDIA GPUs; their driver must be there")
+	registerProxy(f, &o.httpProxy, &o.httpsProxy, &o.noProxy)
 	f.StringVar(&o.artifacts, "artifacts", "", "`URL|DIR` with the agents' packages (default: AWS)")
 	f.StringVar(&o.keyring, "keyring", "", "`FILE` with further OpenPGP public keys, after AWS has rotated one")
 	f.StringVar(&o.agentEndpoint, "agent-endpoint", "",
@@ -136,6 +138,10 @@ func (a *app) registerRequest(cmd *cobra.Command, o *registerOptions) (lifecycle
 	if err != nil {
 		return none, err
 	}
+	proxy, err := a.givenProxy(o)
+	if err != nil {
+		return none, err
+	}
 	activation, err := a.activation(cmd, &o.activation)
 	if err != nil {
 		return none, err
@@ -148,8 +154,8 @@ func (a *app) registerRequest(cmd *cobra.Command, o *registerOptions) (lifecycle
 	req := lifecycle.RegisterRequest{
 		Activation: activation, Region: a.global.region, Cluster: o.cluster, Name: o.name, Role: o.role,
 		ECSAgentVersion: o.ecsAgentVersion, SSMAgentVersion: o.ssmAgentVersion,
-		DockerSource: o.dockerSource,
-		Tags:         o.tags, Attributes: o.attributes, Settings: o.settings, SSMProfile: o.ssmProfile, EnableGPU: o.enableGPU,
+		DockerSource: o.dockerSource, Proxy: proxy,
+		Tags: o.tags, Attributes: o.attributes, Settings: o.settings, SSMProfile: o.ssmProfile, EnableGPU: o.enableGPU,
 		Artifacts: artifacts, Keyring: keyring, AgentEndpoint: o.agentEndpoint, EndpointURL: a.global.endpointURL,
 		NoExec: o.noExec, NoStart: o.noStart, Ignore: o.ignore, WaitTimeout: o.waitTimeout,
 		AcceptRisk: a.global.acceptRisk, DryRun: o.dryRun, DetailedExitcode: o.detailed, NoRollback: o.noRollback,

@@ -46,6 +46,9 @@ func (a *app) do(cmd *cobra.Command, v verb) error {
 			a.warn("the risk %s is accepted (%s)", risk, a.gave("accept-risk"))
 		}
 	}
+	if err := a.hostProxy(cmd.Context(), h.Reader); err != nil {
+		return err
+	}
 	if v.begin != "" {
 		stop := a.startProgress(v.begin)
 		defer stop()

@@ -171,7 +171,7 @@ func (f *farewell) ownSettings() engine.Step {
 			}
 			rest := ecsagent.Parse(text)
 			for key, value := range settings {
-				if now, ok := rest.Get(key); ok && now == value {
+				if now, ok := rest.Get(key); ok && (now == value || remembered(now) == value) {
 					rest.Unset(key)
 				}
 			}
@@ -417,8 +417,10 @@ func (f *farewell) leftRecord() *Record {
 			node.Cluster = ""
 			left.Registration = &node
 		}
-		if slices.Contains(f.record.Files, ssmagent.ConfigPath) {
-			left.Files = append(left.Files, ssmagent.ConfigPath)
+		for _, file := range f.record.Files {
+			if ssmNeeds(file) {
+				left.Files = append(left.Files, file)
+			}
 		}
 		if digest, known := f.record.Started[f.ssmUnit]; known {
 			left.Started[f.ssmUnit] = digest

@@ -420,11 +420,17 @@ func (f *farewell) files() []string {
 		all = append(all, ssmagent.IdentityFiles()...)
 	}
 	for _, file := range f.record.Files {
-		if file != ecsagent.ExecDir && (file != ssmagent.ConfigPath || f.ssm) {
+		if file != ecsagent.ExecDir && (f.ssm || !ssmNeeds(file)) {
 			all = append(all, file)
 		}
 	}
 	return append(all, FactsPath)
+}
+
+// ssmNeeds reports whether a file of anywhere's is the SSM agent's to read: it stays with the managed node.
+func ssmNeeds(file string) bool {
+	return slices.Contains([]string{ssmagent.ConfigPath, preflight.ProxyEnv, preflight.ProxyDropIn(ssmagent.UnitName),
+		preflight.ProxyDropIn(ssmagent.SnapUnit)}, file)
 }
 
 // trees are what goes with all that is below it, and for good: what the agents made in folders that are theirs alone.

@@ -3,9 +3,12 @@ package lifecycle
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -38,6 +41,9 @@ func (r *registration) plan() engine.Plan {
 	gate := "ssm.config"
 	if len(r.docker.sources) > 0 {
 		steps, gate = append([]engine.Step{r.dockerPackage()}, steps...), dockerStepID
+	}
+	if r.req.Proxy.Set() {
+		steps, gate = append([]engine.Step{r.proxyStep()}, steps...), proxyStepID
 	}
 	if r.creates {
 		steps, gate = append([]engine.Step{r.activation()}, steps...), "activation"
@@ -463,6 +469,10 @@ func (r *registration) ecsConfig() engine.Step {
 			}
 			return config.User.Bytes(), nil
 		},
+		due: func(_ context.Context, reader host.Reader) (bool, error) {
+			return r.openSecret(reader, ecsagent.ConfigPath)
+		},
+		after: func(ctx context.Context, tx *engine.Tx) error { return r.closeSecret(ctx, tx, ecsagent.ConfigPath) },
 	})
 }
 
@@ -493,7 +503,7 @@ func (r *registration) settings(config ecsagent.Config) []Pair {
 	if len(r.req.Tags) > 0 {
 		settings = append(settings, Pair{ecsagent.KeyTags, jsonObject(r.req.Tags)})
 	}
-	return append(settings, r.req.Settings...)
+	return append(append(settings, r.proxySettings()...), r.req.Settings...)
 }
 
 // ecsGPU turns the agent's GPU support on in the file of which ecs-init waits for the devices, up to 30 seconds, and without
@@ -615,6 +625,15 @@ func (record *Record) addSettings(file string, old, text []byte) {
 		if record.Settings[file] == nil {
 			record.Settings[file] = map[string]string{}
 		}
-		record.Settings[file][key] = value
+		record.Settings[file][key] = remembered(value)
 	}
+}
+
+// remembered is a setting as the record keeps it: one with a proxy's credentials as a digest, by which it is known again.
+func remembered(value string) string {
+	if u, err := url.Parse(value); err != nil || u.User == nil {
+		return value
+	}
+	sum := sha256.Sum256([]byte(value))
+	return "sha256:" + hex.EncodeToString(sum[:])
 }

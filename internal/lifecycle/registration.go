@@ -56,6 +56,7 @@ type registration struct {
 	pins     map[string]string
 	resumed  *engine.Operation // the unfinished registration that this run goes on with
 	docker   installing
+	proxy    proxying
 	remote   *remote
 
 	made    *control.Token // the activation that this run made for itself
@@ -103,7 +104,7 @@ func (r *registration) subject() preflight.Subject {
 	s := preflight.Subject{
 		Host: r.deps.Host.Reader, Mutating: true, Resuming: r.resumed != nil,
 		Region: r.region, Cluster: r.cluster, Endpoints: r.endpoint, Artifacts: r.req.Artifacts, Getenv: r.deps.Getenv,
-		Profile: r.profile, GPU: r.req.EnableGPU, Settings: map[string]string{},
+		Profile: r.profile, GPU: r.req.EnableGPU, Proxy: r.req.Proxy, Settings: map[string]string{},
 		ECSAgent: explicit(r.req.ECSAgentVersion), SSMAgent: explicit(r.req.SSMAgentVersion),
 	}
 	if s.Endpoints == (preflight.Endpoints{}) { // what is configured stays
@@ -178,6 +179,9 @@ func (r *registration) settle(ctx context.Context) error {
 		return err
 	}
 	if err := r.settleDocker(ctx, release); err != nil {
+		return err
+	}
+	if err := r.settleProxy(ctx); err != nil {
 		return err
 	}
 	r.mends = identity.Hidden != "" && !r.replaces(ctx, identity)
@@ -330,10 +334,11 @@ func (r *registration) key() string {
 		Profile                             string `json:",omitempty"` // a journal of before it was there keeps its key
 		GPU                                 bool   `json:",omitempty"`
 		Name, Role, Docker                  string `json:",omitempty"`
+		Proxy                               string `json:",omitempty"` // without credentials
 	}{
 		r.region, r.cluster, r.req.ECSAgentVersion, r.req.SSMAgentVersion, r.req.AgentEndpoint,
 		r.req.Tags, r.req.Attributes, r.req.Settings, r.req.NoExec, r.req.SSMProfile, r.req.EnableGPU, r.req.Name, r.req.Role,
-		strings.TrimPrefix(r.req.DockerSource, DockerAuto),
+		strings.TrimPrefix(r.req.DockerSource, DockerAuto), r.req.Proxy.Key(),
 	})
 	if err != nil { // strings always marshal
 		panic(err)

@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/pflag"
+
+	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/preflight"
+)
+
+// registerProxy declares the flags of a proxy. Their variables keep a password off the command line, which every user of
+// the host can read.
+func registerProxy(f *pflag.FlagSet, http, https, none *string) {
+	for _, flag := range []struct {
+		name, variable, usage string
+		to                    *string
+	}{
+		{"http-proxy", "ANYWHERE_HTTP_PROXY", "proxy for http:// addresses, a `URL`: for Docker, both agents and this command " +
+			"(default: --https-proxy's)", http},
+		{"https-proxy", "ANYWHERE_HTTPS_PROXY", "proxy for https:// addresses, a `URL`; a password is better given in the " +
+			"variable\nANYWHERE_HTTPS_PROXY (default: --http-proxy's)", https},
+		{"no-proxy", "ANYWHERE_NO_PROXY", "`LIST` of names, addresses and networks that are reached without the proxy; the\n" +
+			"addresses on the host itself are added", none},
+	} {
+		f.StringVar(flag.to, flag.name, "", flag.usage)
+		fromEnv(f, flag.name, flag.variable)
+		if flag.name != "no-proxy" {
+			annotate(f, flag.name, noteSecret, "") // the configuration file may have it: a proxy without a password is no secret
+		}
+	}
+}
+
+// givenProxy is the proxy that register was given. From here on this command goes through it too.
+func (a *app) givenProxy(o *registerOptions) (preflight.Proxy, error) {
+	p, err := preflight.NewProxy(o.httpProxy, o.httpsProxy, o.noProxy)
+	if err != nil || !p.Set() {
+		return p, err
+	}
+	for _, flag := range []string{"http-proxy", "https-proxy"} {
+		if len(p.Secrets()) > 0 && a.origins[flag].kind == byFlag {
+			a.redactor.Add(p.Secrets()...)
+			a.warn("--%s has a password on the command line, where every user of this host can read it: the variable %s keeps it off",
+				flag, map[string]string{"http-proxy": "ANYWHERE_HTTP_PROXY", "https-proxy": "ANYWHERE_HTTPS_PROXY"}[flag])
+		}
+	}
+	return p, a.goThrough(p)
+}
+
+// proxyVariables are those that say that somebody has decided on a proxy for this process.
+var proxyVariables = []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"}
+
+// hostProxy lets a command that was started without a proxy in its environment, as by sudo, go through the one that this
+// host's agents are told of. What cannot be read is told by the checks.
+func (a *app) hostProxy(ctx context.Context, r host.Reader) error {
+	for _, name := range proxyVariables {
+		if a.getenv(name) != "" {
+			return nil
+		}
+	}
+	p, err := preflight.HostProxy(ctx, r)
+	if err != nil || !p.Set() {
+		return nil //nolint:nilerr // network.proxy tells of it
+	}
+	return a.goThrough(p)
+}
+
+// goThrough makes this process's own calls, and its children's, go through a proxy.
+func (a *app) goThrough(p preflight.Proxy) error {
+	a.redactor.Add(p.Secrets()...)
+	if a.env.Setenv == nil {
+		return nil
+	}
+	names, values := p.Variables()
+	for i, name := range names {
+		if values[i] == "" {
+			continue
+		}
+		if err := a.env.Setenv(name, values[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
