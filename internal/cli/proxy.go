@@ -2,10 +2,15 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net/http"
 
 	"github.com/spf13/pflag"
 
+	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 	"github.com/anywhere-ecs/anywhere/internal/preflight"
 )
 
@@ -81,4 +86,45 @@ func (a *app) goThrough(p preflight.Proxy) error {
 		}
 	}
 	return nil
+}
+
+// givenAuthorities are those of --ca-file. From here on this command trusts them too.
+func (a *app) givenAuthorities(file string) (lifecycle.Authorities, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := a.env.ReadFile(file)
+	if err != nil {
+		return nil, failure.Wrap(failure.Usage, err, "--ca-file")
+	}
+	a.authorities, err = lifecycle.ParseAuthorities(text)
+	return a.authorities, err
+}
+
+// roots are what this command trusts: known, or where that is nil the system's, and --ca-file's.
+func (a *app) roots(known *x509.CertPool) *x509.CertPool {
+	if len(a.authorities) == 0 {
+		return known
+	}
+	pool := x509.NewCertPool()
+	if known != nil {
+		pool = known.Clone()
+	} else if system, err := x509.SystemCertPool(); err == nil {
+		pool = system
+	}
+	for _, c := range a.authorities {
+		pool.AddCert(c)
+	}
+	return pool
+}
+
+// trusting makes a transport trust --ca-file's authorities.
+func (a *app) trusting(t *http.Transport) {
+	if len(a.authorities) == 0 {
+		return
+	}
+	if t.TLSClientConfig == nil {
+		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	t.TLSClientConfig.RootCAs = a.roots(t.TLSClientConfig.RootCAs)
 }

@@ -23,7 +23,7 @@ type registerOptions struct {
 	ecsAgentVersion, ssmAgentVersion string
 	dockerSource                     string
 	tags, attributes, settings       []lifecycle.Pair
-	artifacts, keyring               string
+	artifacts, keyring, caFile       string
 	agentEndpoint, ssmProfile        string
 	enableGPU                        bool
 	httpProxy, httpsProxy, noProxy   string
@@ -86,6 +86,8 @@ activation's slot is spent: the same command goes on from there, without a token
 	registerProxy(f, &o.httpProxy, &o.httpsProxy, &o.noProxy)
 	f.StringVar(&o.artifacts, "artifacts", "", "`URL|DIR` with the agents' packages (default: AWS)")
 	f.StringVar(&o.keyring, "keyring", "", "`FILE` with further OpenPGP public keys, after AWS has rotated one")
+	f.StringVar(&o.caFile, "ca-file", "", "PEM `FILE` with the certificate authority of a proxy that opens connections: for this host, both agents,\n"+
+		"ECS Exec and this command")
 	f.StringVar(&o.agentEndpoint, "agent-endpoint", "",
 		"where the agents find AWS: a URL, or NAME=URL,… with the names ecs, ssm, ssmmessages, ec2messages")
 	f.BoolVar(&o.noExec, "no-exec", false, "leave out what ECS Exec needs")
@@ -142,6 +144,10 @@ func (a *app) registerRequest(cmd *cobra.Command, o *registerOptions) (lifecycle
 	if err != nil {
 		return none, err
 	}
+	authorities, err := a.givenAuthorities(o.caFile)
+	if err != nil {
+		return none, err
+	}
 	activation, err := a.activation(cmd, &o.activation)
 	if err != nil {
 		return none, err
@@ -154,7 +160,7 @@ func (a *app) registerRequest(cmd *cobra.Command, o *registerOptions) (lifecycle
 	req := lifecycle.RegisterRequest{
 		Activation: activation, Region: a.global.region, Cluster: o.cluster, Name: o.name, Role: o.role,
 		ECSAgentVersion: o.ecsAgentVersion, SSMAgentVersion: o.ssmAgentVersion,
-		DockerSource: o.dockerSource, Proxy: proxy,
+		DockerSource: o.dockerSource, Proxy: proxy, Authorities: authorities,
 		Tags: o.tags, Attributes: o.attributes, Settings: o.settings, SSMProfile: o.ssmProfile, EnableGPU: o.enableGPU,
 		Artifacts: artifacts, Keyring: keyring, AgentEndpoint: o.agentEndpoint, EndpointURL: a.global.endpointURL,
 		NoExec: o.noExec, NoStart: o.noStart, Ignore: o.ignore, WaitTimeout: o.waitTimeout,

@@ -33,7 +33,7 @@ func (f *farewell) plan() engine.Plan {
 		for _, name := range []string{ecsagent.Package, ssmagent.Package} {
 			steps = append(steps, f.removePackage(name))
 		}
-		steps = append(steps, f.ownSettings(), f.ownFiles(), f.taskContainers(), f.data(), f.forget())
+		steps = append(steps, f.ownSettings(), f.authorities(), f.ownFiles(), f.taskContainers(), f.data(), f.forget())
 	}
 	return engine.Plan{Verb: verbDeregister, Key: f.key(), Pins: f.pins, Resolve: f.resolve, Steps: steps}
 }
@@ -427,7 +427,10 @@ func (f *farewell) leftRecord() *Record {
 		}
 		left.Folders = f.record.Folders
 	}
-	if len(left.Packages) == 0 && left.Registration == nil && len(left.Files) == 0 {
+	if !f.ssm {
+		left.Authorities = f.record.Authorities
+	}
+	if left.Authorities == nil && len(left.Packages) == 0 && left.Registration == nil && len(left.Files) == 0 {
 		return nil
 	}
 	left.Docker = f.record.Docker

@@ -36,10 +36,11 @@ type RegisterRequest struct {
 	EnableGPU       bool            // tasks may use the host's GPUs
 	Proxy           preflight.Proxy // that everybody is told of; the zero value leaves them as they are
 
-	Artifacts     string // --artifacts: URL or absolute folder
-	Keyring       string // --keyring: file with further public keys
-	AgentEndpoint string // --agent-endpoint: where the agents find AWS; URL, or NAME=URL,… with names ecs, ssm, ssmmessages, ec2messages
-	EndpointURL   string // --endpoint-url or AWS_ENDPOINT_URL…: only to refuse one without the other
+	Authorities   Authorities // --ca-file: certificate authorities that everybody here is to trust
+	Artifacts     string      // --artifacts: URL or absolute folder
+	Keyring       string      // --keyring: file with further public keys
+	AgentEndpoint string      // --agent-endpoint: where the agents find AWS; URL, or NAME=URL,… with names ecs, ssm, ssmmessages, ec2messages
+	EndpointURL   string      // --endpoint-url or AWS_ENDPOINT_URL…: only to refuse one without the other
 
 	NoExec      bool
 	NoStart     bool

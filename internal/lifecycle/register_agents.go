@@ -437,7 +437,7 @@ func (r *registration) started(ctx context.Context, reader host.Reader, name str
 		if recorded != digest {
 			return pending("%s was started before its configuration changed", name)
 		}
-	} else if newest, path := newestOf(reader, append(inputFiles(name), proxyInputs(reader, name)...)); newest.After(unit.ActiveSince) {
+	} else if newest, path := newestOf(reader, append(inputFiles(name), outwardInputs(reader, name)...)); newest.After(unit.ActiveSince) {
 		return pending("%s was started before %s changed", name, path)
 	}
 	return engine.Obs{State: engine.OK, Detail: name + " runs"}, nil
@@ -466,7 +466,7 @@ func (r *registration) ssmInputs(reader host.Reader) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	files := append([]string{ssmagent.ConfigPath}, proxyInputs(reader, ssmagent.UnitName)...)
+	files := append([]string{ssmagent.ConfigPath}, outwardInputs(reader, ssmagent.UnitName)...)
 	return digest(reader, files, ssmagent.Package, identity.InstanceID+identity.Region)
 }
 
@@ -481,7 +481,7 @@ func (r *registration) ecsInputs(reader host.Reader) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	files := append(inputFiles(r.ecsUnit()), proxyInputs(reader, r.ecsUnit())...)
+	files := append(inputFiles(r.ecsUnit()), outwardInputs(reader, r.ecsUnit())...)
 	return digest(reader, files, ecsagent.Package, identity.InstanceID+strings.Join(exec.Complete, ","))
 }
 

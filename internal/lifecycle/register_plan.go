@@ -42,8 +42,14 @@ func (r *registration) plan() engine.Plan {
 	if len(r.docker.sources) > 0 {
 		steps, gate = append([]engine.Step{r.dockerPackage()}, steps...), dockerStepID
 	}
-	if r.req.Proxy.Set() {
+	if r.needsAgentCA() {
+		steps = slices.Insert(steps, slices.IndexFunc(steps, func(s engine.Step) bool { return s.ID == "ecs.config" }), r.agentCA())
+	}
+	if r.req.Proxy.Set() || len(r.req.Authorities) > 0 {
 		steps, gate = append([]engine.Step{r.proxyStep()}, steps...), proxyStepID
+	}
+	if len(r.req.Authorities) > 0 {
+		steps, gate = append([]engine.Step{r.caStep()}, steps...), caStepID
 	}
 	if r.creates {
 		steps, gate = append([]engine.Step{r.activation()}, steps...), "activation"
@@ -499,6 +505,9 @@ func (r *registration) settings(config ecsagent.Config) []Pair {
 	}
 	if len(r.req.Attributes) > 0 && r.attributes == nil {
 		settings = append(settings, Pair{ecsagent.KeyAttributes, withPairs(config.Agent(ecsagent.KeyAttributes), r.req.Attributes)})
+	}
+	if r.needsAgentCA() {
+		settings = append(settings, Pair{"SSL_CERT_FILE", agentAuthorities})
 	}
 	if len(r.req.Tags) > 0 {
 		settings = append(settings, Pair{ecsagent.KeyTags, jsonObject(r.req.Tags)})

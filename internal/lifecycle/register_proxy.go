@@ -38,11 +38,11 @@ type proxyFile struct {
 	docker  bool // Docker reads it at its start
 }
 
-// settleProxy decides which files tell of the proxy, and whether Docker may be started anew for it.
+// settleProxy decides which files tell of the proxy, and whether Docker may be started anew for it or for an authority.
 func (r *registration) settleProxy(ctx context.Context) error {
 	wanted := r.req.Proxy
 	if !wanted.Set() {
-		return nil
+		return r.settleDockerRestart(ctx)
 	}
 	reader := r.deps.Host.Reader
 	dropIn, env := wanted.Units()
@@ -86,7 +86,7 @@ func (r *registration) settleDockerRestart(ctx context.Context) error {
 	if r.proxy.restart = len(running) == 0 || r.accepts(riskDocker); r.proxy.restart {
 		return nil
 	}
-	r.warnings = append(r.warnings, fmt.Sprintf("Docker runs on without the proxy, and pulls no image through it, because its restart would "+
+	r.warnings = append(r.warnings, fmt.Sprintf("Docker runs on without the proxy or the certificate authority that it is told of, and may pull no image, because its restart would "+
 		"end %s (%s): systemctl restart docker when it suits, or run the same command with --accept-risk %s",
 		count(len(running), "container"), some(running), riskDocker))
 	return nil
@@ -98,18 +98,23 @@ func (r *registration) dockerUntold(ctx context.Context, reader host.Reader) (bo
 	if err != nil || !unit.Running() {
 		return false, err
 	}
+	left, _, err := r.untrusted(reader)
+	if err != nil || len(left) > 0 {
+		return err == nil, err
+	}
 	var paths []string
+	if len(r.req.Authorities) > 0 {
+		paths = caFiles(reader)
+	}
+	told := slices.ContainsFunc(r.proxy.files, func(f proxyFile) bool { return f.path == preflight.ProxyDropIn(dockerUnit) })
 	for _, f := range r.proxy.files {
-		if !f.docker {
+		if !f.docker || !told { // without a drop-in of ours somebody has told it
 			continue
 		}
 		if due, err := f.due(reader); err != nil || due && f.path != preflight.ProxyEnv || due && len(f.content) > 0 {
 			return true, err
 		}
 		paths = append(paths, f.path)
-	}
-	if len(paths) < 2 { // no drop-in of ours: somebody has told it
-		return false, nil
 	}
 	newest, _ := newestOf(reader, paths)
 	return newest.After(unit.ActiveSince), nil
@@ -133,7 +138,7 @@ func (f proxyFile) due(reader host.Reader) (bool, error) {
 // at once. The ECS agent itself reads its own configuration.
 func (r *registration) proxyStep() engine.Step {
 	return engine.Step{
-		ID: proxyStepID, Title: "Tell Docker and the agents of the proxy",
+		ID: proxyStepID, Title: "Tell Docker and the agents of the way out",
 		Observe: func(ctx context.Context, reader host.Reader) (engine.Obs, error) {
 			var write []string
 			for _, f := range r.proxy.files {
@@ -155,9 +160,9 @@ func (r *registration) proxyStep() engine.Step {
 				}
 			}
 			if untold, err := r.dockerUntold(ctx, reader); err != nil || untold && r.proxy.restart {
-				return engine.Obs{State: engine.Pending, Detail: "restart Docker, which runs without " + r.req.Proxy.Shown()}, err
+				return engine.Obs{State: engine.Pending, Detail: "restart Docker, which has not read what it is told"}, err
 			}
-			return engine.Obs{State: engine.OK, Detail: r.req.Proxy.Shown()}, nil
+			return engine.Obs{State: engine.OK, Detail: "they have read it"}, nil
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
 			if err := r.own(ctx, tx, func(record *Record) {
@@ -182,7 +187,7 @@ func (r *registration) proxyStep() engine.Step {
 			if err != nil || !untold || !r.proxy.restart {
 				return err
 			}
-			tx.Note("restarts Docker, for the proxy %s", r.req.Proxy.Shown())
+			tx.Note("restarts Docker, which reads proxies and certificate authorities at its start only")
 			if err := tx.Unit(ctx, dockerUnit, engine.UnitWant{Restart: true}); err != nil {
 				return err
 			}
@@ -212,15 +217,15 @@ func (r *registration) proxySettings() []Pair {
 	return []Pair{{"HTTP_PROXY", p.HTTP}, {"HTTPS_PROXY", p.HTTPS}, {"NO_PROXY", p.None}}
 }
 
-// proxyInputs are the files of a unit's proxy that are there: those that are not must not change the digest of a host that
+// outwardInputs are the files of a unit's proxy, and of authorities, that are there: those that are not must not change the digest of a host that
 // never had any.
-func proxyInputs(reader host.Reader, unit string) (there []string) {
+func outwardInputs(reader host.Reader, unit string) (there []string) {
 	for _, name := range []string{preflight.ProxyDropIn(unit), preflight.ProxyEnv} {
 		if _, err := reader.Files.Lstat(name); err == nil {
 			there = append(there, name)
 		}
 	}
-	return there
+	return append(there, caFiles(reader)...)
 }
 
 // openSecret reports whether others may read a file that holds, or will hold, the credentials of a proxy.

@@ -57,6 +57,7 @@ type registration struct {
 	resumed  *engine.Operation // the unfinished registration that this run goes on with
 	docker   installing
 	proxy    proxying
+	caStore  caStore // that --ca-file goes into
 	remote   *remote
 
 	made    *control.Token // the activation that this run made for itself
@@ -179,6 +180,9 @@ func (r *registration) settle(ctx context.Context) error {
 		return err
 	}
 	if err := r.settleDocker(ctx, release); err != nil {
+		return err
+	}
+	if err := r.settleAuthorities(); err != nil {
 		return err
 	}
 	if err := r.settleProxy(ctx); err != nil {
@@ -335,10 +339,11 @@ func (r *registration) key() string {
 		GPU                                 bool   `json:",omitempty"`
 		Name, Role, Docker                  string `json:",omitempty"`
 		Proxy                               string `json:",omitempty"` // without credentials
+		Authorities                         string `json:",omitempty"`
 	}{
 		r.region, r.cluster, r.req.ECSAgentVersion, r.req.SSMAgentVersion, r.req.AgentEndpoint,
 		r.req.Tags, r.req.Attributes, r.req.Settings, r.req.NoExec, r.req.SSMProfile, r.req.EnableGPU, r.req.Name, r.req.Role,
-		strings.TrimPrefix(r.req.DockerSource, DockerAuto), r.req.Proxy.Key(),
+		strings.TrimPrefix(r.req.DockerSource, DockerAuto), r.req.Proxy.Key(), r.req.Authorities.key(),
 	})
 	if err != nil { // strings always marshal
 		panic(err)

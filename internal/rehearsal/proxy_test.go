@@ -2,13 +2,21 @@ package rehearsal
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"io/fs"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
 )
@@ -140,4 +148,79 @@ func TestAProxysPassword(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(s.machine.root, proxyEnv)); err == nil {
 		t.Errorf("%s is left", proxyEnv)
 	}
+}
+
+// authority is one that nobody ever used, in PEM form.
+func authority(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "Inspection"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+const (
+	bundle     = "etc/ssl/certs/ca-certificates.crt"
+	execBundle = "var/lib/ecs/deps/execute-command/certs/tls-ca-bundle.pem"
+)
+
+// --ca-file reaches the host's store and, of it, ECS Exec; on a host that is registered too; and goes again, with the
+// registration, and with a registration that fails.
+func TestAuthoritiesAreTrusted(t *testing.T) {
+	t.Parallel()
+	one := authority(t)
+	ours := func(s *stage) []string {
+		found, _ := filepath.Glob(filepath.Join(s.machine.root, "usr/local/share/ca-certificates/anywhere-*.crt"))
+		return found
+	}
+	check := func(t *testing.T, s *stage, there bool) {
+		t.Helper()
+		if has := strings.Contains(s.read(t, bundle), one); has != there || len(ours(s)) > 0 != there {
+			t.Errorf("the host trusts it: %v, by %q; want %v", has, ours(s), there)
+		}
+	}
+	t.Run("on a registered host", func(t *testing.T) {
+		t.Parallel()
+		s, before := registered(t)
+		s.write(t, "root/ca.pem", one)
+		s.keeps(t, before, plain, true, "--ca-file", "/root/ca.pem")
+		check(t, s, true)
+		if !strings.Contains(s.read(t, execBundle), one) {
+			t.Error("ECS Exec's programs do not know it")
+		}
+		if d := s.run(t, plain); d.RC != 0 || d.Changed {
+			t.Errorf("without the flag: %+v", d)
+		}
+		if d := s.leave(t, true); d.RC != 0 {
+			t.Fatalf("%+v", d)
+		}
+		check(t, s, false)
+	})
+	t.Run("with a registration that fails", func(t *testing.T) {
+		t.Parallel()
+		s := empty(t)
+		s.anotherToken()
+		s.write(t, "root/ca.pem", one)
+		before := s.everything(t)
+		if err := s.aws.Fault("activation-expired"); err != nil {
+			t.Fatal(err)
+		}
+		d := s.run(t, withToken, "--ca-file", "/root/ca.pem", "--https-proxy", "http://proxy.example.com:3128")
+		if d.RC != 7 || !d.Error.RolledBack {
+			t.Fatalf("%+v", d)
+		}
+		check(t, s, false)
+		if left := differs(before, s.everything(t)); len(left) > 0 {
+			t.Errorf("it leaves %q", left)
+		}
+	})
 }
