@@ -55,9 +55,14 @@ func (a *app) givenProxy(o *registerOptions) (preflight.Proxy, error) {
 // proxyVariables are those that say that somebody has decided on a proxy for this process.
 var proxyVariables = []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"}
 
-// hostProxy lets a command that was started without a proxy in its environment, as by sudo, go through the one that this
-// host's agents are told of. What cannot be read is told by the checks.
-func (a *app) hostProxy(ctx context.Context, r host.Reader) error {
+// wayOut is how this host reaches AWS, where nothing else is said: it lets a command that was started without a proxy in its environment, as by sudo, go through the proxy that
+// this host's agents are told of, and on a host without IPv4 by names with IPv6. What cannot be read is told by the checks.
+func (a *app) wayOut(ctx context.Context, r host.Reader) error {
+	if preflight.IPv6Only(r) {
+		if err := a.byIPv6(); err != nil {
+			return err
+		}
+	}
 	for _, name := range proxyVariables {
 		if a.getenv(name) != "" {
 			return nil
@@ -68,6 +73,17 @@ func (a *app) hostProxy(ctx context.Context, r host.Reader) error {
 		return nil //nolint:nilerr // network.proxy tells of it
 	}
 	return a.goThrough(p)
+}
+
+// dualStackVariable is the SDK's own.
+const dualStackVariable = "AWS_USE_DUALSTACK_ENDPOINT"
+
+// byIPv6 makes this command's calls go by the names that have IPv6, unless somebody has decided otherwise.
+func (a *app) byIPv6() error {
+	if a.env.Setenv == nil || a.getenv(dualStackVariable) != "" {
+		return nil
+	}
+	return a.env.Setenv(dualStackVariable, "true")
 }
 
 // goThrough makes this process's own calls, and its children's, go through a proxy.

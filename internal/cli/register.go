@@ -24,6 +24,7 @@ type registerOptions struct {
 	dockerSource                     string
 	tags, attributes, settings       []lifecycle.Pair
 	artifacts, keyring, caFile       string
+	ipMode                           string
 	agentEndpoint, ssmProfile        string
 	enableGPU                        bool
 	httpProxy, httpsProxy, noProxy   string
@@ -37,7 +38,7 @@ const ssmProfileUsage = "credentials profile that the SSM agent keeps for the EC
 	"where [default] is somebody's (default: as configured, else default)"
 
 func newRegister(a *app) *cobra.Command {
-	o := &registerOptions{waitTimeout: 5 * time.Minute, dockerSource: lifecycle.DockerAuto}
+	o := &registerOptions{waitTimeout: 5 * time.Minute, dockerSource: lifecycle.DockerAuto, ipMode: lifecycle.IPModes[0]}
 	cmd := &cobra.Command{
 		Use:   "register [flags]",
 		Short: "Make this host a verified external instance of an ECS cluster",
@@ -83,6 +84,8 @@ activation's slot is spent: the same command goes on from there, without a token
 	f.Var(pairsValue{&o.settings}, "ecs-config", "setting for the ECS agent's configuration file; may be repeated")
 	f.StringVar(&o.ssmProfile, "ssm-profile", "", ssmProfileUsage)
 	f.BoolVar(&o.enableGPU, "enable-gpu", false, "let tasks use this host's NVIDIA GPUs; their driver must be there")
+	f.Var(choiceValue{&o.ipMode, lifecycle.IPModes}, "ip-mode",
+		"by which AWS is reached, by both agents and this command; auto is ipv6 on a host whose only default route is that of IPv6")
 	registerProxy(f, &o.httpProxy, &o.httpsProxy, &o.noProxy)
 	f.StringVar(&o.artifacts, "artifacts", "", "`URL|DIR` with the agents' packages (default: AWS)")
 	f.StringVar(&o.keyring, "keyring", "", "`FILE` with further OpenPGP public keys, after AWS has rotated one")
@@ -148,6 +151,11 @@ func (a *app) registerRequest(cmd *cobra.Command, o *registerOptions) (lifecycle
 	if err != nil {
 		return none, err
 	}
+	if o.ipMode == "ipv6" {
+		if err := a.byIPv6(); err != nil {
+			return none, err
+		}
+	}
 	activation, err := a.activation(cmd, &o.activation)
 	if err != nil {
 		return none, err
@@ -160,7 +168,7 @@ func (a *app) registerRequest(cmd *cobra.Command, o *registerOptions) (lifecycle
 	req := lifecycle.RegisterRequest{
 		Activation: activation, Region: a.global.region, Cluster: o.cluster, Name: o.name, Role: o.role,
 		ECSAgentVersion: o.ecsAgentVersion, SSMAgentVersion: o.ssmAgentVersion,
-		DockerSource: o.dockerSource, Proxy: proxy, Authorities: authorities,
+		DockerSource: o.dockerSource, Proxy: proxy, IPMode: o.ipMode, Authorities: authorities,
 		Tags: o.tags, Attributes: o.attributes, Settings: o.settings, SSMProfile: o.ssmProfile, EnableGPU: o.enableGPU,
 		Artifacts: artifacts, Keyring: keyring, AgentEndpoint: o.agentEndpoint, EndpointURL: a.global.endpointURL,
 		NoExec: o.noExec, NoStart: o.noStart, Ignore: o.ignore, WaitTimeout: o.waitTimeout,

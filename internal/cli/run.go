@@ -47,7 +47,7 @@ func (a *app) do(cmd *cobra.Command, v verb) error {
 		}
 	}
 	h.Network.Roots = a.roots(h.Network.Roots)
-	if err := a.hostProxy(cmd.Context(), h.Reader); err != nil {
+	if err := a.wayOut(cmd.Context(), h.Reader); err != nil {
 		return err
 	}
 	if v.begin != "" {

@@ -36,6 +36,7 @@ type RegisterRequest struct {
 	EnableGPU       bool            // tasks may use the host's GPUs
 	Proxy           preflight.Proxy // that everybody is told of; the zero value leaves them as they are
 
+	IPMode        string      // --ip-mode: auto (or empty), ipv4 or ipv6
 	Authorities   Authorities // --ca-file: certificate authorities that everybody here is to trust
 	Artifacts     string      // --artifacts: URL or absolute folder
 	Keyring       string      // --keyring: file with further public keys

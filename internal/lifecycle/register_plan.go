@@ -136,6 +136,10 @@ func (r *registration) resolveVersions(ctx context.Context, pins map[string]stri
 		if errs[i] != nil {
 			return errs[i]
 		}
+		if r.ipv6 && p.pin == pinECS && ecsagent.CompareVersions(versions[i], ecsagent.IPv6Floor) < 0 {
+			return failure.New(failure.KnownBadVersion, "ECS agent %s does not work over IPv6 alone; %s is the first that does",
+				versions[i], ecsagent.IPv6Floor).WithRemedy("--ecs-agent-version latest, or --ip-mode ipv4 where there is IPv4 too")
+		}
 		pins[p.pin] = versions[i]
 	}
 	return nil
@@ -232,6 +236,7 @@ func (r *registration) fetchedOnce(ref artifact.Ref) (artifact.Package, error) {
 func (r *registration) ssmConfig() engine.Step {
 	settings := ssmagent.Settings{
 		SSMEndpoint: r.endpoint.SSM, MDSEndpoint: r.endpoint.EC2Messages, MGSEndpoint: r.endpoint.SSMMessages, ShareProfile: r.profile,
+		DualStack: r.dualStack(),
 	}
 	return r.fileStep(fileStep{
 		id: "ssm.config", title: "Configure the SSM agent", path: ssmagent.ConfigPath, mode: 0o600,
@@ -508,6 +513,9 @@ func (r *registration) settings(config ecsagent.Config) []Pair {
 	}
 	if r.needsAgentCA() {
 		settings = append(settings, Pair{"SSL_CERT_FILE", agentAuthorities})
+	}
+	if mode := r.explicitIPMode(); mode != "" {
+		settings = append(settings, Pair{ecsagent.KeyIPMode, mode})
 	}
 	if len(r.req.Tags) > 0 {
 		settings = append(settings, Pair{ecsagent.KeyTags, jsonObject(r.req.Tags)})
