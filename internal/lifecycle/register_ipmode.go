@@ -15,11 +15,11 @@ func (r *registration) explicitIPMode() string {
 
 // dualStack is what the SSM agent is told of names with IPv6; empty leaves its configuration alone. It has no way to find
 // out by itself (facts: ssm-agent section 4).
-func (r *registration) dualStack() string {
-	switch config, err := ssmagent.ReadConfig(r.deps.Host.Reader); {
+func (r *registration) dualStack(now ssmagent.Config) string {
+	switch {
 	case r.ipv6:
 		return "true"
-	case err == nil && config.DualStack && r.explicitIPMode() == "ipv4":
+	case now.DualStack && r.explicitIPMode() == "ipv4":
 		return "false"
 	}
 	return ""

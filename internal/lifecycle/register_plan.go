@@ -236,12 +236,17 @@ func (r *registration) fetchedOnce(ref artifact.Ref) (artifact.Package, error) {
 func (r *registration) ssmConfig() engine.Step {
 	settings := ssmagent.Settings{
 		SSMEndpoint: r.endpoint.SSM, MDSEndpoint: r.endpoint.EC2Messages, MGSEndpoint: r.endpoint.SSMMessages, ShareProfile: r.profile,
-		DualStack: r.dualStack(),
 	}
 	return r.fileStep(fileStep{
 		id: "ssm.config", title: "Configure the SSM agent", path: ssmagent.ConfigPath, mode: 0o600,
 		claims: []string{"/etc/amazon", "/etc/amazon/ssm"},
 		wanted: func(reader host.Reader, old []byte) ([]byte, error) {
+			config, err := ssmagent.ReadConfig(reader)
+			if err != nil {
+				return nil, err
+			}
+			settings := settings // each look has its own
+			settings.DualStack = r.dualStack(config)
 			identity, err := ssmagent.ReadIdentity(reader)
 			if err != nil || identity.Registered() && settings == (ssmagent.Settings{ShareProfile: r.profile}) && r.req.SSMProfile == "" {
 				return old, err

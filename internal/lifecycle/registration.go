@@ -45,21 +45,22 @@ type registration struct {
 	req    RegisterRequest
 	engine *engine.Engine
 
-	settled  bool
-	region   string
-	account  string // empty when nothing says which
-	cluster  string // name
-	profile  string // in which SSM Agent keeps its credentials; empty is default, with nothing to configure
-	row      platform.Row
-	endpoint preflight.Endpoints
-	source   *artifact.Source
-	pins     map[string]string
-	resumed  *engine.Operation // the unfinished registration that this run goes on with
-	docker   installing
-	proxy    proxying
-	ipv6     bool    // AWS is reached by the names that have IPv6
-	caStore  caStore // that --ca-file goes into
-	remote   *remote
+	settled      bool
+	region       string
+	account      string // empty when nothing says which
+	cluster      string // name
+	profile      string // in which SSM Agent keeps its credentials; empty is default, with nothing to configure
+	row          platform.Row
+	endpoint     preflight.Endpoints
+	source       *artifact.Source
+	pins         map[string]string
+	resumed      *engine.Operation // the unfinished registration that this run goes on with
+	docker       installing
+	proxy        proxying
+	instanceGPUs []string // as ECS shows them; nil where it was not asked
+	ipv6         bool     // AWS is reached by the names that have IPv6
+	caStore      caStore  // that --ca-file goes into
+	remote       *remote
 
 	made    *control.Token // the activation that this run made for itself
 	dropped bool           // and tried to delete
