@@ -224,3 +224,28 @@ func TestAuthoritiesAreTrusted(t *testing.T) {
 		}
 	})
 }
+
+// --ip-mode is told to both agents, whatever the host was before.
+func TestIPModeReachesBothAgents(t *testing.T) {
+	t.Parallel()
+	s, before := registered(t)
+	const ssm = "etc/amazon/ssm/amazon-ssm-agent.json"
+	if strings.Contains(s.read(t, ssm), "UseDualStackEndpoint") {
+		t.Fatal("this machine has IPv6 only: the test needs one that has IPv4")
+	}
+	s.keeps(t, before, plain, true, "--ip-mode", "ipv6")
+	if text := s.read(t, "etc/ecs/ecs.config"); !strings.Contains(text, "\nECS_INSTANCE_IP_COMPATIBILITY=ipv6\n") {
+		t.Errorf("the ECS agent is told:\n%s", text)
+	}
+	if text := s.read(t, ssm); !strings.Contains(text, `"UseDualStackEndpoint": true`) || !strings.Contains(text, `"OnPrem"`) {
+		t.Errorf("the SSM agent is told:\n%s", text)
+	}
+	if d := s.run(t, plain); d.RC != 0 || d.Changed {
+		t.Errorf("without the flag: %+v", d)
+	}
+	s.keeps(t, before, plain, true, "--ip-mode", "ipv4")
+	if text := s.read(t, ssm) + s.read(t, "etc/ecs/ecs.config"); !strings.Contains(text, `"UseDualStackEndpoint": false`) ||
+		!strings.Contains(text, "ECS_INSTANCE_IP_COMPATIBILITY=ipv4\n") {
+		t.Errorf("the agents are told:\n%s", text)
+	}
+}
