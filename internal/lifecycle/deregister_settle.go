@@ -553,6 +553,9 @@ func (f *farewell) stays(r host.Reader) (kept []string) {
 		}
 		kept = append(kept, p.path+" ("+p.why+")")
 	}
+	if slices.Contains(f.record.Files, preflight.ProxyDropIn(dockerUnit)) {
+		kept = append(kept, "the proxy in the environment of the Docker that runs (systemctl restart docker, which ends containers, drops it)")
+	}
 	if f.record.Docker != nil {
 		kept = append(kept, "Docker (it is never removed with a registration)")
 	}

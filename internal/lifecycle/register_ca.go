@@ -72,12 +72,13 @@ type caStore struct {
 	Bundle string `json:"bundle"`
 	Tool   string `json:"tool"`
 	Arg    string `json:"arg,omitempty"`
+	Fresh  string `json:"fresh,omitempty"` // instead of Arg after a removal: else links to what is gone stay in /etc/ssl/certs
 }
 
 var caStores = []caStore{
-	{"/etc/pki/ca-trust/source/anchors", ".pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/usr/bin/update-ca-trust", "extract"},
-	{"/etc/pki/trust/anchors", ".pem", "/var/lib/ca-certificates/ca-bundle.pem", "/usr/sbin/update-ca-certificates", ""},
-	{"/usr/local/share/ca-certificates", ".crt", "/etc/ssl/certs/ca-certificates.crt", "/usr/sbin/update-ca-certificates", ""},
+	{"/etc/pki/ca-trust/source/anchors", ".pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/usr/bin/update-ca-trust", "extract", ""},
+	{"/etc/pki/trust/anchors", ".pem", "/var/lib/ca-certificates/ca-bundle.pem", "/usr/sbin/update-ca-certificates", "", ""},
+	{"/usr/local/share/ca-certificates", ".crt", "/etc/ssl/certs/ca-certificates.crt", "/usr/sbin/update-ca-certificates", "", "--fresh"},
 }
 
 // caPrefix begins the names of anywhere's files in such a folder.
@@ -137,15 +138,15 @@ func caUpdated() engine.Kind {
 		if err := json.Unmarshal(data, &store); err != nil {
 			return nil, failure.Wrap(failure.JournalUnreadable, err, "reading what was recorded of the certificate authorities")
 		}
-		return nil, store.update(ctx, h.Runner.Run)
+		return nil, store.update(ctx, h.Runner.Run, first(store.Fresh, store.Arg))
 	}}
 }
 
 // update makes the bundle of what is in the folders.
-func (s caStore) update(ctx context.Context, run func(context.Context, host.Cmd) (host.Result, error)) error {
+func (s caStore) update(ctx context.Context, run func(context.Context, host.Cmd) (host.Result, error), arg string) error {
 	cmd := host.Cmd{Path: s.Tool, Stdin: strings.NewReader("")}
-	if s.Arg != "" {
-		cmd.Args = []string{s.Arg}
+	if arg != "" {
+		cmd.Args = []string{arg}
 	}
 	result, err := run(ctx, cmd)
 	switch {
@@ -275,7 +276,7 @@ func (r *registration) addAuthorities(ctx context.Context, tx *engine.Tx, left A
 			return err
 		}
 	}
-	return tx.Effect(ctx, caKind, store, func(ctx context.Context) error { return store.update(ctx, tx.Run) })
+	return tx.Effect(ctx, caKind, store, func(ctx context.Context) error { return store.update(ctx, tx.Run, store.Arg) })
 }
 
 // agentCA gives the ECS agent the authorities where its container does not see the host's.
@@ -331,7 +332,7 @@ func (f *farewell) authorities() engine.Step {
 			}
 			if _, err := tx.Reader().Files.Stat(owned.Store.Tool); err == nil { // else there is no bundle to be made
 				if err := tx.Effect(ctx, caKind, owned.Store, func(ctx context.Context) error {
-					return owned.Store.update(ctx, tx.Run)
+					return owned.Store.update(ctx, tx.Run, first(owned.Store.Fresh, owned.Store.Arg))
 				}); err != nil {
 					return err
 				}

@@ -183,6 +183,17 @@ func HostProxy(ctx context.Context, r host.Reader) (Proxy, error) {
 	return Proxy{}, nil
 }
 
+// ProxyFiles are the files in which Docker and the agents are told of a proxy.
+func ProxyFiles(ctx context.Context, r host.Reader) (files []string, err error) {
+	all, err := readProxies(ctx, Subject{Host: r})
+	for _, p := range all {
+		if p.who != self && p.set() && !slices.Contains(files, p.file) {
+			files = append(files, p.file)
+		}
+	}
+	return files, err
+}
+
 // planned puts the setting that a verb is about to make in the place of what everybody is told now.
 func (p proxies) planned(wanted Proxy) proxies {
 	if !wanted.Set() {

@@ -88,6 +88,10 @@ func TestHostProxy(t *testing.T) {
 	is("http://ssm:1")
 	m.write(ecsagent.ConfigPath, "HTTP_PROXY=http://ecs:1\n")
 	is("http://ecs:1")
+	want := []string{"/etc/docker/daemon.json", ecsagent.ConfigPath, "/etc/systemd/system/amazon-ssm-agent.service.d/p.conf"}
+	if files, err := ProxyFiles(t.Context(), m.reader()); err != nil || !slices.Equal(files, want) {
+		t.Errorf("the proxies stand in %q, %v", files, err)
+	}
 }
 
 // A verb that is about to tell everybody is judged by what it will tell them; Docker's own file stays as it is.
