@@ -45,6 +45,7 @@ func main() {
 		Streams:   standardStreams(tty),
 		LookupEnv: os.LookupEnv,
 		Unsetenv:  os.Unsetenv,
+		Setenv:    os.Setenv,
 		ReadFile:  os.ReadFile,
 		NewFile:   newFile,
 		Signals:   signals(),

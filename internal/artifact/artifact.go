@@ -51,6 +51,7 @@ type Source struct {
 	// Base takes the place of AWS: an http or https URL, or an absolute folder of the host. What lies below it is laid out
 	// as in AWS's buckets, the bucket's name first. Empty is AWS.
 	Base     string
+	IPv6     bool         // AWS is reached by the names that have IPv6
 	HTTP     *http.Client // nil is http.DefaultClient
 	Keys     *Keyring
 	Disk     host.Disk

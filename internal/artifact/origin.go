@@ -43,7 +43,7 @@ type object struct {
 func (s *Source) origin(region string) (origin, error) {
 	base := s.Base
 	if base == "" {
-		base = partition.Endpoint("s3", region)
+		base = partition.S3(region, s.IPv6)
 	}
 	if filepath.IsAbs(base) {
 		return folder{s.Files, base}, nil

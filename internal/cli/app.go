@@ -22,13 +22,14 @@ import (
 
 // app is one run of a command line.
 type app struct {
-	env      Env
-	global   globals
-	file     configFile
-	redactor *secret.Redactor
-	code     string            // what codeVariable held
-	origins  map[string]origin // of the command's flags
-	settled  bool              // flags, environment and file were read without error
+	env         Env
+	global      globals
+	file        configFile
+	redactor    *secret.Redactor
+	code        string                // what codeVariable held
+	authorities lifecycle.Authorities // of --ca-file, which this command trusts besides the system's
+	origins     map[string]origin     // of the command's flags
+	settled     bool                  // flags, environment and file were read without error
 
 	args    []string // of this command line
 	started time.Time

@@ -28,6 +28,9 @@ type Env struct {
 	Streams   Streams
 	LookupEnv func(name string) (string, bool)
 	Unsetenv  func(name string) error
+	// Setenv gives this process, and through it its calls and its children, a variable: those of a proxy. Nil is a process
+	// that makes none of its calls through one.
+	Setenv func(name, value string) error
 	// ReadFile reads the files that the caller names, in the caller's own name space: configuration, tokens, codes.
 	ReadFile func(path string) ([]byte, error)
 	// NewFile makes a file that must not exist, in the same name space, readable by its owner only.

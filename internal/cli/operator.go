@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 
 	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -60,6 +61,12 @@ func (a *app) aws(
 	cfg, err := a.env.AWS(ctx, access)
 	if err != nil {
 		return cfg, c, err
+	}
+	if client, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok || cfg.HTTPClient == nil {
+		if client == nil {
+			client = awshttp.NewBuildableClient()
+		}
+		cfg.HTTPClient = client.WithTransportOptions(a.trusting)
 	}
 	c.Trace = func(next http.RoundTripper) http.RoundTripper { return tracing{next, a} }
 	if a.ours("endpoint-url") {

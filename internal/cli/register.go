@@ -23,9 +23,11 @@ type registerOptions struct {
 	ecsAgentVersion, ssmAgentVersion string
 	dockerSource                     string
 	tags, attributes, settings       []lifecycle.Pair
-	artifacts, keyring               string
+	artifacts, keyring, caFile       string
+	ipMode                           string
 	agentEndpoint, ssmProfile        string
 	enableGPU                        bool
+	httpProxy, httpsProxy, noProxy   string
 	noExec, noStart                  bool
 	ignore                           []string
 	waitTimeout                      time.Duration
@@ -36,7 +38,7 @@ const ssmProfileUsage = "credentials profile that the SSM agent keeps for the EC
 	"where [default] is somebody's (default: as configured, else default)"
 
 func newRegister(a *app) *cobra.Command {
-	o := &registerOptions{waitTimeout: 5 * time.Minute, dockerSource: lifecycle.DockerAuto}
+	o := &registerOptions{waitTimeout: 5 * time.Minute, dockerSource: lifecycle.DockerAuto, ipMode: lifecycle.IPModes[0]}
 	cmd := &cobra.Command{
 		Use:   "register [flags]",
 		Short: "Make this host a verified external instance of an ECS cluster",
@@ -82,8 +84,13 @@ activation's slot is spent: the same command goes on from there, without a token
 	f.Var(pairsValue{&o.settings}, "ecs-config", "setting for the ECS agent's configuration file; may be repeated")
 	f.StringVar(&o.ssmProfile, "ssm-profile", "", ssmProfileUsage)
 	f.BoolVar(&o.enableGPU, "enable-gpu", false, "let tasks use this host's NVIDIA GPUs; their driver must be there")
+	f.Var(choiceValue{&o.ipMode, lifecycle.IPModes}, "ip-mode",
+		"by which AWS is reached, by both agents and this command; auto is ipv6 on a host whose only default route is that of IPv6")
+	registerProxy(f, &o.httpProxy, &o.httpsProxy, &o.noProxy)
 	f.StringVar(&o.artifacts, "artifacts", "", "`URL|DIR` with the agents' packages (default: AWS)")
 	f.StringVar(&o.keyring, "keyring", "", "`FILE` with further OpenPGP public keys, after AWS has rotated one")
+	f.StringVar(&o.caFile, "ca-file", "", "PEM `FILE` with the certificate authority of a proxy that opens connections: for this host, both agents,\n"+
+		"ECS Exec and this command")
 	f.StringVar(&o.agentEndpoint, "agent-endpoint", "",
 		"where the agents find AWS: a URL, or NAME=URL,… with the names ecs, ssm, ssmmessages, ec2messages")
 	f.BoolVar(&o.noExec, "no-exec", false, "leave out what ECS Exec needs")
@@ -136,6 +143,19 @@ func (a *app) registerRequest(cmd *cobra.Command, o *registerOptions) (lifecycle
 	if err != nil {
 		return none, err
 	}
+	proxy, err := a.givenProxy(o)
+	if err != nil {
+		return none, err
+	}
+	authorities, err := a.givenAuthorities(o.caFile)
+	if err != nil {
+		return none, err
+	}
+	if o.ipMode == "ipv6" {
+		if err := a.byIPv6(); err != nil {
+			return none, err
+		}
+	}
 	activation, err := a.activation(cmd, &o.activation)
 	if err != nil {
 		return none, err
@@ -148,8 +168,8 @@ func (a *app) registerRequest(cmd *cobra.Command, o *registerOptions) (lifecycle
 	req := lifecycle.RegisterRequest{
 		Activation: activation, Region: a.global.region, Cluster: o.cluster, Name: o.name, Role: o.role,
 		ECSAgentVersion: o.ecsAgentVersion, SSMAgentVersion: o.ssmAgentVersion,
-		DockerSource: o.dockerSource,
-		Tags:         o.tags, Attributes: o.attributes, Settings: o.settings, SSMProfile: o.ssmProfile, EnableGPU: o.enableGPU,
+		DockerSource: o.dockerSource, Proxy: proxy, IPMode: o.ipMode, Authorities: authorities,
+		Tags: o.tags, Attributes: o.attributes, Settings: o.settings, SSMProfile: o.ssmProfile, EnableGPU: o.enableGPU,
 		Artifacts: artifacts, Keyring: keyring, AgentEndpoint: o.agentEndpoint, EndpointURL: a.global.endpointURL,
 		NoExec: o.noExec, NoStart: o.noStart, Ignore: o.ignore, WaitTimeout: o.waitTimeout,
 		AcceptRisk: a.global.acceptRisk, DryRun: o.dryRun, DetailedExitcode: o.detailed, NoRollback: o.noRollback,

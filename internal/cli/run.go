@@ -46,6 +46,10 @@ func (a *app) do(cmd *cobra.Command, v verb) error {
 			a.warn("the risk %s is accepted (%s)", risk, a.gave("accept-risk"))
 		}
 	}
+	h.Network.Roots = a.roots(h.Network.Roots)
+	if err := a.wayOut(cmd.Context(), h.Reader); err != nil {
+		return err
+	}
 	if v.begin != "" {
 		stop := a.startProgress(v.begin)
 		defer stop()
@@ -156,6 +160,9 @@ func (a *app) unicode() bool {
 // client is the HTTP client whose calls are logged, and told with --verbose.
 func (a *app) client() *http.Client {
 	client := *a.env.HTTP()
+	if plain, ok := client.Transport.(*http.Transport); ok { // made for this client alone
+		a.trusting(plain)
+	}
 	client.Transport = tracing{client.Transport, a}
 	return &client
 }

@@ -19,6 +19,8 @@ type Instance struct {
 	Status    string // ACTIVE, DRAINING, REGISTERING, DEREGISTERING, REGISTRATION_FAILED or INACTIVE
 	Reason    string // of the status; mostly empty
 	Connected bool   // its agent has a connection to ECS now
+	// GPUs are the ids of those that tasks can be given. It is nil where ECS shows no resources at all.
+	GPUs []string
 }
 
 // maxDescribed is how many instances one call describes. Source: ECS API reference, DescribeContainerInstances, read
@@ -80,8 +82,18 @@ func (o *Operator) describe(ctx context.Context, cluster string, arns []string) 
 }
 
 func instanceOf(i ecstypes.ContainerInstance) Instance {
+	var gpus []string
+	if len(i.RegisteredResources) > 0 {
+		gpus = []string{}
+	}
+	for _, r := range i.RegisteredResources {
+		if aws.ToString(r.Name) == "GPU" {
+			gpus = append(gpus, r.StringSetValue...)
+		}
+	}
 	return Instance{
-		ARN: aws.ToString(i.ContainerInstanceArn), Node: aws.ToString(i.Ec2InstanceId), Status: aws.ToString(i.Status),
+		GPUs: gpus,
+		ARN:  aws.ToString(i.ContainerInstanceArn), Node: aws.ToString(i.Ec2InstanceId), Status: aws.ToString(i.Status),
 		Reason: aws.ToString(i.StatusReason), Connected: i.AgentConnected,
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -83,7 +84,7 @@ func TestInstance(t *testing.T) {
 		if found != test.found || test.code == "" && err != nil || test.code != "" && !failure.Is(err, test.code) {
 			t.Errorf("%s: %v, %v", test.name, found, err)
 		}
-		if want := (Instance{ARN: "arn:1", Node: "mi-1", Status: "ACTIVE", Connected: true}); found && i != want {
+		if want := (Instance{ARN: "arn:1", Node: "mi-1", Status: "ACTIVE", Connected: true}); found && !reflect.DeepEqual(i, want) {
 			t.Errorf("%s: %+v", test.name, i)
 		}
 	}

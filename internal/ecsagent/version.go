@@ -101,6 +101,10 @@ func upstream(version string) string {
 	return v
 }
 
+// IPv6Floor is the first version that works on a network with IPv6 only. Source: CHANGELOG.md of aws/amazon-ecs-agent,
+// 1.98.0 of 2025-08-15.
+const IPv6Floor = "1.98.0"
+
 // CompareVersions orders package versions like 1.105.1-1 as Debian does: negative when a is the older. A text that is no
 // version is older than any version.
 func CompareVersions(a, b string) int {

@@ -122,10 +122,13 @@ func newSystemd(t *testing.T) (*Systemd, *fakeBus) {
 				"FragmentPath": "/lib/systemd/system/ecs.service", "ActiveEnterTimestamp": uint64(1_700_000_000_123_456),
 				"DropInPaths": []string{"/etc/systemd/system/ecs.service.d/50-anywhere.conf"}},
 			"anywhere.timer": {"LoadState": "loaded", "ActiveState": "active", "SubState": "waiting", "UnitFileState": "enabled"},
+			"old.service":    {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "UnitFileState": "enabled"},
 			"masked.service": {"LoadState": "masked", "ActiveState": "inactive", "SubState": "dead", "UnitFileState": "masked"},
 		},
 		service: map[string]map[string]any{"ecs.service": {"Result": "exit-code", "MainPID": uint32(42), "NRestarts": uint32(7),
-			"ExecMainStatus": int32(5)}},
+			"ExecMainStatus": int32(5)},
+			// systemd 219 of CentOS 7 and Amazon Linux 2 counts no restarts (NRestarts came with 235).
+			"old.service": {"Result": "success", "MainPID": uint32(9)}},
 	}
 	return &Systemd{booted: t.TempDir(), dial: func(context.Context) (bus, error) { return b, nil }}, b
 }
@@ -138,6 +141,7 @@ func TestUnit(t *testing.T) {
 			DropIns:    []string{"/etc/systemd/system/ecs.service.d/50-anywhere.conf"},
 			FragmentAt: "/lib/systemd/system/ecs.service"},
 		{Name: "anywhere.timer", Loaded: true, Active: "active", Sub: "waiting", Enabled: "enabled"},
+		{Name: "old.service", Loaded: true, Active: "active", Sub: "running", Enabled: "enabled", Result: "success", MainPID: 9},
 		{Name: "masked.service", Loaded: true, Active: "inactive", Sub: "dead", Enabled: "masked"},
 		{Name: "no.service", Active: "inactive", Sub: "dead"},
 	} {

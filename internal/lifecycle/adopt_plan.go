@@ -10,6 +10,7 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/preflight"
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
@@ -109,12 +110,12 @@ func (a *adoption) replacedProgram(ctx context.Context, reader host.Reader, unit
 func (a *adoption) recordStep() engine.Step {
 	return engine.Step{
 		ID: "record", Title: "Record what is here",
-		Observe: func(_ context.Context, reader host.Reader) (engine.Obs, error) {
+		Observe: func(ctx context.Context, reader host.Reader) (engine.Obs, error) {
 			record, err := readRecord(reader)
 			if err != nil {
 				return engine.Obs{}, err
 			}
-			want, err := a.wanted(reader)
+			want, err := a.wanted(ctx, reader)
 			switch {
 			case err != nil:
 				return engine.Obs{}, err
@@ -124,7 +125,7 @@ func (a *adoption) recordStep() engine.Step {
 			return engine.Obs{State: engine.OK, Detail: recordPath}, nil
 		},
 		Change: func(ctx context.Context, tx *engine.Tx) error {
-			want, err := a.wanted(tx.Reader())
+			want, err := a.wanted(ctx, tx.Reader())
 			if err != nil {
 				return err
 			}
@@ -135,14 +136,14 @@ func (a *adoption) recordStep() engine.Step {
 
 // wanted is the record as it should be: what it says of anywhere's own, and the registration as adopted unless anywhere has
 // made it.
-func (a *adoption) wanted(reader host.Reader) (Record, error) {
+func (a *adoption) wanted(ctx context.Context, reader host.Reader) (Record, error) {
 	record, err := readRecord(reader)
 	if err != nil {
 		return record, err
 	}
 	if own := record.Registration; own == nil || own.ManagedInstanceID != a.node {
 		record.Registration = nil
-		if record.Adopted, err = a.adopted(reader, record); err != nil {
+		if record.Adopted, err = a.adopted(ctx, reader, record); err != nil {
 			return record, err
 		}
 	}
@@ -157,7 +158,7 @@ func (a *adoption) wanted(reader host.Reader) (Record, error) {
 
 // adopted is what the record should say of the registration. One that says so already stays as it is: what was here when it
 // was adopted does not change with the host.
-func (a *adoption) adopted(reader host.Reader, record Record) (*AdoptedRegistration, error) {
+func (a *adoption) adopted(ctx context.Context, reader host.Reader, record Record) (*AdoptedRegistration, error) {
 	is := &AdoptedRegistration{
 		ManagedInstanceID: a.node, ContainerInstanceARN: a.arnText, Region: a.region, Account: a.account, Cluster: a.cluster,
 	}
@@ -180,6 +181,15 @@ func (a *adoption) adopted(reader host.Reader, record Record) (*AdoptedRegistrat
 		ecsagent.ConfigPath, ecsagent.InstanceConfigPath, ecsagent.JSONConfigPath, ssmagent.ConfigPath,
 	} {
 		if _, err := reader.Files.Lstat(file); err == nil && !slices.Contains(record.Files, file) {
+			is.Files = append(is.Files, file)
+		}
+	}
+	proxies, err := preflight.ProxyFiles(ctx, reader)
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range proxies {
+		if !slices.Contains(record.Files, file) && !slices.Contains(is.Files, file) {
 			is.Files = append(is.Files, file)
 		}
 	}

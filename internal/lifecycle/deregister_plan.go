@@ -33,7 +33,7 @@ func (f *farewell) plan() engine.Plan {
 		for _, name := range []string{ecsagent.Package, ssmagent.Package} {
 			steps = append(steps, f.removePackage(name))
 		}
-		steps = append(steps, f.ownSettings(), f.ownFiles(), f.taskContainers(), f.data(), f.forget())
+		steps = append(steps, f.ownSettings(), f.authorities(), f.ownFiles(), f.taskContainers(), f.data(), f.forget())
 	}
 	return engine.Plan{Verb: verbDeregister, Key: f.key(), Pins: f.pins, Resolve: f.resolve, Steps: steps}
 }
@@ -171,7 +171,7 @@ func (f *farewell) ownSettings() engine.Step {
 			}
 			rest := ecsagent.Parse(text)
 			for key, value := range settings {
-				if now, ok := rest.Get(key); ok && now == value {
+				if now, ok := rest.Get(key); ok && (now == value || remembered(now) == value) {
 					rest.Unset(key)
 				}
 			}
@@ -417,15 +417,20 @@ func (f *farewell) leftRecord() *Record {
 			node.Cluster = ""
 			left.Registration = &node
 		}
-		if slices.Contains(f.record.Files, ssmagent.ConfigPath) {
-			left.Files = append(left.Files, ssmagent.ConfigPath)
+		for _, file := range f.record.Files {
+			if ssmNeeds(file) {
+				left.Files = append(left.Files, file)
+			}
 		}
 		if digest, known := f.record.Started[f.ssmUnit]; known {
 			left.Started[f.ssmUnit] = digest
 		}
 		left.Folders = f.record.Folders
 	}
-	if len(left.Packages) == 0 && left.Registration == nil && len(left.Files) == 0 {
+	if !f.ssm {
+		left.Authorities = f.record.Authorities
+	}
+	if left.Authorities == nil && len(left.Packages) == 0 && left.Registration == nil && len(left.Files) == 0 {
 		return nil
 	}
 	left.Docker = f.record.Docker

@@ -423,11 +423,17 @@ func (f *farewell) files() []string {
 		all = append(all, ssmagent.IdentityFiles()...)
 	}
 	for _, file := range f.record.Files {
-		if file != ecsagent.ExecDir && (file != ssmagent.ConfigPath || f.ssm) {
+		if file != ecsagent.ExecDir && (f.ssm || !ssmNeeds(file)) {
 			all = append(all, file)
 		}
 	}
 	return append(all, FactsPath)
+}
+
+// ssmNeeds reports whether a file of anywhere's is the SSM agent's to read: it stays with the managed node.
+func ssmNeeds(file string) bool {
+	return slices.Contains([]string{ssmagent.ConfigPath, preflight.ProxyEnv, preflight.ProxyDropIn(ssmagent.UnitName),
+		preflight.ProxyDropIn(ssmagent.SnapUnit)}, file)
 }
 
 // trees are what goes with all that is below it, and for good: what the agents made in folders that are theirs alone.
@@ -553,6 +559,9 @@ func (f *farewell) stays(r host.Reader) (kept []string) {
 			continue // the managed node's, which stays
 		}
 		kept = append(kept, p.path+" ("+p.why+")")
+	}
+	if slices.Contains(f.record.Files, preflight.ProxyDropIn(dockerUnit)) {
+		kept = append(kept, "the proxy in the environment of the Docker that runs (systemctl restart docker, which ends containers, drops it)")
 	}
 	if f.record.Docker != nil {
 		kept = append(kept, "Docker (it is never removed with a registration)")

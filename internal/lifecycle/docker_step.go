@@ -490,7 +490,7 @@ func awaitDocker(ctx context.Context, tx *engine.Tx) error {
 		}
 		waited := time.Since(begun)
 		if waited > upTime {
-			return failure.New(failure.DockerDown, "Docker was installed and does not answer after %s: %s", upTime, info.Why).
+			return failure.New(failure.DockerDown, "Docker was started and does not answer after %s: %s", upTime, info.Why).
 				WithRemedy("journalctl -u docker -n 50 says why; mend it, then run the command again")
 		}
 		if err := sleep(ctx, pause(waited)); err != nil {

@@ -60,6 +60,7 @@ func (d Deps) engine() *engine.Engine {
 			awayKind:              deregistered(),
 			drainKind:             d.drains(),
 			modeKind:              modes(),
+			caKind:                caUpdated(),
 		},
 	}
 }

@@ -115,7 +115,7 @@ func (req PreflightRequest) subject(d Deps) (preflight.Subject, error) {
 			there.cluster = ecsagent.ClusterName(configured)
 		}
 	}
-	s.Region, s.Cluster = there.region, there.cluster
+	s.Region, s.Cluster, s.IPv6 = there.region, there.cluster, preflight.IPv6Only(d.Host.Reader)
 	s.Remote = &remote{deps: d, region: there.region, account: there.account}
 	return s, nil
 }

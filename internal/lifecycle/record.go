@@ -33,6 +33,8 @@ type Record struct {
 	Settings map[string]map[string]string `json:"settings,omitempty"`
 	// Docker is nil unless anywhere installed it. It is not among Packages: nothing removes it with the registration.
 	Docker *OwnedDocker `json:"docker,omitempty"`
+	// Authorities are nil unless anywhere has put some into the host's store.
+	Authorities *OwnedAuthorities `json:"authorities,omitempty"`
 	// Registration is the managed node and its cluster; nil while anywhere has not registered the host.
 	Registration *OwnedRegistration `json:"registration,omitempty"`
 	// Adopted is a registration that was here before anywhere was, and that it looks after since; nil when there is none.

@@ -12,6 +12,7 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/preflight"
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
@@ -27,17 +28,20 @@ type RegisterRequest struct {
 
 	ECSAgentVersion string // like 1.105.1 or 1.105.1-1; "" keeps an installed version, else takes the latest
 	SSMAgentVersion string
-	DockerSource    string // where a missing Docker comes from: auto (or empty), docker, distro or none
-	Tags            []Pair // ECS_CONTAINER_INSTANCE_TAGS
-	Attributes      []Pair // ECS_INSTANCE_ATTRIBUTES, of the first registration only
-	Settings        []Pair // --ecs-config KEY=VALUE
-	SSMProfile      string // the credentials profile that SSM Agent keeps; "" is the one that it is told to keep
-	EnableGPU       bool   // tasks may use the host's GPUs
+	DockerSource    string          // where a missing Docker comes from: auto (or empty), docker, distro or none
+	Tags            []Pair          // ECS_CONTAINER_INSTANCE_TAGS
+	Attributes      []Pair          // ECS_INSTANCE_ATTRIBUTES, of the first registration only
+	Settings        []Pair          // --ecs-config KEY=VALUE
+	SSMProfile      string          // the credentials profile that SSM Agent keeps; "" is the one that it is told to keep
+	EnableGPU       bool            // tasks may use the host's GPUs
+	Proxy           preflight.Proxy // that everybody is told of; the zero value leaves them as they are
 
-	Artifacts     string // --artifacts: URL or absolute folder
-	Keyring       string // --keyring: file with further public keys
-	AgentEndpoint string // --agent-endpoint: where the agents find AWS; URL, or NAME=URL,… with names ecs, ssm, ssmmessages, ec2messages
-	EndpointURL   string // --endpoint-url or AWS_ENDPOINT_URL…: only to refuse one without the other
+	IPMode        string      // --ip-mode: auto (or empty), ipv4 or ipv6
+	Authorities   Authorities // --ca-file: certificate authorities that everybody here is to trust
+	Artifacts     string      // --artifacts: URL or absolute folder
+	Keyring       string      // --keyring: file with further public keys
+	AgentEndpoint string      // --agent-endpoint: where the agents find AWS; URL, or NAME=URL,… with names ecs, ssm, ssmmessages, ec2messages
+	EndpointURL   string      // --endpoint-url or AWS_ENDPOINT_URL…: only to refuse one without the other
 
 	NoExec      bool
 	NoStart     bool

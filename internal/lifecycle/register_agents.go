@@ -452,7 +452,7 @@ func (r *registration) started(ctx context.Context, reader host.Reader, name str
 		if recorded != digest {
 			return pending("%s was started before its configuration changed", name)
 		}
-	} else if newest, path := newestOf(reader, inputFiles(name)); newest.After(unit.ActiveSince) {
+	} else if newest, path := newestOf(reader, append(inputFiles(name), outwardInputs(reader, name)...)); newest.After(unit.ActiveSince) {
 		return pending("%s was started before %s changed", name, path)
 	}
 	return engine.Obs{State: engine.OK, Detail: name + " runs"}, nil
@@ -481,7 +481,8 @@ func (r *registration) ssmInputs(reader host.Reader) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return digest(reader, []string{ssmagent.ConfigPath}, ssmagent.Package, identity.InstanceID+identity.Region)
+	files := append([]string{ssmagent.ConfigPath}, outwardInputs(reader, ssmagent.UnitName)...)
+	return digest(reader, files, ssmagent.Package, identity.InstanceID+identity.Region)
 }
 
 // ecsInputs digests what ecs-init and the agent read at their start: configuration, version, identity (credentials of
@@ -495,7 +496,8 @@ func (r *registration) ecsInputs(reader host.Reader) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return digest(reader, inputFiles(r.ecsUnit()), ecsagent.Package, identity.InstanceID+strings.Join(exec.Complete, ","))
+	files := append(inputFiles(r.ecsUnit()), outwardInputs(reader, r.ecsUnit())...)
+	return digest(reader, files, ecsagent.Package, identity.InstanceID+strings.Join(exec.Complete, ","))
 }
 
 func digest(reader host.Reader, files []string, pkg, more string) (string, error) {

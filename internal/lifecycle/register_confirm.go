@@ -31,6 +31,7 @@ func (r *registration) confirm(ctx context.Context, report *Report) error {
 	if result.Verified != VerifiedLocal {
 		return nil
 	}
+	defer func() { report.Warnings = append(report.Warnings, r.gpuDoubts(ctx)...) }()
 	began := r.deps.Host.Now()
 	var operator *control.Operator
 	err := within(ctx, lookTime, func(ctx context.Context) (err error) {
@@ -183,6 +184,7 @@ func (r *registration) look(ctx context.Context, operator *control.Operator) vie
 }
 
 func (r *registration) judgeInstance(v *view, i control.Instance, found bool) {
+	r.instanceGPUs = i.GPUs
 	const remedy = "systemctl restart %s, so that the agent hears of it; then the same command registers a new container instance"
 	switch {
 	case !found:

@@ -3,9 +3,12 @@ package lifecycle
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -38,6 +41,15 @@ func (r *registration) plan() engine.Plan {
 	gate := "ssm.config"
 	if len(r.docker.sources) > 0 {
 		steps, gate = append([]engine.Step{r.dockerPackage()}, steps...), dockerStepID
+	}
+	if r.needsAgentCA() {
+		steps = slices.Insert(steps, slices.IndexFunc(steps, func(s engine.Step) bool { return s.ID == "ecs.config" }), r.agentCA())
+	}
+	if r.req.Proxy.Set() || len(r.req.Authorities) > 0 {
+		steps, gate = append([]engine.Step{r.proxyStep()}, steps...), proxyStepID
+	}
+	if len(r.req.Authorities) > 0 {
+		steps, gate = append([]engine.Step{r.caStep()}, steps...), caStepID
 	}
 	if r.creates {
 		steps, gate = append([]engine.Step{r.activation()}, steps...), "activation"
@@ -123,6 +135,10 @@ func (r *registration) resolveVersions(ctx context.Context, pins map[string]stri
 	for i, p := range products {
 		if errs[i] != nil {
 			return errs[i]
+		}
+		if r.ipv6 && p.pin == pinECS && ecsagent.CompareVersions(versions[i], ecsagent.IPv6Floor) < 0 {
+			return failure.New(failure.KnownBadVersion, "ECS agent %s does not work over IPv6 alone; %s is the first that does",
+				versions[i], ecsagent.IPv6Floor).WithRemedy("--ecs-agent-version latest, or --ip-mode ipv4 where there is IPv4 too")
 		}
 		pins[p.pin] = versions[i]
 	}
@@ -230,6 +246,12 @@ func (r *registration) ssmConfig() engine.Step {
 		id: "ssm.config", title: "Configure the SSM agent", path: ssmagent.ConfigPath, mode: 0o600,
 		claims: []string{"/etc/amazon", "/etc/amazon/ssm"},
 		wanted: func(reader host.Reader, old []byte) ([]byte, error) {
+			config, err := ssmagent.ReadConfig(reader)
+			if err != nil {
+				return nil, err
+			}
+			settings := settings // each look has its own
+			settings.DualStack = r.dualStack(config)
 			identity, err := ssmagent.ReadIdentity(reader)
 			if err != nil || identity.Registered() && settings == (ssmagent.Settings{ShareProfile: r.profile}) && r.req.SSMProfile == "" {
 				return old, err
@@ -480,6 +502,10 @@ func (r *registration) ecsConfig() engine.Step {
 			}
 			return config.User.Bytes(), nil
 		},
+		due: func(_ context.Context, reader host.Reader) (bool, error) {
+			return r.openSecret(reader, ecsagent.ConfigPath)
+		},
+		after: func(ctx context.Context, tx *engine.Tx) error { return r.closeSecret(ctx, tx, ecsagent.ConfigPath) },
 	})
 }
 
@@ -507,10 +533,16 @@ func (r *registration) settings(config ecsagent.Config) []Pair {
 	if len(r.req.Attributes) > 0 && r.attributes == nil {
 		settings = append(settings, Pair{ecsagent.KeyAttributes, withPairs(config.Agent(ecsagent.KeyAttributes), r.req.Attributes)})
 	}
+	if r.needsAgentCA() {
+		settings = append(settings, Pair{"SSL_CERT_FILE", agentAuthorities})
+	}
+	if mode := r.explicitIPMode(); mode != "" {
+		settings = append(settings, Pair{ecsagent.KeyIPMode, mode})
+	}
 	if len(r.req.Tags) > 0 {
 		settings = append(settings, Pair{ecsagent.KeyTags, jsonObject(r.req.Tags)})
 	}
-	return append(settings, r.req.Settings...)
+	return append(append(settings, r.proxySettings()...), r.req.Settings...)
 }
 
 // ecsGPU turns the agent's GPU support on in the file of which ecs-init waits for the devices, up to 30 seconds, and without
@@ -632,6 +664,15 @@ func (record *Record) addSettings(file string, old, text []byte) {
 		if record.Settings[file] == nil {
 			record.Settings[file] = map[string]string{}
 		}
-		record.Settings[file][key] = value
+		record.Settings[file][key] = remembered(value)
 	}
+}
+
+// remembered is a setting as the record keeps it: one with a proxy's credentials as a digest, by which it is known again.
+func remembered(value string) string {
+	if u, err := url.Parse(value); err != nil || u.User == nil {
+		return value
+	}
+	sum := sha256.Sum256([]byte(value))
+	return "sha256:" + hex.EncodeToString(sum[:])
 }

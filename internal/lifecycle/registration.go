@@ -45,18 +45,22 @@ type registration struct {
 	req    RegisterRequest
 	engine *engine.Engine
 
-	settled  bool
-	region   string
-	account  string // empty when nothing says which
-	cluster  string // name
-	profile  string // in which SSM Agent keeps its credentials; empty is default, with nothing to configure
-	row      platform.Row
-	endpoint preflight.Endpoints
-	source   *artifact.Source
-	pins     map[string]string
-	resumed  *engine.Operation // the unfinished registration that this run goes on with
-	docker   installing
-	remote   *remote
+	settled      bool
+	region       string
+	account      string // empty when nothing says which
+	cluster      string // name
+	profile      string // in which SSM Agent keeps its credentials; empty is default, with nothing to configure
+	row          platform.Row
+	endpoint     preflight.Endpoints
+	source       *artifact.Source
+	pins         map[string]string
+	resumed      *engine.Operation // the unfinished registration that this run goes on with
+	docker       installing
+	proxy        proxying
+	instanceGPUs []string // as ECS shows them; nil where it was not asked
+	ipv6         bool     // AWS is reached by the names that have IPv6
+	caStore      caStore  // that --ca-file goes into
+	remote       *remote
 
 	made    *control.Token // the activation that this run made for itself
 	dropped bool           // and tried to delete
@@ -105,7 +109,7 @@ func (r *registration) subject() preflight.Subject {
 	s := preflight.Subject{
 		Host: r.deps.Host.Reader, Mutating: true, Resuming: r.resumed != nil,
 		Region: r.region, Cluster: r.cluster, Endpoints: r.endpoint, Artifacts: r.req.Artifacts, Getenv: r.deps.Getenv,
-		Profile: r.profile, GPU: r.req.EnableGPU, Settings: map[string]string{},
+		Profile: r.profile, GPU: r.req.EnableGPU, Proxy: r.req.Proxy, IPv6: r.ipv6, Settings: map[string]string{},
 		ECSAgent: explicit(r.req.ECSAgentVersion), SSMAgent: explicit(r.req.SSMAgentVersion),
 	}
 	if s.Endpoints == (preflight.Endpoints{}) { // what is configured stays
@@ -180,6 +184,12 @@ func (r *registration) settle(ctx context.Context) error {
 		return err
 	}
 	if err := r.settleDocker(ctx, release); err != nil {
+		return err
+	}
+	if err := r.settleAuthorities(); err != nil {
+		return err
+	}
+	if err := r.settleProxy(ctx); err != nil {
 		return err
 	}
 	r.mends = identity.Hidden != "" && !r.replaces(ctx, identity)
@@ -259,6 +269,10 @@ func (r *registration) settlePlace(ctx context.Context, identity ssmagent.Identi
 	if err := partition.CheckRegion(r.region); err != nil {
 		return err
 	}
+	if r.req.IPMode == "ipv6" && !partition.DualStack(r.region) {
+		return failure.New(failure.Usage, "--ip-mode ipv6: the services of %s have no names with IPv6", r.region).
+			WithRemedy("leave --ip-mode out")
+	}
 	r.account = first(said.account, before[pinAccount])
 	r.cluster = first(said.cluster, before[pinCluster], ecsagent.ClusterName(config.Cluster()))
 	r.remote = &remote{deps: r.deps, region: r.region, account: r.account}
@@ -318,8 +332,9 @@ func (r *registration) settleSource() error {
 	if err != nil {
 		return err
 	}
+	r.ipv6 = r.req.IPMode == "ipv6" || r.explicitIPMode() == "" && preflight.IPv6Only(r.deps.Host.Reader)
 	r.source = &artifact.Source{
-		Base: r.req.Artifacts, HTTP: r.deps.HTTP, Keys: keys,
+		Base: r.req.Artifacts, IPv6: r.ipv6, HTTP: r.deps.HTTP, Keys: keys,
 		Disk: r.deps.Host.Disk, Files: r.deps.Host.Files, CacheDir: PackageDir, Now: r.deps.Host.Now,
 	}
 	return nil
@@ -334,10 +349,12 @@ func (r *registration) key() string {
 		Profile                             string `json:",omitempty"` // a journal of before it was there keeps its key
 		GPU                                 bool   `json:",omitempty"`
 		Name, Role, Docker                  string `json:",omitempty"`
+		Proxy                               string `json:",omitempty"` // without credentials
+		Authorities, IPMode                 string `json:",omitempty"`
 	}{
 		r.region, r.cluster, r.req.ECSAgentVersion, r.req.SSMAgentVersion, r.req.AgentEndpoint,
 		r.req.Tags, r.req.Attributes, r.req.Settings, r.req.NoExec, r.req.SSMProfile, r.req.EnableGPU, r.req.Name, r.req.Role,
-		strings.TrimPrefix(r.req.DockerSource, DockerAuto),
+		strings.TrimPrefix(r.req.DockerSource, DockerAuto), r.req.Proxy.Key(), r.req.Authorities.key(), r.explicitIPMode(),
 	})
 	if err != nil { // strings always marshal
 		panic(err)

@@ -126,7 +126,11 @@ func listEndpoints(d Deps, req PreflightRequest) (Report, error) {
 		return report, err
 	}
 	required := 0
-	for _, row := range partition.Destinations(region) {
+	destinations := partition.Destinations(region)
+	if preflight.IPv6Only(d.Host.Reader) {
+		destinations = partition.DestinationsByIPv6(region)
+	}
+	for _, row := range destinations {
 		e := PreflightEndpoint{
 			row.Service, row.Host, row.Port, "tcp", row.Need == partition.Always || row.Need == partition.Packages,
 			string(row.Need), row.Why, row.Source,

@@ -83,7 +83,7 @@ func (u *upgrade) adoptFirst() engine.Step {
 			if err := found.settleRead(ctx); err != nil {
 				return err
 			}
-			want, err := found.wanted(tx.Reader())
+			want, err := found.wanted(ctx, tx.Reader())
 			if err != nil {
 				return err
 			}

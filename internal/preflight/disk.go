@@ -85,6 +85,9 @@ func fileSystems(files host.Files, needed []room) ([]*fileSystem, error) {
 		f := at[device]
 		if !known || f == nil {
 			free, err := files.Space(need.path)
+			if failure.Is(err, failure.ReadOnly) {
+				return nil, err
+			}
 			if err != nil {
 				return nil, failure.Wrap(failure.Internal, err, "could not tell how much room there is for %s", need.path)
 			}

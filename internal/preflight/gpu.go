@@ -108,3 +108,6 @@ func firstThere(files host.Files, paths []string) (string, error) {
 	}
 	return "", nil
 }
+
+// NvidiaSMI is where that program is; empty when it is nowhere.
+func NvidiaSMI(files host.Files) (string, error) { return firstThere(files, inPath("nvidia-smi")) }

@@ -26,6 +26,7 @@ import (
 
 	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/docker"
+	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
@@ -46,6 +47,7 @@ type machine struct {
 	t        testing.TB
 	root     string
 	self     host.Self
+	readOnly string            // where a file system is mounted that cannot be written
 	free     map[string]uint64 // bytes, by path; "" is all others
 	units    map[string]host.Unit
 	systemd  error
@@ -190,6 +192,9 @@ type files struct {
 }
 
 func (f files) Space(path string) (uint64, error) {
+	if at := f.m.readOnly; at != "" && strings.HasPrefix(path, at) {
+		return 0, failure.New(failure.ReadOnly, "%s is mounted read-only", at).WithRemedy("mount -o remount,rw %s", at)
+	}
 	if free, found := f.m.free[path]; found {
 		return free, nil
 	}

@@ -311,6 +311,30 @@ var oddHosts = []struct {
 		{"os.container", Fail, "docker container, not a host", "on the host itself"},
 		{"os.systemd", Fail, "systemd does not run", "boot with systemd"},
 	}},
+	{name: "Windows' Subsystem for Linux", change: func(m *machine) {
+		m.write("/proc/sys/kernel/osrelease", "5.15.167.4-microsoft-standard-WSL2\n")
+		m.remove("/lib/modules") // Windows has them
+	}, said: []said{{"os.container", Warn, "Windows' Subsystem for Linux, which Windows ends", "virtual machine"}}},
+	{name: "Windows' Subsystem for Linux without systemd", change: func(m *machine) {
+		m.write("/proc/sys/kernel/osrelease", "4.4.0-19041-Microsoft\n")
+		m.remove("/lib/modules")
+		brokenUnits(m)
+	}, said: []said{
+		{"os.container", Fail, "without systemd", "systemd=true in /etc/wsl.conf"},
+		{"os.systemd", Fail, "systemd does not run", "boot with systemd"},
+	}},
+	{name: "a root that is read-only", change: func(m *machine) { m.readOnly = "/" },
+		said: []said{{"disk.space", Fail, "read-only", "mount -o remount,rw /"}}},
+	{name: "SELinux permissive", change: func(m *machine) { m.write("/sys/fs/selinux/enforce", "0") }},
+	{name: "SELinux permissive, and Docker labels containers", change: func(m *machine) { // only told, never enforced
+		m.write("/sys/fs/selinux/enforce", "0")
+		m.answers("/info", `"Driver"`, `"SecurityOptions":["name=selinux"],"Driver"`)
+	}},
+	{name: "AppArmor, and an agent at the floor", change: func(m *machine) {
+		m.install(ecsagent.Package, "1.105.1-1")
+		m.write(ecsagent.ConfigPath, "AWS_EC2_METADATA_DISABLED=true\n")
+		apparmorOn(m)
+	}},
 	{name: "32 bits", change: func(m *machine) { m.self.GOARCH = "386" }, said: []said{{"os.arch", Fail, "386 is not an architecture", "64-bit"}}},
 	{name: "an unknown system", change: func(m *machine) { osReleaseOf(m, "plan9", "4", "Plan 9") },
 		said: []said{{"os.release", Fail, "Plan 9 4 is not a system that anywhere knows", "anywhere platforms"}}},

@@ -175,9 +175,23 @@ func modulesGone(s Subject) (installed []string, gone bool, err error) {
 	return installed, gone, nil
 }
 
+// isWSL knows the kernel of Windows' Subsystem for Linux by its release: 5.15.167.4-microsoft-standard-WSL2, and
+// 4.4.0-19041-Microsoft of the first one.
+func isWSL(release string) bool {
+	return strings.Contains(strings.ToLower(release), "microsoft")
+}
+
 // container tells a container that is a whole machine, with systemd of its own, from one that only holds a program.
 func container(ctx context.Context, s Subject) Result {
 	kind := s.Host.Kernel.Container()
+	if isWSL(s.Host.Kernel.Release()) {
+		if s.Host.Units.Available(ctx) != nil {
+			return fail(failure.NoSystemd, "this is Windows' Subsystem for Linux, without systemd",
+				"write [boot] and systemd=true in /etc/wsl.conf, then wsl --shutdown on Windows").with("container", "wsl")
+		}
+		return warn("this is Windows' Subsystem for Linux, which Windows ends with the last session and AWS does not support: "+
+			"good for a try, not for tasks that matter", "use a virtual machine or a server").with("container", "wsl")
+	}
 	if kind == "" {
 		return pass("not in a container")
 	}

@@ -69,6 +69,8 @@ type Subject struct {
 	Docker       bool      // a missing Docker will be installed
 	DockerFrom   string    // and from where, for people
 	Remote       Remote    // AWS as an operator sees it; nil without an operator's credentials
+	IPv6         bool      // AWS is reached by the names that have IPv6
+	Proxy        Proxy     // that the verb will tell everybody of; none leaves them as they are
 
 	Getenv func(name string) string // this process's environment, for proxies; nil is an empty one
 

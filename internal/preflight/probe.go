@@ -328,11 +328,7 @@ func (r *row) throughProxy(ctx context.Context, h host.Reader, conn net.Conn) ne
 		Method: http.MethodConnect, URL: &url.URL{Opaque: r.name()}, Host: r.name(),
 		Header: http.Header{"User-Agent": {agentName}},
 	}
-	if user := r.proxy.User; user != nil {
-		password, _ := user.Password()
-		credentials := base64.StdEncoding.EncodeToString([]byte(user.Username() + ":" + password))
-		req.Header.Set("Proxy-Authorization", "Basic "+credentials)
-	}
+	introduce(req, r.proxy)
 	answer, err := exchange(conn, req)
 	if err != nil {
 		r.trouble, r.err = proxyFails, fmt.Errorf("asking it for the connection: %w", err)
@@ -344,6 +340,15 @@ func (r *row) throughProxy(ctx context.Context, h host.Reader, conn net.Conn) ne
 		return nil
 	}
 	return conn
+}
+
+// introduce gives a proxy the name and the password of its address.
+func introduce(req *http.Request, proxy *url.URL) {
+	if user := proxy.User; user != nil {
+		password, _ := user.Password()
+		credentials := base64.StdEncoding.EncodeToString([]byte(user.Username() + ":" + password))
+		req.Header.Set("Proxy-Authorization", "Basic "+credentials)
+	}
 }
 
 // agentName is how the request introduces itself in other people's logs.
@@ -360,6 +365,7 @@ func (r *row) ask(ctx context.Context, h host.Reader, conn net.Conn) {
 	}
 	if r.proxy != nil && r.scheme == "http" { // asked for in whole, as proxies want it
 		req.URL.Opaque = "http://" + req.Host + "/"
+		introduce(req, r.proxy)
 	}
 	sent := h.Now()
 	answer, err := exchange(conn, req)
@@ -373,6 +379,10 @@ func (r *row) ask(ctx context.Context, h host.Reader, conn net.Conn) {
 		return
 	}
 	r.status = answer.status
+	if r.proxy != nil && r.scheme == "http" && answer.status == http.StatusProxyAuthRequired { // the proxy's own answer
+		r.trouble, r.err = proxyFails, fmt.Errorf("it answered %q", answer.line)
+		return
+	}
 	if date, err := http.ParseTime(answer.header.Get("Date")); err == nil {
 		half := h.Now().Sub(sent) / 2
 		// The date has whole seconds, cut off: on average it is half a second early.

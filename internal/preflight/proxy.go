@@ -92,7 +92,7 @@ func readProxies(ctx context.Context, s Subject) (proxies, error) {
 	if err != nil {
 		return proxies{}, err
 	}
-	return proxies{own, docker, agent, node}, nil
+	return proxies{own, docker, agent, node}.planned(s.Proxy), nil
 }
 
 // variable is a variable that a service gets, and the file that says so.
@@ -326,6 +326,9 @@ func networkProxy(ctx context.Context, s Subject) Result {
 		source := all[slices.IndexFunc(all[:], proxy.set)]
 		trouble(fmt.Sprintf("%s is told of no proxy, and %s is (%s)", p.who, source.who, source.file),
 			fmt.Sprintf("HTTPS_PROXY=%s for %s too: %s", shown(source.whole()), p.who, p.add))
+	}
+	if len(remedies) > 0 {
+		remedies = append(remedies, "or all of it at once: anywhere register --https-proxy URL")
 	}
 	evidence := []map[string]any{}
 	for _, p := range all {

@@ -43,7 +43,7 @@ func targets(s Subject) []target {
 	standIn := foreign("ecs") && foreign("ssm")
 	var all []target
 	if s.Region != "" {
-		for _, d := range partition.Destinations(s.Region) {
+		for _, d := range s.destinations() {
 			mine, has := own[d.Service]
 			switch {
 			case has:

@@ -92,6 +92,9 @@ const debian12 = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian 
 // ubuntu2404 is what it plays with Ubuntu's snap.
 const ubuntu2404 = "PRETTY_NAME=\"Ubuntu 24.04.3 LTS\"\nNAME=\"Ubuntu\"\nVERSION_ID=\"24.04\"\nVERSION_CODENAME=noble\nID=ubuntu\nID_LIKE=debian\n"
 
+// trustsNobody is the bundle of certificate authorities.
+const trustsNobody = "# the throw-away host trusts nobody: it speaks plain HTTP on loopback\n"
+
 func (m *machine) furnish() error {
 	release := debian12
 	if found, err := host.ReadOSRelease(host.NewDir("/")); err == nil {
@@ -109,7 +112,7 @@ func (m *machine) furnish() error {
 		"/etc/os-release":                    release,
 		"/etc/machine-id":                    hex.EncodeToString(id[:]) + "\n",
 		"/etc/hostname":                      "rehearsal\n",
-		"/etc/ssl/certs/ca-certificates.crt": "# the throw-away host trusts nobody: it speaks plain HTTP on loopback\n",
+		"/etc/ssl/certs/ca-certificates.crt": trustsNobody,
 		"/var/lib/dpkg/status":               "",
 		"/var/log/dpkg.log":                  "",
 		docker.Socket:                        "", // its place; the socket itself has a shorter name
@@ -122,7 +125,7 @@ func (m *machine) furnish() error {
 			return fmt.Errorf("furnishing the throw-away host: %w", err)
 		}
 	}
-	for _, path := range []string{"/usr/sbin/sysctl", "/usr/sbin/iptables"} { // ecs-init looks for them
+	for _, path := range []string{"/usr/sbin/sysctl", "/usr/sbin/iptables", updateCA} { // ecs-init looks for them
 		if err := m.disk.WriteFile(path, strings.NewReader("#!/bin/sh\n"), 0o755, host.Owner{}); err != nil {
 			return fmt.Errorf("furnishing the throw-away host: %w", err)
 		}

@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"runtime"
@@ -161,8 +163,11 @@ type runner struct{ *machine }
 
 // Run runs amazon-ssm-agent in this process.
 func (r *runner) Run(ctx context.Context, cmd host.Cmd) (host.Result, error) {
-	if cmd.Path == snapCommand {
+	switch cmd.Path {
+	case snapCommand:
 		return r.runSnap(ctx, cmd)
+	case updateCA:
+		return host.Result{}, r.updateCA()
 	}
 	if form, err := ssmagent.FormOf(r.host().Reader); err != nil || cmd.Path != form.Binary() {
 		return host.Result{}, fmt.Errorf("%s: there is no such program on the throw-away host", cmd.Path)
@@ -173,6 +178,26 @@ func (r *runner) Run(ctx context.Context, cmd host.Cmd) (host.Result, error) {
 	host.ChildHook(ctx)(host.Child{PID: os.Getpid(), Argv: masked(cmd)})
 	agent := &simagent.SSM{Place: place, Version: r.ssmVersion()}
 	return host.Result{ExitCode: agent.Main(context.WithoutCancel(ctx), cmd.Args), Output: out.String()}, nil
+}
+
+const updateCA = "/usr/sbin/update-ca-certificates"
+
+// updateCA makes the bundle of what the administrator has added: the throw-away host trusts nobody else.
+func (m *machine) updateCA() error {
+	const folder = "/usr/local/share/ca-certificates"
+	entries, err := m.disk.ReadDir(folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	bundle := []byte(trustsNobody)
+	for _, e := range entries {
+		text, err := m.disk.ReadFile(path.Join(folder, e.Name()))
+		if err != nil {
+			return err
+		}
+		bundle = append(bundle, text...)
+	}
+	return m.disk.WriteFile("/etc/ssl/certs/ca-certificates.crt", bytes.NewReader(bundle), 0o644, host.Owner{})
 }
 
 func masked(cmd host.Cmd) []string {

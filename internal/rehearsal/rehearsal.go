@@ -382,13 +382,21 @@ func (s *stage) env(l line) cli.Env {
 		key := credentials.NewStaticCredentialsProvider(s.operator.ID, s.operator.Secret.Reveal(), s.operator.Token.Reveal())
 		return aws.Config{Region: s.site.region, HTTPClient: s.way, Credentials: key}, nil
 	}
+	variables := map[string]string{}
 	env.LookupEnv = func(name string) (string, bool) { // the caller's AWS settings are another world's
+		if value, set := variables[name]; set {
+			return value, true
+		}
 		if slices.Contains(looks, name) && s.base.LookupEnv != nil {
 			return s.base.LookupEnv(name)
 		}
 		return "", false
 	}
 	env.Unsetenv = func(string) error { return nil }
+	env.Setenv = func(name, value string) error { // all that is reached is on loopback, where no proxy is used
+		variables[name] = value
+		return nil
+	}
 	env.ReadFile = s.machine.disk.ReadFile
 	env.Rehearse, env.Emulate, env.Signals = nil, nil, nil // they reach the rehearsal, whose context ends
 	env.Streams.In, env.Streams.InTTY = strings.NewReader(""), s.base.Streams.InTTY

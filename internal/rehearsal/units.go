@@ -22,6 +22,7 @@ type units struct {
 	machine *machine
 	mu      sync.Mutex
 	running map[string]*service
+	docker  time.Time // since when Docker runs
 }
 
 // service is one unit that was started at least once.
@@ -37,7 +38,9 @@ const (
 	wantedDir = adminDir + "multi-user.target.wants/"
 )
 
-func newUnits(m *machine) *units { return &units{machine: m, running: map[string]*service{}} }
+func newUnits(m *machine) *units {
+	return &units{machine: m, running: map[string]*service{}, docker: time.Now()}
+}
 
 // Available is always so: the throw-away host has a service manager.
 func (*units) Available(context.Context) error { return nil }
@@ -45,7 +48,12 @@ func (*units) Available(context.Context) error { return nil }
 // Unit says what the manager knows.
 func (u *units) Unit(_ context.Context, name string) (host.Unit, error) {
 	if name == "docker.service" {
-		return host.Unit{Name: name, Loaded: true, Active: "active", Sub: "running", Enabled: "enabled", Result: "success"}, nil
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		return host.Unit{
+			Name: name, Loaded: true, Active: "active", Sub: "running", Enabled: "enabled", Result: "success",
+			ActiveSince: u.docker, DropIns: u.dropIns(name),
+		}, nil
 	}
 	u.mu.Lock()
 	unit := host.Unit{Name: name, Active: "inactive", Sub: "dead", Result: "success"}
@@ -123,6 +131,12 @@ func (u *units) Start(ctx context.Context, name string) error {
 
 // Restart stops and starts.
 func (u *units) Restart(ctx context.Context, name string) error {
+	if name == "docker.service" { // it keeps its containers, and has read its files anew
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.docker = time.Now()
+		return nil
+	}
 	if err := u.Stop(ctx, name); err != nil {
 		return err
 	}

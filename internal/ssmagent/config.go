@@ -21,6 +21,7 @@ type Config struct {
 	MDSEndpoint      string
 	MGSEndpoint      string
 	S3Endpoint       string
+	DualStack        bool // AWS is reached by the names that have IPv6
 }
 
 // onPrem is the agent's name for the identity of a managed node. With it alone in the consumption order, a host on
@@ -39,6 +40,7 @@ type configFile struct {
 	Mgs      struct{ Endpoint string }
 	S3       struct{ Endpoint string }
 	Identity struct{ ConsumptionOrder []string }
+	Agent    struct{ UseDualStackEndpoint bool }
 }
 
 // ReadConfig reads ConfigPath. A missing file is the defaults; a malformed one is an error with the code
@@ -71,6 +73,7 @@ func parseConfig(text []byte) (Config, error) {
 		MDSEndpoint:      file.Mds.Endpoint,
 		MGSEndpoint:      file.Mgs.Endpoint,
 		S3Endpoint:       file.S3.Endpoint,
+		DualStack:        file.Agent.UseDualStackEndpoint,
 	}, nil
 }
 
@@ -81,6 +84,9 @@ type Settings struct {
 	MGSEndpoint  string // a host, or a URL with https://: the agent has no other way to the message gateway
 	S3Endpoint   string
 	ShareProfile string
+	// DualStack is "true" or "false". The agent knows the key since 2026 (ecs-anywhere-install.sh of 2026-04-14 writes it);
+	// an older one passes over it.
+	DualStack string
 }
 
 // SetConfig returns the content of ConfigPath with the settings in it: other keys and their order stay. It always
@@ -123,6 +129,9 @@ func SetConfig(old []byte, s Settings) ([]byte, error) {
 	setText("Mds", "Endpoint", have.MDSEndpoint, s.MDSEndpoint)
 	setText("Mgs", "Endpoint", have.MGSEndpoint, s.MGSEndpoint)
 	setText("S3", "Endpoint", have.S3Endpoint, s.S3Endpoint)
+	if on := s.DualStack == "true"; s.DualStack != "" && on != have.DualStack {
+		set("Agent", "UseDualStackEndpoint", on)
+	}
 	if want := []string{onPrem}; !slices.Equal(have.ConsumptionOrder, want) {
 		set("Identity", "ConsumptionOrder", want)
 	}

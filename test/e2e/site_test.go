@@ -35,6 +35,12 @@ type site struct {
 // newSite starts one. The options change the packages in its buckets.
 func newSite(t testing.TB, ssm, ecs packages.Options) *site {
 	t.Helper()
+	return newSiteAt(t, lab.Address, ssm, ecs)
+}
+
+// newSiteAt does so at another address of the world's.
+func newSiteAt(t testing.TB, address string, ssm, ecs packages.Options) *site {
+	t.Helper()
 	s := &site{t: t, mirror: packages.NewMirror(t, region)}
 	for o, defaults := range map[*packages.Options]string{&ssm: ssmVersion, &ecs: ecsVersion} {
 		if o.Version == "" {
@@ -45,7 +51,7 @@ func newSite(t testing.TB, ssm, ecs packages.Options) *site {
 	s.mirror.AddSSMAgent(ssm)
 	s.mirror.AddECSInit(ecs)
 	s.aws = emulator.New(emulator.Options{Account: account, Region: region, Artifacts: os.DirFS(s.mirror.Dir), TaskTime: time.Second})
-	if err := s.aws.Start(net.JoinHostPort(lab.Address, "0")); err != nil {
+	if err := s.aws.Start(net.JoinHostPort(address, "0")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.aws.Close() })

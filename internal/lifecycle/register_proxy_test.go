@@ -1,0 +1,113 @@
+package lifecycle
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/preflight"
+)
+
+// dockerWith answers with these containers, at the other end of a pipe.
+func dockerWith(containers string) func(context.Context, string, string) (net.Conn, error) {
+	return func(context.Context, string, string) (net.Conn, error) {
+		near, far := net.Pipe()
+		go func() {
+			defer far.Close()
+			if _, err := http.ReadRequest(bufio.NewReader(far)); err != nil {
+				return
+			}
+			answer := http.Response{
+				StatusCode: http.StatusOK, ProtoMajor: 1, ProtoMinor: 1, ContentLength: int64(len(containers)),
+				Body: io.NopCloser(strings.NewReader(containers)),
+			}
+			_ = answer.Write(far)
+		}()
+		return near, nil
+	}
+}
+
+// Docker is restarted for a proxy only where that is due and ends nobody's containers, or the risk is accepted.
+func TestWhenDockerIsRestarted(t *testing.T) {
+	const (
+		agent = `{"Id":"a","Names":["/ecs-agent"],"Image":"amazon/amazon-ecs-agent:latest","State":"running"}`
+		ended = `{"Id":"b","Names":["/old"],"Image":"web:1","State":"exited"}`
+		web   = `{"Id":"c","Names":["/web"],"Image":"web:1","State":"running"}`
+	)
+	proxy, err := preflight.NewProxy("", "http://p:3128", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropIn, _ := proxy.Units()
+	own := preflight.ProxyDropIn(dockerUnit)
+	for _, test := range []struct {
+		name       string
+		change     func(*machine)
+		containers string
+		risks      []string
+		restart    bool
+		warns      bool
+		leaves     bool // Docker's drop-in is not ours to write
+	}{
+		{name: "no containers", containers: `[]`, restart: true},
+		{name: "the agent's, and one that has ended", containers: `[` + agent + `,` + ended + `]`, restart: true},
+		{name: "somebody's", containers: `[` + agent + `,` + web + `]`, warns: true},
+		{name: "somebody's, and the risk", containers: `[` + web + `]`, risks: []string{riskDocker}, restart: true},
+		{name: "Docker is down", containers: `[` + web + `]`, change: func(m *machine) { m.units[dockerUnit] = host.Unit{Loaded: true} }},
+		{name: "it has read it", containers: `[` + web + `]`, change: func(m *machine) { m.writeAt(own, string(dropIn), noon.Add(-2*time.Hour)) }},
+		{name: "it was written since", containers: `[` + web + `]`, warns: true,
+			change: func(m *machine) { m.writeAt(own, string(dropIn), noon) }},
+		{name: "somebody has told it the same", containers: `[` + web + `]`, leaves: true, change: func(m *machine) {
+			m.writeAt("/etc/systemd/system/docker.service.d/http-proxy.conf", string(dropIn), noon.Add(-2*time.Hour))
+		}},
+		{name: "somebody has told it another", containers: `[` + web + `]`, warns: true, change: func(m *machine) {
+			m.write("/etc/systemd/system/docker.service.d/http-proxy.conf", "[Service]\nEnvironment=HTTPS_PROXY=http://old:1\n")
+		}},
+	} {
+		m := newMachine(t)
+		m.runs(dockerUnit, noon.Add(-time.Hour))
+		if test.change != nil {
+			test.change(m)
+		}
+		r := m.registration(RegisterRequest{Proxy: proxy, AcceptRisk: test.risks})
+		r.deps.Host.Dial = dockerWith(test.containers)
+		if err := r.settleProxy(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		writes := slices.ContainsFunc(r.proxy.files, func(f proxyFile) bool { return f.path == own })
+		if r.proxy.restart != test.restart || len(r.warnings) > 0 != test.warns || writes == test.leaves {
+			t.Errorf("%s: restarts %v, writes %v, warns %q", test.name, r.proxy.restart, writes, r.warnings)
+		}
+	}
+}
+
+// A proxy's password is no part of what the record keeps of somebody's file, and is known again all the same.
+func TestRemembered(t *testing.T) {
+	const secret = "http://u:s3cr3t@p:3128"
+	if got := remembered(secret); strings.Contains(got, "s3cr3t") || got != remembered(secret) || got == remembered(secret+"0") {
+		t.Errorf("remembered as %s", got)
+	}
+	for _, plain := range []string{"http://p:3128", "shop", `{"a":"b@c"}`} {
+		if got := remembered(plain); got != plain {
+			t.Errorf("%s is remembered as %s", plain, got)
+		}
+	}
+}
+
+func TestParseAuthorities(t *testing.T) {
+	for name, text := range map[string]string{
+		"nothing": "", "no PEM": "hello", "a key": "-----BEGIN PRIVATE KEY-----\naGVsbG8=\n-----END PRIVATE KEY-----\n",
+		"broken": "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n",
+	} {
+		if all, err := ParseAuthorities([]byte(text)); err == nil || !strings.Contains(err.Error(), "--ca-file") {
+			t.Errorf("%s: %v, %v", name, all, err)
+		}
+	}
+}
