@@ -481,7 +481,7 @@ func (r *registration) ssmInputs(reader host.Reader) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	files := append([]string{ssmagent.ConfigPath}, outwardInputs(reader, ssmagent.UnitName)...)
+	files := append([]string{ssmagent.ConfigPath}, outwardInputs(reader, ssmagent.UnitOf(reader))...)
 	return digest(reader, files, ssmagent.Package, identity.InstanceID+identity.Region)
 }
 
