@@ -50,7 +50,7 @@ var (
 // scenarios are the stories, by name; each is a list of command lines.
 var scenarios = map[string][]line{
 	"lifecycle": append(slices.Clip(registering), []line{
-		{title: "Newer agents are out", args: []string{"upgrade", "--watch-time", "1s"}, before: (*stage).newer},
+		{title: "Newer agents are out", args: []string{"upgrade", "--watch-time", "500ms"}, before: (*stage).newer},
 		{title: "To another cluster", args: []string{"move", "--cluster", target, "--yes"}, operator: true},
 		{title: "The host is given up", args: []string{"deregister", "--yes"}, operator: true},
 	}...),

@@ -233,7 +233,7 @@ func TestDiff(t *testing.T) {
 		{"a\nb\nc\n", "a\nx\nc\nd\n", "-b +x +d"},
 		{"a\nb\n", "b\na\n", "-a +a"},
 		{"", "ECS_ENGINE_AUTH_DATA=x\nexport HTTPS_PROXY=x\nEnvironment=\"HTTP_PROXY=x\"\n",
-			"+ECS_ENGINE_AUTH_DATA=[redacted] +export HTTPS_PROXY=[redacted] +Environment=[redacted]"},
+			"+ECS_ENGINE_AUTH_DATA=[redacted] +export HTTPS_PROXY=[redacted] +Environment=\"HTTP_PROXY=[redacted]"},
 		{"", strings.Repeat("x\n", longest+1), ""},
 	} {
 		if got := strings.Join(diff(test.before, test.after), " "); got != test.want {
