@@ -182,7 +182,8 @@ func suit(story []line, req cli.RehearseRequest) (suited []line, given []cli.Giv
 		if operator && l.args[0] == "register" {
 			l.operator = true
 			if l.token {
-				l.token, l.args = false, slices.Clone(becoming.args)
+				at := slices.Index(l.args, "--token")
+				l.token, l.args = false, slices.Concat(becoming.args, l.args[1:at], l.args[at+2:])
 			}
 		}
 		l.unchanged = l.unchanged || dry && l.extra

@@ -290,6 +290,36 @@ func TestFaultsSideBySide(t *testing.T) {
 	}
 }
 
+// A caller's own line is what the faults meet, also one without a token.
+func TestAFaultMeetsTheCallersLine(t *testing.T) {
+	t.Parallel()
+	env, _, _ := world()
+	req := cli.RehearseRequest{JSON: true, Given: []cli.GivenFlag{{Name: "name", Value: "web-1", Words: []string{"--name", "web-1"}}}}
+	fault := slices.DeleteFunc(emulator.Faults(), func(f emulator.FaultInfo) bool { return f.Name != emulator.FaultClusterMissing })
+	rep, err := playFaults(t.Context(), env, req, site{account, region, cluster, target}, t.TempDir(), Result{Scenario: cli.AllFaults, Calls: []string{}}, fault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := rep.Result.(Result).Commands[0]
+	if c.RC != 8 || c.Code != "cluster_not_found" || c.Line != "anywhere register --region eu-west-1 --cluster rehearsal --wait-timeout 10s --name web-1" {
+		t.Errorf("%+v", c)
+	}
+	if left := c.left(); !strings.Contains(left, "2 packages, amazon-ssm-agent active, ecs failed, ") {
+		t.Error(left)
+	}
+}
+
+// An interrupted rehearsal ends, and says so.
+func TestFaultsAreInterrupted(t *testing.T) {
+	t.Parallel()
+	env, _, _ := world()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Run(ctx, env, cli.RehearseRequest{Scenario: cli.AllFaults, JSON: true}); err == nil {
+		t.Error("it went on")
+	}
+}
+
 func TestAllFaultsTakesNoFault(t *testing.T) {
 	if said, status := typed(t, false, cli.AllFaults, "--fault", "slow"); status != 2 || !strings.Contains(said, "--fault") {
 		t.Errorf("exit status %d: %s", status, said)
