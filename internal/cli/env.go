@@ -38,6 +38,9 @@ type Env struct {
 	// Exit ends the process at once: for the second Ctrl-C only.
 	Exit func(status int)
 
+	// Apart is how a run leaves the session that it was typed in; nil where it cannot.
+	Apart Apart
+
 	NewRunID func() string
 	Build    Build
 
@@ -51,6 +54,16 @@ type Env struct {
 	Emulate func(ctx context.Context, req EmulatorRequest) (lifecycle.Report, error)
 	// Faults are those that Rehearse and Emulate know.
 	Faults func() []EmulatedFault
+}
+
+// Apart is how a run leaves a session that may end before it does.
+type Apart interface {
+	// Leading reports whether this process leads a session of its own already.
+	Leading() bool
+	// Again starts this program with these arguments in a session of its own, on the same stdout and stderr.
+	Again(args []string) (child *os.Process, wait func() (status int), err error)
+	// Leave moves this process out of the service that it was started below, into a scope of its own.
+	Leave(ctx context.Context, scope, description string) error
 }
 
 // Streams are the process's standard streams and what is known of them.

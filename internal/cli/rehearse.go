@@ -100,9 +100,9 @@ Scenarios:` + stories + `
 
 Every flag of the real command can be given, as in the line of a runbook. The real command is the scenario's own; of
 lifecycle, operator and all-faults it is register, of snap upgrade. --cluster and --region say where the story takes
-place, whatever the command. With --dry-run the story ends with it. What only AWS and this machine have is replaced, with
-a warning: the activation, --artifacts, --keyring, and endpoints. Flags of the same name as one of rehearse's own are
-rehearse's; behind -- all are the real command's.
+place, whatever the command. With --dry-run the story ends with it. What only the real AWS knows is replaced, with a
+warning: the activation, --artifacts, --keyring, and endpoints. --output, --timeout, --color and --config are rehearse's
+own; behind -- all flags are the real command's. The file of --config is the throw-away host's too.
 
 After each command it tells what changed on the host and what AWS was asked for. A command that fails ends the story,
 with that command's cause; one that --fault makes fail is what was asked for, and no failure.`),
@@ -229,11 +229,11 @@ func natural(root *cobra.Command, args []string) []string {
 	}
 	line, real, stranger := []string{cmd.Name()}, []string{}, false
 	for _, g := range apart(rest, lookup) {
-		if stranger = stranger || g.stranger(); stranger && g.Name == "" {
+		if stranger = stranger || g.stranger(); stranger && g.word() {
 			continue // whether it is the stranger's value cannot be told, and does not matter: the stranger will be refused
 		}
 		global := find(root.PersistentFlags(), g.Name, "") != nil
-		mine := len(g.Words[0]) < 2 || g.Words[0][0] != '-' || slices.Contains(rehearseOwn, g.Name) || !global && own(g.Name, "") != nil
+		mine := g.word() || slices.Contains(rehearseOwn, g.Name) || !global && own(g.Name, "") != nil
 		both := slices.Contains(rehearseBoth, g.Name)
 		if mine || both {
 			line = append(line, g.Words...)
@@ -248,10 +248,11 @@ func natural(root *cobra.Command, args []string) []string {
 	return slices.Concat(line, []string{"--"}, real, behind)
 }
 
+// word tells what is no flag.
+func (g GivenFlag) word() bool { return len(g.Words[0]) < 2 || g.Words[0][0] != '-' }
+
 // stranger tells a flag that nobody knows.
-func (g GivenFlag) stranger() bool {
-	return !g.known && len(g.Words[0]) > 1 && g.Words[0][0] == '-' && g.Name != "help"
-}
+func (g GivenFlag) stranger() bool { return !g.known && !g.word() && g.Name != "help" }
 
 func cutAt(words []string, at string) (before, after []string, found bool) {
 	if i := slices.Index(words, at); i >= 0 {

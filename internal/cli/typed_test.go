@@ -135,7 +135,8 @@ func try(args []string) (status int, said string) {
 					return lifecycle.Report{}, failure.New(failure.Usage, "there is no fault %s", name)
 				}
 			}
-			if status, said := try(append([]string{"register"}, req.Args...)); status == failure.ExitUsage {
+			scenario, _ := cli.FindScenario(req.Scenario)
+			if status, said := try(append([]string{scenario.Verb}, req.Args...)); status == failure.ExitUsage {
 				return lifecycle.Report{}, failure.New(failure.Usage, "%s", said)
 			}
 			return lifecycle.Report{}, errThere

@@ -160,6 +160,9 @@ func (e *Emulator) enroll(cl *cluster, arn, nodeID string) (*instance, *apiError
 		},
 		sockets: map[*socket]bool{},
 	}
+	if len(cl.byID) == len(cl.instances) && cl.byID != nil {
+		cl.byID[lastPart(i.ARN)] = i
+	}
 	cl.instances = append(cl.instances, i)
 	return i, nil
 }

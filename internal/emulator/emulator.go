@@ -71,6 +71,8 @@ type Emulator struct {
 
 	buckets map[string]*bucket // of ECS, by operation; nil before the first call
 
+	indexed *taskIndex // nil: to be made
+
 	changes chan struct{} // something may have changed that a [Keeper] keeps
 
 	forgers forgers

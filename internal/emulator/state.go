@@ -71,6 +71,7 @@ type cluster struct {
 	name      string
 	status    string
 	instances []*instance
+	byID      map[string]*instance // the end of the ARN; nil: to be made
 }
 
 type instance struct {
@@ -316,12 +317,17 @@ func (e *Emulator) instance(arnOrID string) *instance {
 }
 
 func (c *cluster) instance(arnOrID string) *instance {
-	for _, i := range c.instances {
-		if i.ARN == arnOrID || strings.HasSuffix(i.ARN, "/"+arnOrID) {
-			return i
+	if len(c.byID) != len(c.instances) { // none is ever taken away
+		c.byID = make(map[string]*instance, len(c.instances))
+		for _, i := range c.instances {
+			c.byID[lastPart(i.ARN)] = i
 		}
 	}
-	return nil
+	i := c.byID[lastPart(arnOrID)]
+	if i == nil || i.ARN != arnOrID && !strings.HasSuffix(i.ARN, "/"+arnOrID) {
+		return nil
+	}
+	return i
 }
 
 func (i *instance) view() Instance {

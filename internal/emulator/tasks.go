@@ -110,6 +110,7 @@ func (e *Emulator) launch(i *instance, t Task) *task {
 	if t.Last == "STOPPED" {
 		made.stopped = made.since
 	}
+	e.index().add(made)
 	e.tasks = append(e.tasks, made)
 	return made
 }
@@ -136,6 +137,7 @@ func (e *Emulator) SetTasks(arn string, n int) {
 		return
 	}
 	e.tasks = slices.DeleteFunc(e.tasks, func(t *task) bool { return t.plain && t.Instance == i.ARN })
+	e.indexed = nil
 	for range n {
 		e.launch(i, Task{}).plain = true
 	}
@@ -160,21 +162,42 @@ func (e *Emulator) AddInstance(clusterName string) string {
 	return i.ARN
 }
 
-// task finds a task by ARN or by the id that ends it.
-func (e *Emulator) task(arnOrID string) *task {
-	for _, t := range e.tasks {
-		if t.ARN == arnOrID || strings.HasSuffix(t.ARN, "/"+arnOrID) {
-			return t
+// taskIndex finds tasks without looking at all of them.
+type taskIndex struct {
+	byID       map[string]*task   // the end of the ARN
+	byInstance map[string][]*task // oldest first
+}
+
+// index is that of all tasks. Whoever takes tasks away sets it to nil.
+func (e *Emulator) index() *taskIndex {
+	if e.indexed == nil {
+		e.indexed = &taskIndex{byID: map[string]*task{}, byInstance: map[string][]*task{}}
+		for _, t := range e.tasks {
+			e.indexed.add(t)
 		}
 	}
-	return nil
+	return e.indexed
+}
+
+func (x *taskIndex) add(t *task) {
+	x.byID[lastPart(t.ARN)] = t
+	x.byInstance[t.Instance] = append(x.byInstance[t.Instance], t)
+}
+
+// task finds a task by ARN or by the id that ends it.
+func (e *Emulator) task(arnOrID string) *task {
+	t := e.index().byID[lastPart(arnOrID)]
+	if t == nil || t.ARN != arnOrID && !strings.HasSuffix(t.ARN, "/"+arnOrID) {
+		return nil
+	}
+	return t
 }
 
 // on are the tasks of an instance that are not STOPPED.
 func (e *Emulator) on(arn string) []*task {
 	var out []*task
-	for _, t := range e.tasks {
-		if t.Instance == arn && t.Last != "STOPPED" {
+	for _, t := range e.index().byInstance[arn] {
+		if t.Last != "STOPPED" {
 			out = append(out, t)
 		}
 	}
@@ -249,9 +272,13 @@ func (e *Emulator) settle() {
 		}
 	}
 	e.schedule()
+	before := len(e.tasks)
 	e.tasks = slices.DeleteFunc(e.tasks, func(t *task) bool {
 		return t.Last == "STOPPED" && now.Sub(t.stopped) > keepStopped
 	})
+	if len(e.tasks) < before {
+		e.indexed = nil
+	}
 }
 
 func (t *task) describe(e *Emulator) map[string]any {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -36,6 +37,9 @@ var acts = map[string]act{
 	emulator.FaultAccessDenied: {
 		"access-denied=ecs:DeregisterContainerInstance", []line{becoming}, line{args: []string{"deregister", "--yes"}, operator: true},
 	},
+	emulator.FaultAgentNeverConnects: {
+		last: line{args: append(slices.Clip(becoming.args), "--wait-timeout", "5s"), operator: true},
+	},
 	emulator.FaultInstanceInactive: {first: []line{becoming}, last: asked},
 	emulator.FaultNodeDeregistered: {first: []line{becoming}, last: asked},
 	emulator.FaultNodeOffline:      {first: []line{becoming}, last: asked},
@@ -50,10 +54,17 @@ const sideBySide = 4
 
 // allFaults plays every fault of the catalogue, each on a host of its own.
 func allFaults(ctx context.Context, base cli.Env, req cli.RehearseRequest, at site, root string, result Result) (lifecycle.Report, error) {
-	faults := emulator.Faults()
+	return playFaults(ctx, base, req, at, root, result, emulator.Faults())
+}
+
+// playFaults plays some of the catalogue.
+func playFaults(
+	ctx context.Context, base cli.Env, req cli.RehearseRequest, at site, root string, result Result, faults []emulator.FaultInfo,
+) (lifecycle.Report, error) {
 	if len(req.Faults) > 0 {
 		return lifecycle.Report{Result: result}, failure.New(failure.Usage, "--fault: %s plays all of them", cli.AllFaults)
 	}
+	_, _, warnings := suit(nil, req)
 	commands, failed := make([]Command, len(faults)), make([]error, len(faults))
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -71,7 +82,7 @@ func allFaults(ctx context.Context, base cli.Env, req cli.RehearseRequest, at si
 		})
 	}
 	all.Wait()
-	rep := lifecycle.Report{Result: result}
+	rep := lifecycle.Report{Result: result, Warnings: warnings}
 	if ctx.Err() != nil {
 		return rep, context.Cause(ctx)
 	}
@@ -153,13 +164,18 @@ func (c Command) left() string {
 		return "as it was"
 	}
 	var parts []string
-	for _, p := range c.Packages {
-		parts = append(parts, map[bool]string{true: "without ", false: ""}[p.After == ""]+p.Name)
+	if n := len(c.Packages); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d package%s", n, map[bool]string{true: "s"}[n > 1]))
 	}
 	for _, s := range c.Services {
-		if strings.HasPrefix(s.After, "active") || strings.HasPrefix(s.After, "failed") || strings.HasPrefix(s.After, "activating") {
-			parts = append(parts, s.Name+" "+s.After)
+		word, _, _ := strings.Cut(s.After, ",")
+		if word == "" {
+			word = "gone"
 		}
+		parts = append(parts, strings.TrimSuffix(s.Name, ".service")+" "+word)
 	}
-	return strings.Join(append(parts, fmt.Sprintf("%d files changed", len(c.Changed))), "; ")
+	if n := len(c.Changed); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d file%s", n, map[bool]string{true: "s"}[n > 1]))
+	}
+	return strings.Join(parts, ", ")
 }

@@ -34,6 +34,9 @@ type state struct {
 	since time.Time
 }
 
+// anew is said of a service that is as it was, and was started meanwhile.
+const anew = ", started anew"
+
 // watched are the units that a story can change.
 var watched = []string{ecsagent.Unit, ssmagent.UnitName, ssmagent.SnapUnit}
 
@@ -139,7 +142,7 @@ func (s *stage) compare(c *Command, before, after sight) {
 	for name, s := range after.services {
 		is[name] = s.text
 		if old := before.services[name]; old.text == s.text && !old.since.Equal(s.since) {
-			is[name] += ", started anew"
+			is[name] += anew
 		}
 	}
 	c.Services = changes(was, is)

@@ -64,7 +64,7 @@ type Command struct {
 
 // Diff is what changed in one file.
 type Diff struct {
-	Path  string   `json:"path"`
+	Path  string   `json:"path"`  // absolute, on the throw-away host
 	Lines []string `json:"lines"` // each with + or - before it
 }
 
@@ -174,9 +174,7 @@ func whereabouts(scenario cli.Scenario, req cli.RehearseRequest) (site, error) {
 		at.cluster = name
 	}
 	if at.cluster == at.target { // the caller's cluster has the name of the story's other one
-		if at.cluster, at.target = cluster, target; scenario.Verb != "move" {
-			at.cluster, at.target = target, cluster
-		}
+		at.cluster, at.target = target, cluster
 	}
 	return at, nil
 }
@@ -184,6 +182,21 @@ func whereabouts(scenario cli.Scenario, req cli.RehearseRequest) (site, error) {
 // furnished gives the throw-away host the caller's configuration file.
 func (s *stage) furnished(req cli.RehearseRequest) error {
 	s.color, s.quiet = req.Color, req.Quiet
+	for _, g := range req.Given {
+		if pinned := g.Value; pinned != "" && pinned != "latest" {
+			switch g.Name {
+			case "ecs-agent-version":
+				s.pinned.ecs = pinned + "-1"
+			case "ssm-agent-version":
+				s.pinned.ssm = pinned
+			}
+		}
+	}
+	if scenario, _ := cli.FindScenario(req.Scenario); scenario.Verb == "register" {
+		if err := s.publishPinned(); err != nil {
+			return err
+		}
+	}
 	if req.Config == "" {
 		return nil
 	}
@@ -221,6 +234,7 @@ type stage struct {
 	color   string
 	site    site
 	tell    teller
+	pinned  struct{ ecs, ssm string } // versions that the caller's line names; empty is none
 	machine *machine
 	aws     *emulator.Emulator
 	net     *internet
@@ -406,7 +420,7 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 		typed = s.typed(l, nil)
 	}
 	args := s.complete(l, typed)
-	command := Command{Line: "anywhere " + shellLine(typed), Changed: []string{}}
+	command := Command{Line: "anywhere " + shellLine(shown(typed)), Changed: []string{}}
 	env := s.env(l)
 	var ended error
 	env.Ended = func(_ int, _ lifecycle.Report, err error) { ended = err }
@@ -420,7 +434,7 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 	case !s.quiet:
 		args = append(args, "-o", "json")
 	}
-	command.Argv = append([]string{"anywhere"}, args...)
+	command.Argv = append([]string{"anywhere"}, shown(args)...)
 	before, err := s.behold(ctx)
 	if err != nil {
 		return Command{}, err
@@ -478,6 +492,19 @@ func judge(l line, c Command, req cli.RehearseRequest, failed *failure.Error) er
 	return nil
 }
 
+// shown are the words of a command line without secrets in settings and URLs.
+func shown(words []string) []string {
+	clean := slices.Clone(words)
+	for i, word := range clean {
+		flag, setting := "", word
+		if name, value, assigned := strings.Cut(word, "="); assigned && strings.HasPrefix(name, "--") {
+			flag, setting = name+"=", value
+		}
+		clean[i] = new(secret.Redactor).Clean(flag + withoutValue(setting))
+	}
+	return clean
+}
+
 // shellLine is a command line as it is typed into a shell.
 func shellLine(words []string) string {
 	plain := regexp.MustCompile(`^[\w@%+=:,./-]+$`)
@@ -526,7 +553,11 @@ func (s *stage) summary(r Result) string {
 		parts = append(parts, fmt.Sprintf("ECS has %s %s and %s in cluster %s", i.NodeID, i.Status, connected, i.Cluster))
 	}
 	if len(parts) == 1 && len(s.aws.Nodes()) == 0 {
-		parts = append(parts, "ECS and Systems Manager have nothing of it any more")
+		known := "ECS and Systems Manager have nothing of it"
+		if len(s.aws.Instances()) > 0 {
+			known += " any more"
+		}
+		parts = append(parts, known)
 	}
 	return strings.Join(parts, "; ")
 }

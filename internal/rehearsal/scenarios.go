@@ -72,7 +72,7 @@ var scenarios = map[string][]line{
 		becoming,
 		{title: "Newer agents are out", args: []string{"upgrade", "--check"}, before: (*stage).newer, unchanged: true},
 		{title: "They are installed and watched", args: []string{"upgrade", "--watch-time", "1s"}, extra: true, faults: true},
-		{title: "Again, which changes nothing", args: []string{"upgrade"}, unchanged: true},
+		{title: "Again, which changes nothing", args: []string{"upgrade"}, extra: true, unchanged: true},
 		{title: "Back to the old ones", args: []string{"rollback", "--watch-time", "1s"}},
 		looking,
 	},
@@ -112,14 +112,35 @@ func (s *stage) busy() {
 	}
 }
 
-// newer puts newer versions of both agents into the buckets.
+// newer puts newer versions of both agents into the buckets, and those that the caller's line names.
 func (s *stage) newer() {
-	if err := errors.Join(addSSM(s.buckets, s.site.region, s.key, newerSSM), addECS(s.buckets, s.site.region, s.key, newerECS, "")); err != nil {
+	err := errors.Join(
+		addSSM(s.buckets, s.site.region, s.key, newerSSM), addECS(s.buckets, s.site.region, s.key, newerECS, ""), s.publishPinned(),
+	)
+	if err != nil {
 		panic(err) // the folder was written to a moment ago
 	}
 	if s.machine.snapd != nil {
 		s.machine.snapd.publish("latest/stable", newerSSM)
 	}
+}
+
+// publishPinned puts the versions that the caller's line names into the buckets. What is wrong with them, the commands
+// say.
+func (s *stage) publishPinned() error {
+	var errs []error
+	if version := s.pinned.ssm; version != "" && isVersion(version) {
+		errs = append(errs, addSSM(s.buckets, s.site.region, s.key, version))
+	}
+	if version := s.pinned.ecs; version != "" && isVersion(version) {
+		errs = append(errs, addECS(s.buckets, s.site.region, s.key, version, ""))
+	}
+	return errors.Join(errs...)
+}
+
+// isVersion: it can be a part of a path.
+func isVersion(text string) bool {
+	return strings.Trim(text, "0123456789.-") == "" && !strings.Contains(text, "..")
 }
 
 // snapped makes the host one of Ubuntu's images, whose SSM agent is a snap.

@@ -70,6 +70,8 @@ func (t *teller) changes(what string, all []Change) {
 			text = "+ " + c.Name + ": " + c.After
 		case c.After == "":
 			text = "- " + c.Name + ": was " + c.Before
+		case c.After == c.Before+anew:
+			text = "~ " + c.Name + ": " + c.After
 		default:
 			text = "~ " + c.Name + ": " + c.After + ", was " + c.Before
 		}

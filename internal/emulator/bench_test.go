@@ -1,0 +1,179 @@
+package emulator_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/anywhere-ecs/anywhere/internal/emulator"
+	"github.com/anywhere-ecs/anywhere/internal/secret"
+)
+
+const benchClusters, benchInstances = 10, 5000
+
+// fleet is an account at ECS's quotas: clusters with as many instances as they take, each with what an agent registers.
+func fleet(tb testing.TB) *emulator.Emulator {
+	tb.Helper()
+	e := emulator.New(emulator.Options{})
+	e.AddOperator(emulator.Key{ID: operatorID, Secret: secret.NewText(operatorSecret)})
+	attributes := map[string]string{"ecs.ami-id": "", "ecs.os-type": "linux", "ecs.cpu-architecture": "x86_64", "ecs.os-family": "LINUX"}
+	for n := range 30 {
+		attributes[fmt.Sprintf("ecs.capability.number-%d", n)] = ""
+	}
+	for c := range benchClusters {
+		name := fmt.Sprintf("cluster-%d", c)
+		for n := range benchInstances {
+			arn := e.AddInstance(name)
+			e.Mark(arn, attributes, map[string]string{"site": "north"})
+			if n%10 == 0 {
+				e.AddTask(arn, emulator.Task{Family: "job"})
+			}
+		}
+	}
+	return e
+}
+
+// BenchmarkFleet builds the account and reports what it holds in memory.
+func BenchmarkFleet(b *testing.B) {
+	for b.Loop() {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		e := fleet(b)
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "heap-MB")
+		runtime.KeepAlive(e)
+	}
+}
+
+// BenchmarkDescribe is a page of 100 container instances of a cluster of 5,000, signed, verified and encoded.
+func BenchmarkDescribe(b *testing.B) {
+	e := fleet(b)
+	bodies := describeBodies(b, e)
+	n := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		e.ServeHTTP(w, signedRequest(b, ecsTargets+"DescribeContainerInstances", bodies[n%len(bodies)]))
+		if w.Code != http.StatusOK {
+			b.Fatal(w.Code, w.Body.String())
+		}
+		n++
+	}
+}
+
+// BenchmarkDescribeSmall is a page of 10: what a command about a few hosts asks for.
+func BenchmarkDescribeSmall(b *testing.B) {
+	e := fleet(b)
+	var in struct {
+		Cluster            string   `json:"cluster"`
+		ContainerInstances []string `json:"containerInstances"`
+	}
+	if err := json.Unmarshal([]byte(describeBodies(b, e)[0]), &in); err != nil {
+		b.Fatal(err)
+	}
+	in.ContainerInstances = in.ContainerInstances[:10]
+	body, _ := json.Marshal(in) // strings
+	b.ReportAllocs()
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		e.ServeHTTP(w, signedRequest(b, ecsTargets+"DescribeContainerInstances", string(body)))
+		if w.Code != http.StatusOK {
+			b.Fatal(w.Code, w.Body.String())
+		}
+	}
+}
+
+// BenchmarkList is a page of 100 ARNs out of 5,000.
+func BenchmarkList(b *testing.B) {
+	e := fleet(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		e.ServeHTTP(w, signedRequest(b, ecsTargets+"ListContainerInstances", `{"cluster":"cluster-3"}`))
+		if w.Code != http.StatusOK {
+			b.Fatal(w.Code, w.Body.String())
+		}
+	}
+}
+
+// BenchmarkSave writes the whole account.
+func BenchmarkSave(b *testing.B) {
+	e := fleet(b)
+	for b.Loop() {
+		var text bytes.Buffer
+		if err := e.Save(&text); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(text.Len())/1e6, "file-MB")
+	}
+}
+
+// BenchmarkStart is from nothing to the first answer.
+func BenchmarkStart(b *testing.B) {
+	for b.Loop() {
+		authority, err := emulator.NewAuthority()
+		if err != nil {
+			b.Fatal(err)
+		}
+		e := emulator.New(emulator.Options{Authority: authority})
+		if err := e.Start("127.0.0.1:0"); err != nil {
+			b.Fatal(err)
+		}
+		answer, err := http.Get(e.URL())
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := answer.Body.Close(); err != nil {
+			b.Error(err)
+		}
+		if err := e.Close(); err != nil {
+			b.Error(err)
+		}
+	}
+}
+
+// describeBodies are the requests that describe every instance of one cluster.
+func describeBodies(tb testing.TB, e *emulator.Emulator) (bodies []string) {
+	tb.Helper()
+	var arns []string
+	for _, i := range e.Instances() {
+		if i.Cluster == "cluster-7" {
+			arns = append(arns, i.ARN)
+		}
+	}
+	for from := 0; from < len(arns); from += 100 {
+		body, err := json.Marshal(map[string]any{"cluster": "cluster-7", "containerInstances": arns[from : from+100]})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		bodies = append(bodies, string(body))
+	}
+	return bodies
+}
+
+func signedRequest(tb testing.TB, target, body string) *http.Request {
+	tb.Helper()
+	r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1:4580/", strings.NewReader(body))
+	r.Header.Set("X-Amz-Target", target)
+	hash := sha256.Sum256([]byte(body))
+	err := v4.NewSigner().SignHTTP(context.Background(), aws.Credentials{AccessKeyID: operatorID, SecretAccessKey: operatorSecret},
+		r, hex.EncodeToString(hash[:]), "ecs", "us-east-1", time.Now())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return r
+}
