@@ -64,15 +64,22 @@ func BenchmarkDescribe(b *testing.B) {
 	e := fleet(b)
 	bodies := describeBodies(b, e)
 	n := 0
-	b.ReportAllocs()
-	for b.Loop() {
-		w := httptest.NewRecorder()
+	page := func() {
+		w := newSink()
 		e.ServeHTTP(w, signedRequest(b, ecsTargets+"DescribeContainerInstances", bodies[n%len(bodies)]))
-		if w.Code != http.StatusOK {
-			b.Fatal(w.Code, w.Body.String())
+		if w.status != http.StatusOK {
+			b.Fatal(w.status)
 		}
 		n++
 	}
+	for range bodies { // the first description of an instance costs more
+		page()
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		page()
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "pages/s")
 }
 
 // BenchmarkDescribeSmall is a page of 10: what a command about a few hosts asks for.
@@ -89,10 +96,10 @@ func BenchmarkDescribeSmall(b *testing.B) {
 	body, _ := json.Marshal(in) // strings
 	b.ReportAllocs()
 	for b.Loop() {
-		w := httptest.NewRecorder()
+		w := newSink()
 		e.ServeHTTP(w, signedRequest(b, ecsTargets+"DescribeContainerInstances", string(body)))
-		if w.Code != http.StatusOK {
-			b.Fatal(w.Code, w.Body.String())
+		if w.status != http.StatusOK {
+			b.Fatal(w.status)
 		}
 	}
 }
@@ -102,10 +109,10 @@ func BenchmarkList(b *testing.B) {
 	e := fleet(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		w := httptest.NewRecorder()
+		w := newSink()
 		e.ServeHTTP(w, signedRequest(b, ecsTargets+"ListContainerInstances", `{"cluster":"cluster-3"}`))
-		if w.Code != http.StatusOK {
-			b.Fatal(w.Code, w.Body.String())
+		if w.status != http.StatusOK {
+			b.Fatal(w.status)
 		}
 	}
 }
@@ -177,3 +184,15 @@ func signedRequest(tb testing.TB, target, body string) *http.Request {
 	}
 	return r
 }
+
+// sink takes an answer and keeps its status alone: what is measured is the emulator.
+type sink struct {
+	header http.Header
+	status int
+}
+
+func newSink() *sink { return &sink{http.Header{}, http.StatusOK} }
+
+func (s *sink) Header() http.Header         { return s.header }
+func (s *sink) WriteHeader(status int)      { s.status = status }
+func (s *sink) Write(p []byte) (int, error) { return len(p), nil }
