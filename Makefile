@@ -61,6 +61,7 @@ cross: ## vet and build for the other platforms
 generate: ## what is made from the program: docs/errors.md, tables of docs/doctor.md and docs/limits.md, docs/schema, docs/man, completions
 	go test ./internal/failure -run '^TestDocumentHasEveryCode$$' -update
 	go test ./internal/lifecycle -run '^TestTablesOfDoctorsDocuments$$' -update
+	go test ./internal/rehearsal -run '^TestFaultsDocument$$' -update
 	go test ./internal/cli -run '^TestGenerated' -update
 
 .PHONY: manual

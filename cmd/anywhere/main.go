@@ -49,6 +49,7 @@ func main() {
 		NewFile:   newFile,
 		Signals:   signals(),
 		Exit:      exit,
+		Apart:     apart{host.NewSystemd()},
 		NewRunID:  newRunID,
 		Build:     build(),
 	}
@@ -71,6 +72,13 @@ func signals() <-chan os.Signal {
 	}
 	return arrived
 }
+
+// apart is this process, and the systemd that it belongs to.
+type apart struct{ *host.Systemd }
+
+func (apart) Leading() bool { return host.Leading() }
+
+func (apart) Again(args []string) (*os.Process, func() int, error) { return host.Again(args) }
 
 // newFile makes a file that nobody else can read, not even through a link that somebody put in its place.
 func newFile(path string) (*os.File, error) {

@@ -30,6 +30,7 @@ type app struct {
 	origins  map[string]origin // of the command's flags
 	settled  bool              // flags, environment and file were read without error
 
+	args    []string // of this command line
 	started time.Time
 	runID   string
 
@@ -49,6 +50,8 @@ type app struct {
 type outcome struct {
 	report lifecycle.Report
 	dryRun bool
+	// elsewhere is the exit status of the run that has taken over, and has told everything.
+	elsewhere *int
 	// text writes the result for people; it is called without an error, and after one when it is set to bear it.
 	text func(w io.Writer, s report.Style, rep lifecycle.Report, err error)
 }
@@ -165,9 +168,15 @@ func (a *app) finish(cmd *cobra.Command, args []string, err error) int {
 	if p := a.progress.Swap(nil); p != nil {
 		p.Close()
 	}
+	if a.outcome.elsewhere != nil {
+		return *a.outcome.elsewhere
+	}
 	rep := a.outcome.report
 	status := exitStatus(rep, err)
 	a.logEnd(status, err)
+	if a.env.Ended != nil {
+		a.env.Ended(status, rep, err)
+	}
 	if a.wantsJSON(args) {
 		a.writeFailure(rep, err)
 		a.writeJSON(cmd, rep, status, err)

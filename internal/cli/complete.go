@@ -56,7 +56,9 @@ func (a *app) words(flag string, value wordsValue) (words []cobra.Completion) {
 			words = append(words, cobra.CompletionWithDesc(check.ID, check.Title))
 		}
 	case flag == "fault" && a.env.Faults != nil:
-		words = a.env.Faults()
+		for _, f := range a.env.Faults() {
+			words = append(words, f.Name)
+		}
 	default:
 		words = value.known
 	}

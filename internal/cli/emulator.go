@@ -30,6 +30,8 @@ type EmulatorRequest struct {
 	// Throttling has ECS's own rates.
 	Throttling bool
 	TokenLife  time.Duration // of a node's credentials, and of the roles of tasks
+	Faults     []string      // in force from the start, as --fault has them
+	Scenario   string        // file with faults and when they come; empty: none
 	Buckets    string        // folder with what the artifact buckets hold; empty: nothing
 	ReadyFile  string        // written when it serves
 	CAFile     string        // written with the authority's certificate
@@ -62,6 +64,19 @@ type EmulatedToken struct {
 	Name           string `json:"name"` // the hosts' in Systems Manager; empty: none
 }
 
+// EmulatedFault is something that can be made to go wrong.
+type EmulatedFault struct {
+	Name        string `json:"name"`        // for --fault
+	Argument    string `json:"argument"`    // what stands behind = there; empty: nothing
+	Explanation string `json:"explanation"` // what goes wrong
+	Moment      bool   `json:"moment"`      // it happens at once, and what it does to the account stays
+}
+
+// EmulatorFaultsResult is the "result" of emulator faults' document.
+type EmulatorFaultsResult struct {
+	Faults []EmulatedFault `json:"faults"` // all that there are
+}
+
 // EmulatorFile is a file on a machine whose agents are to find the emulator.
 type EmulatorFile struct {
 	Path    string `json:"path"`    // absolute
@@ -88,10 +103,14 @@ When it serves it prints the variables and files that lead tools and agents to i
 file that appears, whole, at that moment, with the same as JSON. It is readable by its owner only, for it has the
 emulated operator's keys. With -o json the document comes at the end, as with every command.
 
+With --fault things go wrong from the start, with --scenario at the times that a file names, and while it serves by
+calls: PUT and DELETE http://HOST:PORT/_anywhere/faults/NAME. "anywhere emulator faults" lists what there is.
+
 Ctrl-C and SIGTERM are its ordinary end: exit status 0.`),
 		Example: `  anywhere emulator
   anywhere emulator --listen 127.0.0.1:0 --ready-file /tmp/emulator.json
   anywhere emulator --seed seed.yaml --state emulator.state
+  anywhere emulator --fault 'throttled*5,access-denied=ecs:StopTask'
   anywhere emulator --listen 192.0.2.10:4580 --region eu-central-1 --ca-file-out emulator-ca.pem`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runEmulator(cmd, req) },
@@ -104,13 +123,47 @@ Ctrl-C and SIGTERM are its ordinary end: exit status 0.`),
 	f.StringVar(&req.State, "state", "", "`FILE` that keeps the state, so that the next start goes on with it")
 	f.StringVar(&req.Seed, "seed", "", "YAML or JSON `FILE` with clusters, activations, tasks and so on to begin with")
 	f.Var(durationValue{&req.Lag}, "lag", "how long a new role is unknown and a deregistered node still shown; 0 is none")
+	f.Var(wordsValue{to: &req.Faults}, "fault", "faults from the start, by name; NAME*N hits the next N calls")
+	f.StringVar(&req.Scenario, "scenario", "", "YAML `FILE` with faults, and when each comes and goes")
 	f.Var(durationValue{&req.TokenLife}, "token-life",
 		"how long a node's credentials live; the agents renew them after half of it")
 	f.BoolVar(&req.Throttling, "throttling", true, "refuse calls that come faster than ECS takes them")
 	f.StringVar(&req.Buckets, "buckets", "", "`DIR` with what the artifact buckets hold; its folders are the buckets")
 	f.StringVar(&req.ReadyFile, "ready-file", "", "`FILE` to write, as JSON, when it serves")
 	f.StringVar(&req.CAFile, "ca-file-out", "", "`FILE` to write with the certificate that TLS clients have to trust")
+	cmd.AddCommand(newEmulatorFaults(a))
 	return cmd
+}
+
+func newEmulatorFaults(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "faults [flags]",
+		Short: "List what can be made to go wrong in the emulator and in rehearsals",
+		Long: long(`
+Lists the faults that --fault of "anywhere emulator" and "anywhere rehearse" takes, and the emulator's scenarios and its
+control calls. docs/emulator-faults.md says what anywhere makes of each.`),
+		Example: `  anywhere emulator faults
+  anywhere emulator faults -o json
+  curl -X PUT 'http://127.0.0.1:4580/_anywhere/faults/throttled?calls=5'`,
+		Args: none,
+		RunE: func(*cobra.Command, []string) error {
+			result := EmulatorFaultsResult{Faults: a.env.Faults()}
+			a.outcome.report.Result = result
+			a.outcome.report.Message = fmt.Sprintf("%d faults", len(result.Faults))
+			a.outcome.text = func(w io.Writer, s report.Style, _ lifecycle.Report, _ error) {
+				rows := [][]string{{"FAULT", "WHAT GOES WRONG"}}
+				for _, f := range result.Faults {
+					name := f.Name
+					if f.Argument != "" {
+						name += "=" + f.Argument
+					}
+					rows = append(rows, []string{name, f.Explanation})
+				}
+				report.Table(w, s, rows)
+			}
+			return nil
+		},
+	}
 }
 
 // leastTokenLife leaves the agents time to renew what expires.

@@ -38,16 +38,32 @@ type Env struct {
 	// Exit ends the process at once: for the second Ctrl-C only.
 	Exit func(status int)
 
+	// Apart is how a run leaves the session that it was typed in; nil where it cannot.
+	Apart Apart
+
 	NewRunID func() string
 	Build    Build
+
+	// Ended, where it is set, is told how each command line has ended, before its result is written.
+	Ended func(status int, rep lifecycle.Report, err error)
 
 	// Rehearse plays a story against an embedded AWS. It sits above this room, so main brings it; without it there is no
 	// rehearse command.
 	Rehearse func(ctx context.Context, req RehearseRequest) (lifecycle.Report, error)
 	// Emulate serves an embedded AWS until its context ends. As Rehearse, it sits above this room.
 	Emulate func(ctx context.Context, req EmulatorRequest) (lifecycle.Report, error)
-	// Faults are the names that Rehearse knows, for completion.
-	Faults func() []string
+	// Faults are those that Rehearse and Emulate know.
+	Faults func() []EmulatedFault
+}
+
+// Apart is how a run leaves a session that may end before it does.
+type Apart interface {
+	// Leading reports whether this process leads a session of its own already.
+	Leading() bool
+	// Again starts this program with these arguments in a session of its own, on the same stdout and stderr.
+	Again(args []string) (child *os.Process, wait func() (status int), err error)
+	// Leave moves this process out of the service that it was started below, into a scope of its own.
+	Leave(ctx context.Context, scope, description string) error
 }
 
 // Streams are the process's standard streams and what is known of them.
@@ -74,13 +90,4 @@ type Build struct {
 	Commit  string // empty when unknown
 	Date    string // of the commit, RFC 3339 UTC; empty when unknown
 	Go      string // version of the compiler
-}
-
-// RehearseRequest is what "anywhere rehearse" was asked for.
-type RehearseRequest struct {
-	Scenario string
-	Faults   []string // names from the catalogue of faults
-	Keep     string   // folder in which the throw-away host stays; empty removes it
-	Args     []string // flags for the real command, after --
-	JSON     bool     // the commands' documents are collected in the result, and stdout is left alone
 }

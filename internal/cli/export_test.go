@@ -22,3 +22,6 @@ const (
 	DefaultConfig  = defaultConfig
 	DefaultLogFile = defaultLogFile
 )
+
+// FlagNames are a command's flags.
+var FlagNames = flagNames

@@ -20,7 +20,7 @@ func Main(ctx context.Context, env Env, args []string) int {
 
 // start runs one command line on a. extend may add commands to the tree.
 func start(ctx context.Context, a *app, args []string, extend func(*app, *cobra.Command)) int {
-	a.started, a.runID = a.env.Now(), a.env.NewRunID()
+	a.args, a.started, a.runID = args, a.env.Now(), a.env.NewRunID()
 	a.takeCode()
 	ctx, stop := a.watch(ctx)
 	defer stop()
@@ -29,7 +29,7 @@ func start(ctx context.Context, a *app, args []string, extend func(*app, *cobra.
 	if extend != nil {
 		extend(a, root)
 	}
-	root.SetArgs(args)
+	root.SetArgs(natural(root, args))
 	root.SetIn(a.env.Streams.In)
 	root.SetOut(a.out)
 	root.SetErr(a.err)

@@ -48,6 +48,7 @@ var documented = map[string][]any{
 	"config show":       {cli.ConfigResult{}},
 	"deregister":        {lifecycle.DeregisterResult{}},
 	"doctor":            {lifecycle.DoctorResult{}},
+	"emulator faults":   {cli.EmulatorFaultsResult{}},
 	"drain":             {lifecycle.DrainResult{}},
 	"emulator":          {cli.EmulatorResult{}},
 	"help":              nil,

@@ -131,11 +131,12 @@ func try(args []string) (status int, said string) {
 		},
 		Rehearse: func(_ context.Context, req cli.RehearseRequest) (lifecycle.Report, error) {
 			for _, name := range req.Faults {
-				if !slices.Contains(rehearsal.Faults(), name) {
+				if !slices.ContainsFunc(rehearsal.Faults(), func(f cli.EmulatedFault) bool { return f.Name == name }) {
 					return lifecycle.Report{}, failure.New(failure.Usage, "there is no fault %s", name)
 				}
 			}
-			if status, said := try(append([]string{"register"}, req.Args...)); status == failure.ExitUsage {
+			scenario, _ := cli.FindScenario(req.Scenario)
+			if status, said := try(append([]string{scenario.Verb}, req.Args...)); status == failure.ExitUsage {
 				return lifecycle.Report{}, failure.New(failure.Usage, "%s", said)
 			}
 			return lifecycle.Report{}, errThere

@@ -87,6 +87,11 @@ func (a *app) runUpgrade(cmd *cobra.Command, o *upgradeOptions) error {
 			report.Upgrade(w, s, rep, result)
 		}
 	}
+	if !o.dryRun && !o.check && o.only != lifecycle.OnlyECS {
+		if left, err := a.leaveSession(cmd); left || err != nil {
+			return err
+		}
+	}
 	begin := "upgrade: looking at this host"
 	if o.dryRun || o.check {
 		begin += "; nothing will be changed"

@@ -139,6 +139,9 @@ var Failures = []Failure{
 		Cause: "ECS no longer has the cluster", Over: overConnected,
 		Source: "aws/amazon-ecs-agent 1.105.1, ecs-agent/acs/session/session.go",
 		Sample: "Failed to connect to ACS: InvalidClusterException: Cluster is gone"},
+	{Texts: []string{"Cluster is inactive"}, Code: failure.ClusterNotFound, Terminal: true,
+		Cause: "the cluster is INACTIVE: it has been deleted", Over: overRegistered, Source: sourceAgent,
+		Sample: refusedRegistration + "ClientException: Cluster is inactive."},
 	{Texts: []string{"ontainer instance", "is inactive"}, Code: failure.InstanceInactive, Terminal: true,
 		Cause:  "ECS has deregistered this instance; the agent's saved state still names it",
 		Remedy: remedyInactive, Over: overRegistered, Source: sourceRun + "; issue 583",
@@ -184,9 +187,18 @@ var Failures = []Failure{
 		Cause: "ECS asks to slow down; the agent tries again for up to an hour", Over: overRegistered,
 		Source: sourceRun,
 		Sample: refusedRegistration + "ThrottlingException: Rate exceeded"},
+	{Texts: []string{"RegisterContainerInstance", "LimitExceededException"}, Code: failure.RegistrationDenied,
+		Cause:  "the cluster has as many container instances as it can have; the agent tries again for up to an hour",
+		Remedy: "deregister instances that are gone, or take another cluster", Over: overRegistered, Source: sourceAgent,
+		Sample: refusedRegistration + "LimitExceededException: The limit was exceeded."},
 	{Texts: []string{"RegisterContainerInstance", "ServerException"}, Code: failure.AWSUnavailable,
 		Cause: "ECS has a fault; the agent tries again for up to an hour", Over: overRegistered, Source: sourceRun,
 		Sample: refusedRegistration + "ServerException: internal"},
+
+	{Texts: []string{"Received terminal error from RegisterContainerInstance call"}, Code: failure.RegistrationDenied, Symptom: true,
+		Cause: "ECS refused the registration for a reason of its own; its words are in the evidence", Over: overRegistered,
+		Source: sourceAgent,
+		Sample: "Received terminal error from RegisterContainerInstance call, exiting"},
 
 	// The saved state and the configuration.
 	{Texts: []string{"Data mismatch; saved cluster '"}, Code: failure.ClusterMismatch, Terminal: true,

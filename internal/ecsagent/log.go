@@ -55,14 +55,16 @@ func ReadLog(r host.Reader, since time.Time) ([]Finding, error) {
 // entriesSince reads the ends of both logs in the order of their times.
 func entriesSince(files host.Files, since time.Time) ([]entry, error) {
 	since = since.Truncate(time.Second)
-	var entries []entry
-	for _, file := range []string{LogPath, InitLogPath} {
-		more, err := readEntries(files, file, since)
-		if err != nil {
-			return nil, err
-		}
-		entries = append(entries, more...)
+	// ecs-init's first: what it says of the agent's end comes after the agent's own words, which are then there to be read.
+	ends, err := readEntries(files, InitLogPath, since)
+	if err != nil {
+		return nil, err
 	}
+	entries, err := readEntries(files, LogPath, since)
+	if err != nil {
+		return nil, err
+	}
+	entries = append(entries, ends...)
 	slices.SortStableFunc(entries, func(a, b entry) int { return a.time.Compare(b.time) })
 	return entries, nil
 }

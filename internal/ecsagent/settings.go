@@ -204,6 +204,12 @@ var Settings = []Setting{
 	{Name: "ECS_EBSTA_SUPPORTED", Kind: boolean, Refused: "external instances cannot attach EBS volumes"},
 }
 
+// IsSecret reports whether a variable's value is not for everybody's eyes.
+func IsSecret(name string) bool {
+	s, found := known(name)
+	return found && s.Secret
+}
+
 // known finds a setting by its exact name.
 func known(name string) (Setting, bool) {
 	i := slices.IndexFunc(Settings, func(s Setting) bool { return s.Name == name })

@@ -30,6 +30,10 @@ type Flaw struct {
 // EC2 role (CHANGELOG.md of aws/amazon-ecs-agent, 1.100.0 of 2025-10-07).
 const InstallFloor = "1.100.0"
 
+// StateFloor is the first agent that keeps its state in StateDB. Older ones keep it in LegacyState, and find nothing of what a
+// newer one has written (CHANGELOG.md of aws/amazon-ecs-agent, 1.44.0 of 2020-08-13).
+const StateFloor = "1.44.0"
+
 // Flaws are the versions with known flaws, worst first.
 var Flaws = []Flaw{
 	{Before: "1.52.0", Verdict: Refuse, Reason: "it does not know external instances",

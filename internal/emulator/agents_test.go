@@ -100,11 +100,20 @@ func newRSA(t *testing.T) *rsa.PrivateKey {
 	return key
 }
 
+// machineKey is the key of every test's machine: making one takes as long as the rest of a test.
+var machineKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
 // register is `amazon-ssm-agent -register` and the first credentials.
 func (w *wire) register() {
 	w.t.Helper()
 	id, code := w.AddActivation(5, w.clock.Now().Add(time.Hour))
-	w.key, w.fingerprint = newRSA(w.t), "5217bc23-1b76-4a37-9a28-e0e79f6fd1d6"
+	w.key, w.fingerprint = machineKey(), "5217bc23-1b76-4a37-9a28-e0e79f6fd1d6"
 	status, out := w.post(w.request("AmazonSSM.RegisterManagedInstance", struct {
 		ActivationCode, ActivationId, Fingerprint, PublicKey, PublicKeyType string
 	}{code, id, w.fingerprint, publicKey(w.t, w.key), "Rsa"}))

@@ -136,6 +136,7 @@ type SnapRelease struct{ Channel, Version, Revision string }
 type SnapOffer struct {
 	Follows  string // the channel that it is refreshed from
 	Held     bool   // somebody has told snapd to leave it as it is
+	Newest   bool   // snapd has nothing newer for it; then the channels may be unknown
 	Channels []SnapRelease
 }
 
@@ -143,6 +144,9 @@ type SnapOffer struct {
 // (latest/stable/ubuntu-22.04, which Ubuntu's images have) is not listed; while nothing of its own is in it, snapd takes the
 // one that it is a branch of.
 func (o SnapOffer) Followed() (SnapRelease, bool) {
+	if o.Follows == "" && len(o.Channels) == 1 && o.Channels[0].Channel == "" {
+		return o.Channels[0], true
+	}
 	for name := o.Follows; name != ""; {
 		if at := slices.IndexFunc(o.Channels, func(r SnapRelease) bool { return sameChannel(r.Channel, name) }); at >= 0 {
 			return o.Channels[at], true
@@ -193,6 +197,18 @@ func parseSnapInfo(text string) SnapOffer {
 		}
 	}
 	return o
+}
+
+// addRefresh takes in what "snap refresh --list" prints: a line for each snap for which there is something newer. Source:
+// cmd/snap/cmd_snap_op.go of canonical/snapd, read 2026-11-25.
+func (o *SnapOffer) addRefresh(text, name string) {
+	for line := range strings.Lines(text) {
+		if words := strings.Fields(line); len(words) > 2 && words[0] == name {
+			o.Channels = append(o.Channels, SnapRelease{o.Follows, words[1], words[2]})
+			return
+		}
+	}
+	o.Newest = true
 }
 
 func (o *SnapOffer) addChannel(name string, words []string) {

@@ -228,8 +228,9 @@ func TestSnapd(t *testing.T) {
 		{name: "it is refused", do: refresh,
 			answers: map[string][]Result{"refresh box --channel=latest/candidate": {{1, "error: snap \"box\" has running apps (box), pids: 12\n"}}},
 			code:    failure.PackageInstall, says: []string{`cannot refresh the snap box: snap "box" has running apps (box), pids: 12`}},
-		{name: "an answer that says nothing", do: func(s *Snapd) error { _, err := s.Offer(ctx, "box"); return err },
-			code: failure.PackagesBroken, says: []string{"snap info does not say"}},
+		{name: "an answer without channels", do: func(s *Snapd) error { _, err := s.Offer(ctx, "box"); return err },
+			answers: map[string][]Result{"refresh --list": {{1, "error: unable to contact snap store\n"}}},
+			code:    failure.Network, says: []string{"which versions there are of the snap box: unable to contact snap store"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			runner := &snapRunner{answers: test.answers}
@@ -257,6 +258,16 @@ func TestSnapd(t *testing.T) {
 	runner := &snapRunner{answers: map[string][]Result{"info --color=never --unicode=never box": {{0, snapInfo}}}}
 	if offer, err := NewSnapd(snapFiles{}, runner).Offer(ctx, "box"); err != nil || offer.Follows == "" {
 		t.Error(offer, err)
+	}
+	for list, newer := range map[string]SnapRelease{
+		"Name  Version  Rev  Size  Publisher  Notes\nbox   1.2.0.0  14   27MB  aws**      classic\n": {"", "1.2.0.0", "14"},
+		"All snaps up to date.\n": {},
+	} {
+		runner := &snapRunner{answers: map[string][]Result{"refresh --list": {{0, list}}}}
+		offer, err := NewSnapd(snapFiles{}, runner).Offer(ctx, "box")
+		if release, known := offer.Followed(); err != nil || release != newer || offer.Newest == known {
+			t.Errorf("%q: %+v, %v", list, offer, err)
+		}
 	}
 	if err := NewSnapd(NewDir(t.TempDir()), runner).Settle(ctx, "box"); !failure.Is(err, failure.ToolMissing) {
 		t.Error(err)

@@ -46,15 +46,18 @@ func (s *Snapd) Offer(ctx context.Context, name string) (SnapOffer, error) {
 	if err != nil {
 		return SnapOffer{}, err
 	}
-	doing := "find out which versions there are of the snap " + name
-	if result.ExitCode != 0 {
-		return SnapOffer{}, snapComplaint(result, doing)
-	}
 	offer := parseSnapInfo(result.Output)
-	if offer.Follows == "" && len(offer.Channels) == 0 {
-		return offer, failure.New(failure.PackagesBroken, "cannot %s: snap info does not say", doing).
-			WithEvidence("%s", lastLines(result.Output)).WithRemedy("snap info %s", name)
+	if len(offer.Channels) > 0 {
+		return offer, nil
 	}
+	// Where the store does not answer it leaves the channels out, and says nothing of that. This one says why.
+	if result, err = s.ask(ctx, "refresh", "--list"); err != nil {
+		return offer, err
+	}
+	if result.ExitCode != 0 {
+		return offer, snapComplaint(result, "find out which versions there are of the snap "+name)
+	}
+	offer.addRefresh(result.Output, name)
 	return offer, nil
 }
 

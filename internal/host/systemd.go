@@ -36,6 +36,7 @@ type bus interface {
 	DisableUnitFilesContext(ctx context.Context, names []string, runtime bool) ([]dbus.DisableUnitFileChange, error)
 	ReloadContext(ctx context.Context) error
 	ResetFailedUnitContext(ctx context.Context, name string) error
+	StartTransientUnitContext(ctx context.Context, name, mode string, properties []dbus.Property, result chan<- string) (int, error)
 	SystemStateContext(ctx context.Context) (*dbus.Property, error)
 }
 
@@ -129,9 +130,7 @@ func text(property any) string {
 
 // Start implements Manager. A unit that died too often is not held to its limit: whoever starts it means it.
 func (s *Systemd) Start(ctx context.Context, name string) error {
-	if conn, err := s.connect(ctx); err == nil {
-		_ = conn.ResetFailedUnitContext(ctx, name) // one that has not failed, or does not exist, is no matter here
-	}
+	s.forgive(ctx, name)
 	return s.job(ctx, "start", name, bus.StartUnitContext)
 }
 
@@ -140,9 +139,18 @@ func (s *Systemd) Stop(ctx context.Context, name string) error {
 	return s.job(ctx, "stop", name, bus.StopUnitContext)
 }
 
-// Restart implements Manager; a unit that is not running is started.
+// Restart implements Manager; a unit that is not running is started. What systemd has counted of its deaths before is no sign
+// of how it is afterwards.
 func (s *Systemd) Restart(ctx context.Context, name string) error {
+	s.forgive(ctx, name)
 	return s.job(ctx, "restart", name, bus.RestartUnitContext)
+}
+
+// forgive has systemd forget how often a unit has died. One that has not failed, or does not exist, is no matter here.
+func (s *Systemd) forgive(ctx context.Context, name string) {
+	if conn, err := s.connect(ctx); err == nil {
+		_ = conn.ResetFailedUnitContext(ctx, name)
+	}
 }
 
 type jobMethod func(conn bus, ctx context.Context, name, mode string, result chan<- string) (int, error)

@@ -145,7 +145,6 @@ type examination struct {
 	checks  []preflight.Result
 	logs    logs
 	journal journal
-	taken   []FailedUpgrade     // back, by upgrades
 	fixes   []engine.StepReport // of those that are due
 	unfixed error               // why that could not be found out
 	limits  []DoctorLimit
@@ -214,11 +213,6 @@ func examine(ctx context.Context, d Deps, req DoctorRequest) (*examination, erro
 	x.journal = journals.take(ctx).value
 	x.logs.fallBack(x.journal, x.sight.ecsName, ssmagent.UnitOf(r), x.sight.now)
 	x.status = x.sight.result()
-	if taken, err := readFailed(r); err == nil {
-		x.taken = taken
-	} else {
-		x.unseen = append(x.unseen, StatusUnseen{Part: failedPath, Why: why(err), NeedsRoot: denied(err)})
-	}
 	x.fixes, x.unfixed = x.due(ctx)
 	if ctx.Err() != nil {
 		return x, context.Cause(ctx)

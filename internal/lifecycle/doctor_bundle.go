@@ -398,16 +398,14 @@ func (b *bundler) ours() {
 	b.file("files"+recordPath, recordPath, bundleSmall, "")
 	b.file("files"+defaultLog, defaultLog, bundleLog, "")
 	b.file("files"+failedPath, failedPath, bundleSmall, "")
-	for _, f := range b.x.taken {
-		b.file("files"+f.Logs, f.Logs, bundleLog, "")
-	}
-	folder := DataDir + "/journal"
-	entries, err := b.x.deps.Host.Files.ReadDir(folder)
-	if err != nil && !missing(err) {
-		b.entries = append(b.entries, bundleEntry{Name: "files" + folder, Source: folder, Status: "unreadable", Why: why(err)})
-	}
-	for _, e := range entries {
-		b.file("files"+path.Join(folder, e.Name()), path.Join(folder, e.Name()), bundleSmall, "")
+	for _, folder := range []string{DataDir + "/journal", failedLogs} {
+		entries, err := b.x.deps.Host.Files.ReadDir(folder)
+		if err != nil && !missing(err) {
+			b.entries = append(b.entries, bundleEntry{Name: "files" + folder, Source: folder, Status: "unreadable", Why: why(err)})
+		}
+		for _, e := range entries {
+			b.file("files"+path.Join(folder, e.Name()), path.Join(folder, e.Name()), bundleLog, "")
+		}
 	}
 }
 

@@ -131,8 +131,11 @@ func withEvidence(all []DoctorEvidence, e DoctorEvidence) []DoctorEvidence {
 
 // same reports whether two findings are of one thing: the same code, unless many share it, or the same line of a log.
 func same(a, b DoctorFinding) bool {
-	if a.Kind == FindingHistory || b.Kind == FindingHistory || a.Code != b.Code {
+	if a.Kind == FindingHistory || b.Kind == FindingHistory || a.Code != b.Code || a.ofUpgrade() != b.ofUpgrade() {
 		return false
+	}
+	if a.ofUpgrade() {
+		return a.Title == b.Title
 	}
 	if !slices.Contains(broad, a.Code) || a.Title == b.Title {
 		return true
@@ -142,6 +145,11 @@ func same(a, b DoctorFinding) bool {
 			return e.Line != "" && other.Line != "" && (strings.HasSuffix(e.Line, other.Line) || strings.HasSuffix(other.Line, e.Line))
 		})
 	})
+}
+
+// ofUpgrade reports whether the finding is of a version that was taken back: it has its code, and not its time.
+func (f *DoctorFinding) ofUpgrade() bool {
+	return len(f.Evidence) > 0 && f.Evidence[0].File == failedPath
 }
 
 // finish fills in what follows from the evidence.

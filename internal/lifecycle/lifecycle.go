@@ -55,6 +55,7 @@ func (d Deps) engine() *engine.Engine {
 			imageKind:             imageReplaced(),
 			imageGoneKind:         behindCommit(),
 			activeKind:            behindCommit(),
+			holdKind:              heldAgain(),
 			containersKind:        containersRemoved(),
 			awayKind:              deregistered(),
 			drainKind:             d.drains(),

@@ -166,7 +166,12 @@ func (r *registration) version(
 		return "", err
 	}
 	if why, isBad := refused(latest); isBad {
-		return "", failure.New(failure.KnownBadVersion, "the latest %s is %s: %s", name, latest, why)
+		f := failure.New(failure.KnownBadVersion, "the latest %s is %s: %s", name, latest, why)
+		if installed.Snap {
+			f = f.WithRemedy("the channel that the snap follows is behind: snap info %s shows the others, and --ssm-agent-version takes a version "+
+				"from whichever has it", name)
+		}
+		return "", f
 	}
 	return latest, nil
 }

@@ -82,10 +82,6 @@ func (r *registration) offered(ctx context.Context) (host.SnapOffer, error) {
 	if err != nil {
 		return offer, err
 	}
-	if len(offer.Channels) == 0 {
-		return offer, failure.New(failure.Network, "snapd does not say what the store has of the snap %s", ssmagent.Package).
-			WithRemedy("snapd reaches the store through its own proxy setting: snap debug connectivity; snap get system proxy")
-	}
 	r.offer = &offer
 	return offer, nil
 }
@@ -120,6 +116,8 @@ func (r *registration) chooseSnap(ctx context.Context, asked string) (version st
 	switch {
 	case explicit(asked) == "" && known, known && sameVersion(followed.Version, asked):
 		return followed.Version, want, nil
+	case explicit(asked) == "" && offer.Newest:
+		return snap.Version, want, nil
 	case explicit(asked) == "":
 		return "", want, failure.New(failure.ArtifactMissing, "the snap %s follows %s, in which there is nothing",
 			ssmagent.Package, first(offer.Follows, "no channel")).

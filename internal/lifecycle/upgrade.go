@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -41,6 +42,7 @@ const (
 	pinARN        = "arn"
 	pinOldImage   = "old-image"
 	pinPlugins    = "plugins" // units of the volume plugin that ran
+	pinHeld       = "held"    // packages that the package manager was told to keep, and that are replaced all the same
 	pinFromECS    = "from-ecs-init"
 	pinFromSSM    = "from-ssm-agent"
 )
@@ -466,6 +468,11 @@ func (u *upgrade) settleTargets(ctx context.Context) error {
 		})
 	}
 	asking.Wait()
+	if ssm := u.ssm(); !ssm.in && u.resumed == nil {
+		if why, bad := ssm.bad(ssm.installed.Version); bad {
+			u.warnings = append(u.warnings, fmt.Sprintf("%s %s: %s; it goes first where --only ecs is left out", ssm.name, ssm.installed.Version, why))
+		}
+	}
 	for _, a := range u.both() {
 		if errs[a] != nil {
 			return errs[a]
@@ -519,6 +526,16 @@ func (u *upgrade) settleTarget(a *upgradedAgent) error {
 			a.action = actRestart
 		}
 		return nil
+	case order < 0 && a.product == artifact.ECSInit && a.compare(a.target, ecsagent.StateFloor) < 0:
+		return failure.New(failure.DowngradeRefused, "%s %s does not survive the way back from %s: agents before %s do not read %s, "+
+			"and lose the container instance and its tasks", a.name, a.target, have, ecsagent.StateFloor, ecsagent.StateDB).
+			WithRemedy("name a newer one with %s", a.flag)
+	case refused && u.verb == verbUpgradeBack: // it ran here, and its end was the operator's own wish
+		u.warnings = append(u.warnings, fmt.Sprintf("%s %s: %s", a.name, a.target, why))
+	case refused && u.asked.Check && explicit(a.asked) == "": // here it is an answer, not a refusal
+		u.warnings = append(u.warnings, fmt.Sprintf("%s %s is the newest that can be had, and is known to be bad: %s", a.name, a.target, why))
+		a.target = have
+		return nil
 	case refused:
 		return failure.New(failure.KnownBadVersion, "%s %s: %s", a.name, a.target, why).
 			WithRemedy("name a better one with %s", a.flag)
@@ -549,6 +566,10 @@ func (u *upgrade) settleTarget(a *upgradedAgent) error {
 		}
 		return failure.New(failure.PackageHeld, "%s is held at %s, and %s is to be installed", a.name, have, a.target).
 			WithRemedy("%s; or leave it out with --only; or name the version, over the hold: %s %s", unhold, a.flag, a.target)
+	}
+	if order := a.compare(a.target, have); order < 0 && u.verb == verbUpgrade && a.product == artifact.ECSInit {
+		u.warnings = append(u.warnings, fmt.Sprintf("%s %s is older than %s: it does not know, and loses, what the newer one has written into %s of "+
+			"its tasks; --drain moves them away first", a.name, a.target, have, ecsagent.StateDB))
 	}
 	a.action = actReplace
 	return nil
@@ -582,14 +603,31 @@ func (u *upgrade) settleSession() error {
 	case session == "":
 		return nil
 	case u.accepts(riskSession):
-		u.warnings = append(u.warnings, "this session of Systems Manager ends with the old SSM agent; "+
-			"the host ends the upgrade by itself then")
+		u.warnings = append(u.warnings, "this session of Systems Manager may end with the old SSM agent; the upgrade goes on without it, as process "+
+			FollowUpgrade(os.Getpid()))
 		return nil
 	}
 	return failure.New(failure.SSMSession, "this command runs in a session of Systems Manager, below %s, "+
 		"which ends when the SSM agent is replaced", session).
 		WithRemedy("run it from another shell; or leave the SSM agent out: --only ecs; "+
-			"or accept it, and the host ends the upgrade by itself: --accept-risk %s", riskSession)
+			"or accept it, and the upgrade goes on without the session: --accept-risk %s", riskSession)
+}
+
+// UpgradeSession is the SSM agent's process below which this one runs, where an upgrade may end it; "" where there is none,
+// or nobody has accepted that it ends.
+func UpgradeSession(r host.Reader, accepted []string) string {
+	if r.Self.EUID != 0 || !slices.Contains(accepted, riskSession) {
+		return ""
+	}
+	return ssmagent.Session(r)
+}
+
+// UpgradeScope is the unit in which an upgrade goes on that has left the session that it was typed in.
+func UpgradeScope(run string) string { return deadlineUnit + "-" + run + ".scope" }
+
+// FollowUpgrade says how an upgrade is followed whose session has ended.
+func FollowUpgrade(pid int) string {
+	return fmt.Sprintf("%d; to follow it from another session: anywhere status; anywhere operation show; tail -f %s", pid, defaultLog)
 }
 
 // key is the digest that makes "the same command".

@@ -27,6 +27,7 @@ const (
 	imageKind     = "upgrade.image"
 	imageGoneKind = "upgrade.image-gone"
 	activeKind    = "upgrade.active"
+	holdKind      = "upgrade.hold"
 )
 
 // savedState is the ECS agent's state as the old version left it.
@@ -143,6 +144,35 @@ func imageReplaced() engine.Kind {
 		}
 		return nil, err
 	}}
+}
+
+// heldPackage is a package that is held.
+type heldPackage struct {
+	Package string `json:"package"`
+}
+
+// heldAgain holds a package again: whatever installs a package's file ends its hold.
+func heldAgain() engine.Kind {
+	return engine.Kind{Undo: func(ctx context.Context, h host.Host, data []byte) ([]string, error) {
+		var held heldPackage
+		if err := json.Unmarshal(data, &held); err != nil {
+			return nil, err
+		}
+		p, err := h.Packages.Package(held.Package)
+		if err != nil || p.Held || !p.Installed {
+			return nil, err
+		}
+		result, err := h.Runner.Run(ctx, holdCommand(held.Package))
+		if err != nil || result.ExitCode != 0 {
+			return []string{held.Package + " was held, and is not any more: apt-mark hold " + held.Package}, nil //nolint:nilerr // see there
+		}
+		return nil, nil
+	}}
+}
+
+// holdCommand is what apt-mark hold does in the end (dpkg(1)); apt itself need not be there.
+func holdCommand(name string) host.Cmd {
+	return host.Cmd{Path: "/usr/bin/dpkg", Args: []string{"--set-selections"}, Stdin: strings.NewReader(name + " hold\n")}
 }
 
 // behindCommit is of what comes behind the point of no return.
@@ -334,6 +364,11 @@ func Tend(ctx context.Context, d Deps) (Report, error) {
 		return report, err
 	}
 	if op == nil || op.Verb != verbUpgrade && op.Verb != verbUpgradeBack {
+		if op == nil { // a journal whose end is written is only cleared up by it
+			if _, err := d.engine().Rollback(ctx); err != nil && !failure.Is(err, failure.NothingToRollBack) {
+				return report, err
+			}
+		}
 		report.Message = "no upgrade is unfinished"
 		disarmed(ctx, d, &report)
 		return report, nil

@@ -30,6 +30,9 @@ func (u *upgrade) plan() engine.Plan {
 	if u.resumed != nil {
 		steps = append(steps, u.repairPackages())
 	}
+	if u.verb == verbUpgrade {
+		steps = append(steps, u.adoptFirst())
+	}
 	if u.drain != nil {
 		steps = append(steps, u.drain.step())
 	}
@@ -42,7 +45,7 @@ func (u *upgrade) plan() engine.Plan {
 		}
 		steps = append(steps, u.loadImage(), u.replace(u.ecs(), "Replace the ECS agent"), u.ecsAgain())
 	}
-	steps = append(steps, u.watching())
+	steps = append(steps, u.watching(), u.holdAgain())
 	if u.pins[pinDrained] != "" || u.resumedPin(pinDrained) != "" {
 		steps = append(steps, u.activeAgain())
 	}
@@ -56,6 +59,39 @@ func (u *upgrade) plan() engine.Plan {
 	}
 }
 
+// adoptFirst writes into the record what somebody else has set up here, as "anywhere adopt" does, while it is as it was found.
+func (u *upgrade) adoptFirst() engine.Step {
+	foreign := func(record Record) bool { return record.accountOf(u.node) == "" && u.arnText != "" }
+	return engine.Step{
+		ID: "adopt", Title: "Record what is here",
+		Observe: func(_ context.Context, r host.Reader) (engine.Obs, error) {
+			record, err := readRecord(r)
+			switch {
+			case err != nil:
+				return engine.Obs{}, err
+			case u.due && foreign(record):
+				return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("write %s: managed node %s and container instance %s are somebody else's work",
+					recordPath, u.node, u.arnText)}, nil
+			}
+			return engine.Obs{State: engine.OK, Detail: recordPath}, nil
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			found := &adoption{registration: &registration{
+				deps: u.deps, row: u.row, profile: u.profile, pins: map[string]string{},
+				node: u.node, arn: u.arn, arnText: u.arnText, region: u.region, account: u.account, cluster: u.cluster,
+			}}
+			if err := found.settleRead(ctx); err != nil {
+				return err
+			}
+			want, err := found.wanted(tx.Reader())
+			if err != nil {
+				return err
+			}
+			return u.own(ctx, tx, func(record *Record) { *record = want })
+		},
+	}
+}
+
 // resolve runs when something is pending: the checks, and what must be known of the host as it is before the upgrade.
 func (u *upgrade) resolve(ctx context.Context, pins map[string]string) error {
 	if u.resumed != nil { // what was begun is ended, in either direction
@@ -64,6 +100,13 @@ func (u *upgrade) resolve(ctx context.Context, pins map[string]string) error {
 	if err := u.examine(ctx); err != nil {
 		return err
 	}
+	var held []string
+	for _, a := range u.both() {
+		if a.in && a.action == actReplace && a.installed.Held {
+			held = append(held, a.name)
+		}
+	}
+	pins[pinHeld] = strings.Join(held, ",")
 	if !u.ecs().in {
 		return nil
 	}
@@ -140,6 +183,11 @@ func (u *upgrade) replace(a *upgradedAgent, title string) engine.Step {
 		}
 		if err := before(ctx, tx); err != nil {
 			return err
+		}
+		if slices.Contains(u.heldBefore(), a.name) {
+			if err := tx.Effect(ctx, holdKind, heldPackage{a.name}, func(context.Context) error { return nil }); err != nil {
+				return err
+			}
 		}
 		u.packaging = u.deps.Host.Now()
 		err := change(ctx, tx)
@@ -530,6 +578,50 @@ func (u *upgrade) watching() engine.Step {
 			return engine.Obs{State: engine.Unknown, Detail: "go back unless they are well for " + u.steady().String()}, nil
 		},
 		Change: u.watch,
+	}
+}
+
+// heldBefore are the packages that were held and are replaced.
+func (u *upgrade) heldBefore() []string {
+	if u.pins[pinHeld] == "" {
+		return nil
+	}
+	return strings.Split(u.pins[pinHeld], ",")
+}
+
+// holdAgain holds what was held: the version was named over the hold, and the hold is the operator's.
+func (u *upgrade) holdAgain() engine.Step {
+	told := false
+	return engine.Step{
+		ID: "upgrade.hold", Title: "Hold the packages that were held",
+		Observe: func(_ context.Context, r host.Reader) (engine.Obs, error) {
+			for _, name := range u.heldBefore() {
+				if p, err := r.Packages.Package(name); err != nil || !p.Held && !told {
+					return engine.Obs{State: engine.Pending, Detail: "hold " + name}, err
+				}
+			}
+			return engine.Obs{State: engine.OK, Detail: first(u.pins[pinHeld], "none was held")}, nil
+		},
+		Change: func(ctx context.Context, tx *engine.Tx) error {
+			for _, name := range u.heldBefore() {
+				err := tx.Effect(ctx, holdKind, heldPackage{name}, func(ctx context.Context) error {
+					result, err := tx.Run(ctx, holdCommand(name))
+					if err == nil && result.ExitCode != 0 {
+						err = failure.New(failure.PackageInstall, "%s", strings.TrimSpace(result.Output))
+					}
+					return err
+				})
+				if err != nil && ctx.Err() == nil { // the upgrade is done all the same
+					told = true
+					u.warnings = append(u.warnings, fmt.Sprintf("%s was held, and is not any more: %s; apt-mark hold %[1]s", name, failure.Of(err).Message))
+					continue
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 	}
 }
 

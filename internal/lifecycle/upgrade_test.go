@@ -28,6 +28,7 @@ func TestWhichVersion(t *testing.T) {
 		target    string // what the source made of it
 		allow     bool
 		check     bool
+		back      bool // on the way back from an upgrade
 
 		wants, action string
 		code          failure.Code
@@ -42,9 +43,16 @@ func TestWhichVersion(t *testing.T) {
 		{name: "half installed", installed: "1.105.1-1", partial: true, target: "1.105.1-1", wants: "1.105.1-1", action: actReplace},
 		{name: "the newest is older", installed: "1.107.0-1", target: "1.105.1-1", wants: "1.107.0-1", action: actNone, says: "the newest that can be had is 1.105.1-1"},
 		{name: "an older one", installed: "1.105.1-1", asked: "1.104.0", target: "1.104.0-1", code: failure.DowngradeRefused, says: "older"},
-		{name: "an older one, allowed", installed: "1.105.1-1", asked: "1.104.0", target: "1.104.0-1", allow: true, wants: "1.104.0-1", action: actReplace},
-		{name: "too old for external instances", installed: "1.105.1-1", asked: "1.43.0", target: "1.43.0-1", allow: true, code: failure.KnownBadVersion},
+		{name: "an older one, allowed", installed: "1.105.1-1", asked: "1.104.0", target: "1.104.0-1", allow: true, wants: "1.104.0-1", action: actReplace,
+			says: "--drain moves them away first"},
+		{name: "back to one that is not installed anew", installed: "1.105.1-1", asked: "1.99.1", target: "1.99.1-1", allow: true, back: true,
+			wants: "1.99.1-1", action: actReplace, says: "EC2 role"},
+		{name: "that keeps its state elsewhere", installed: "1.105.1-1", asked: "1.43.0", target: "1.43.0-1", allow: true,
+			code: failure.DowngradeRefused, says: "do not read /var/lib/ecs/data/agent.db"},
+		{name: "too old for external instances", installed: "1.105.1-1", asked: "1.51.0", target: "1.51.0-1", allow: true, code: failure.KnownBadVersion},
 		{name: "known to be bad", installed: "1.104.0-1", asked: "1.85.0", target: "1.85.0-1", allow: true, code: failure.KnownBadVersion},
+		{name: "the newest is known to be bad, with --check", installed: "1.84.0-1", check: true, target: "1.85.0-1", wants: "1.84.0-1", action: actNone,
+			says: "known to be bad"},
 		{name: "failed before", installed: "1.105.1-1", target: failed, wants: "1.105.1-1", action: actNone, says: "is not tried again"},
 		{name: "failed before, and named", installed: "1.105.1-1", asked: "1.106.0", target: failed, wants: failed, action: actReplace},
 		{name: "held", installed: "1.104.0-1", held: true, target: "1.105.1-1", code: failure.PackageHeld, says: "held at 1.104.0-1"},
@@ -53,8 +61,12 @@ func TestWhichVersion(t *testing.T) {
 		{name: "held, and the newest", installed: "1.105.1-1", held: true, target: "1.105.1-1", wants: "1.105.1-1", action: actNone},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			verb := verbUpgrade
+			if test.back {
+				verb = verbUpgradeBack
+			}
 			u := newUpgrade(Deps{Host: newMachine(t).host(), RunID: "run-1"},
-				UpgradeRequest{ECSAgentVersion: test.asked, AllowDowngrade: test.allow, Check: test.check}, verbUpgrade)
+				UpgradeRequest{ECSAgentVersion: test.asked, AllowDowngrade: test.allow, Check: test.check}, verb)
 			u.pins = map[string]string{}
 			u.failed = []FailedUpgrade{{Package: ecsagent.Package, Version: failed, At: "then", Reason: "it died"}}
 			a := u.ecs()

@@ -61,8 +61,10 @@ func TestRehearsalsKeepTheContract(t *testing.T) {
 	}{
 		"the main job":      {nil, 0},
 		"a fault":           {[]string{"--fault", "artifact-corrupt"}, 0},
-		"a dry run":         {[]string{"--fault", "artifact-corrupt", "--", "--dry-run"}, 1}, // which then cannot be repeated
-		"no such flag":      {[]string{"--", "--bogus"}, 1},
+		"a dry run":         {[]string{"register", "--cluster", "shop", "--dry-run"}, 0},
+		"changes pending":   {[]string{"register", "-n", "--detailed-exitcode"}, 0},
+		"a wrong line":      {[]string{"register", "--detailed-exitcode"}, 2}, // without --dry-run
+		"no such flag":      {[]string{"--", "--bogus"}, 2},
 		"no such fault":     {[]string{"--fault", "locusts"}, 2},
 		"no such scenario":  {[]string{"opera"}, 2},
 		"too many of those": {[]string{"register", "register"}, 2},

@@ -27,6 +27,9 @@ const (
 
 // Emulate serves the emulated AWS until ctx ends.
 func Emulate(ctx context.Context, req cli.EmulatorRequest) (lifecycle.Report, error) {
+	if err := knowFaults(req.Faults); err != nil {
+		return lifecycle.Report{}, err
+	}
 	if req.State == "" {
 		e, seeded, err := openAccount(req, nil)
 		if err != nil {
@@ -100,6 +103,9 @@ func openAccount(req cli.EmulatorRequest, state []byte) (e *emulator.Emulator, s
 // emulate serves an account until ctx ends.
 func emulate(ctx context.Context, req cli.EmulatorRequest, e *emulator.Emulator, seeded bool) (lifecycle.Report, error) {
 	report := lifecycle.Report{}
+	if err := sabotage(e, req); err != nil {
+		return report, err
+	}
 	if err := e.Start(req.Listen); err != nil {
 		return report, cannotListen(req.Listen, err)
 	}
@@ -126,6 +132,27 @@ func emulate(ctx context.Context, req cli.EmulatorRequest, e *emulator.Emulator,
 	report.Result = result
 	report.Message = fmt.Sprintf("the emulator answered %d calls and has ended", result.Requests)
 	return report, context.Cause(ctx)
+}
+
+// sabotage arms what is to go wrong.
+func sabotage(e *emulator.Emulator, req cli.EmulatorRequest) error {
+	for _, text := range req.Faults {
+		if err := e.Fault(text); err != nil {
+			return failure.Wrap(failure.Internal, err, "--fault")
+		}
+	}
+	if req.Scenario == "" {
+		return nil
+	}
+	data, err := os.ReadFile(req.Scenario)
+	if err != nil {
+		return failure.Wrap(failure.Usage, err, "--scenario: %s cannot be read", req.Scenario)
+	}
+	if err := e.Plan(data); err != nil {
+		return failure.Wrap(failure.InvalidConfig, err, "--scenario: %s", req.Scenario).
+			WithRemedy("docs/emulator-faults.md says what a scenario can have")
+	}
+	return nil
 }
 
 // cannotListen says why a port cannot be served on.

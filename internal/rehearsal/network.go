@@ -36,7 +36,7 @@ type internet struct {
 var gateway = netip.MustParseAddr("192.0.2.1")
 
 // newInternet serves AWS's names of the rehearsal's Region, with certificates of an authority that is made for it.
-func newInternet(aws http.Handler) (*internet, error) {
+func newInternet(aws http.Handler, region string) (*internet, error) {
 	n := &internet{names: map[string]bool{}}
 	var names []string
 	for _, d := range partition.Destinations(region) {

@@ -4,12 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -27,132 +24,18 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
+	"github.com/anywhere-ecs/anywhere/internal/partition"
 	"github.com/anywhere-ecs/anywhere/internal/secret"
 )
 
-// Where the rehearsal takes place.
-const (
-	account = "123456789012"
-	region  = "eu-west-1"
-	cluster = "rehearsal"
-	target  = "rehearsal-next" // is there too, for a host that moves
-)
-
-// registering is how a host becomes an instance.
-var registering = []line{
-	{args: []string{"activation", "create", "--cluster", cluster, "--token"}, makes: true},
-	{args: []string{"preflight", "--region", region}},
-	{args: []string{"register", "--token", "-"}, token: true, extra: true, faults: true},
-	{args: []string{"register"}, extra: true, unchanged: true},
-	{args: []string{"status"}, unchanged: true},
-}
-
-// scenarios are the stories, by name; each is a list of command lines.
-var scenarios = map[string][]line{
-	DefaultScenario: append(slices.Clip(registering), []line{
-		{args: []string{"upgrade", "--watch-time", "2s"}, before: (*stage).newer},
-		{args: []string{"move", "--cluster", target, "--yes"}, operator: true},
-		{args: []string{"deregister", "--yes"}, operator: true},
-	}...),
-	"register": registering,
-	"operator": {
-		{args: []string{"preflight", "--region", region, "--cluster", cluster}, operator: true},
-		{args: []string{"register", "--region", region, "--cluster", cluster, "--name", "rehearsal"}, operator: true, extra: true, faults: true},
-		{args: []string{"register"}, operator: true, extra: true, unchanged: true},
-	},
-	"drain": {
-		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true},
-		{args: []string{"drain", "--dry-run"}, operator: true, before: (*stage).busy, unchanged: true},
-		{args: []string{"drain"}, operator: true, extra: true, faults: true, unchanged: true},
-		{args: []string{"status"}, unchanged: true},
-		{args: []string{"activate"}, operator: true, unchanged: true},
-	},
-	"upgrade": {
-		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true},
-		{args: []string{"upgrade", "--check"}, before: (*stage).newer, unchanged: true},
-		{args: []string{"upgrade", "--watch-time", "2s"}, extra: true, faults: true},
-		{args: []string{"upgrade"}, unchanged: true},
-		{args: []string{"rollback", "--watch-time", "2s"}},
-		{args: []string{"status"}, unchanged: true},
-	},
-	"snap": {
-		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true, before: (*stage).snapped},
-		{args: []string{"status"}, unchanged: true},
-		{args: []string{"upgrade", "--check"}, before: (*stage).newer, unchanged: true},
-		{args: []string{"upgrade", "--watch-time", "2s"}, extra: true, faults: true},
-		{args: []string{"rollback", "--watch-time", "2s"}},
-		{args: []string{"deregister", "--yes"}, operator: true},
-	},
-	"deregister": {
-		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true},
-		{args: []string{"deregister", "--dry-run"}, operator: true, unchanged: true},
-		{args: []string{"deregister", "--yes"}, operator: true, extra: true, faults: true},
-		{args: []string{"deregister", "--yes"}, operator: true, unchanged: true},
-	},
-	"move": {
-		{args: []string{"register", "--region", region, "--cluster", cluster}, operator: true},
-		{args: []string{"move", "--cluster", target, "--dry-run"}, operator: true, unchanged: true},
-		{args: []string{"move", "--cluster", target, "--yes"}, operator: true, extra: true, faults: true},
-		{args: []string{"move", "--cluster", target, "--yes"}, operator: true, extra: true, unchanged: true},
-		{args: []string{"status"}, unchanged: true},
-	},
-}
-
-// busy gives the host's instance a task of a service that can move to another machine, and one of none that ends soon.
-func (s *stage) busy() {
-	s.aws.AddInstance(cluster)
-	s.aws.AddService(cluster, emulator.Service{Name: "web", Desired: 1, Minimum: 100, Maximum: 200})
-	for _, i := range s.aws.Instances() {
-		if i.Connected && i.AgentVersion != "" {
-			s.aws.AddTask(i.ARN, emulator.Task{Service: "web"})
-			job := s.aws.AddTask(i.ARN, emulator.Task{Family: "nightly"})
-			time.AfterFunc(2*taskTime, func() { s.aws.FinishTask(job) })
-		}
-	}
-}
-
-// newer puts newer versions of both agents into the buckets.
-func (s *stage) newer() {
-	if err := errors.Join(addSSM(s.buckets, region, s.key, newerSSM), addECS(s.buckets, region, s.key, newerECS, "")); err != nil {
-		panic(err) // the folder was written to a moment ago
-	}
-	if s.machine.snapd != nil {
-		s.machine.snapd.publish("latest/stable", newerSSM)
-	}
-}
-
-// snapped makes the host one of Ubuntu's images, whose SSM agent is a snap.
-func (s *stage) snapped() {
-	if err := s.machine.ubuntu(); err != nil {
-		panic(err) // the folder was written to a moment ago
-	}
-}
-
 // taskTime is how long a task takes to start and to stop.
 const taskTime = 300 * time.Millisecond
-
-// DefaultScenario is played when none is named.
-const DefaultScenario = "life"
 
 // errFaultBit ends a story whose fault had its effect: that is what was asked for.
 var errFaultBit = errors.New("the fault had its effect")
 
 // witness, when it is set, gets every document that a command of a story prints. The tests hold them to docs/schema.
 var witness func(document []byte)
-
-// line is one command line of a story.
-type line struct {
-	args      []string
-	makes     bool   // it prints the join token
-	token     bool   // that token comes on stdin
-	types     string // what is typed on the terminal
-	operator  bool   // there are an operator's credentials where it runs; a host has none by itself
-	extra     bool   // the caller's own flags are added
-	faults    bool   // the caller's faults are armed before it
-	unchanged bool   // it must change nothing
-
-	before func(*stage) // what happens in AWS before it; optional
-}
 
 // Result is the "result" of rehearse's document.
 type Result struct {
@@ -164,23 +47,54 @@ type Result struct {
 
 // Command is one command line that was run.
 type Command struct {
+	Fault      string          `json:"fault"` // what went wrong while it ran; empty when nothing was to
 	Line       string          `json:"line"`
+	Argv       []string        `json:"argv"` // what was run, with the flags that lead to the emulated AWS
 	RC         int             `json:"rc"`
+	Code       string          `json:"code"`  // error code; empty when it did not fail
+	Cause      string          `json:"cause"` // the error's message; empty when it did not fail
 	DurationMs int64           `json:"durationMs"`
-	Changed    []string        `json:"changed"` // files that are new, other or gone afterwards
+	Changed    []string        `json:"changed"`  // files that are new, other or gone afterwards
+	Diffs      []Diff          `json:"diffs"`    // what changed in files of the configuration
+	Packages   []Change        `json:"packages"` // packages that changed, with their versions
+	Services   []Change        `json:"services"` // services that changed, with their states
+	Calls      []Call          `json:"calls"`    // what AWS was asked for meanwhile, by the command and by the agents
 	Document   json.RawMessage `json:"document,omitempty"`
+}
+
+// Diff is what changed in one file.
+type Diff struct {
+	Path  string   `json:"path"`  // absolute, on the throw-away host
+	Lines []string `json:"lines"` // each with + or - before it
+}
+
+// Change is something that is other than before.
+type Change struct {
+	Name   string `json:"name"`
+	Before string `json:"before"` // empty when it was not there
+	After  string `json:"after"`  // empty when it is not there any more
+}
+
+// Call is an operation of AWS.
+type Call struct {
+	Operation string `json:"operation"` // as SERVICE:ACTION
+	Count     int    `json:"count"`     // how often
 }
 
 // Run plays a story. base is the caller's own environment: its streams and clock are used, its host is not.
 func Run(ctx context.Context, base cli.Env, req cli.RehearseRequest) (lifecycle.Report, error) {
-	result := Result{Scenario: req.Scenario, Commands: []Command{}, Calls: []string{}}
-	if result.Scenario == "" {
-		result.Scenario = DefaultScenario
+	scenario, known := cli.FindScenario(req.Scenario)
+	result := Result{Scenario: scenario.Name, Commands: []Command{}, Calls: []string{}}
+	if !known {
+		return lifecycle.Report{}, failure.New(failure.Usage, "there is no scenario %q", req.Scenario)
 	}
 	report := lifecycle.Report{Result: result}
-	story, known := scenarios[result.Scenario]
-	if !known {
-		return report, failure.New(failure.Usage, "there is no scenario %q; there is: %s", req.Scenario, strings.Join(slices.Sorted(maps.Keys(scenarios)), ", "))
+	if err := knowFaults(req.Faults); err != nil {
+		return report, err
+	}
+	place, err := whereabouts(scenario, req)
+	if err != nil {
+		return report, err
 	}
 	root, remove, err := folder(req.Keep)
 	if err != nil {
@@ -188,34 +102,109 @@ func Run(ctx context.Context, base cli.Env, req cli.RehearseRequest) (lifecycle.
 	}
 	defer remove()
 	result.Host = req.Keep
-	s, err := newStage(root, base, req.JSON)
+	if scenario.Name == cli.AllFaults {
+		return allFaults(ctx, base, req, place, root, result)
+	}
+	s, err := newStageAt(root, base, req.JSON || req.Quiet, place)
 	if err != nil {
 		return report, err
 	}
 	defer s.close()
-	if err := s.knows(req.Faults); err != nil {
+	if err := s.furnished(req); err != nil {
 		return report, err
 	}
-	for _, l := range story {
+	story, given, warnings := suit(scenarios[scenario.Name], req)
+	req.Given, report.Warnings = given, warnings
+	if given != nil || len(warnings) > 0 {
+		req.Args = nil
+		for _, g := range given {
+			req.Args = append(req.Args, g.Words...)
+		}
+	}
+	s.tell.style, s.tell.tty, s.tell.last = req.Style, base.Streams.OutTTY, len(story)
+	report.Message, err = s.story(ctx, story, req, &result)
+	result.Calls = s.calls()
+	report.Result = result
+	return report, err
+}
+
+// story plays lines one after the other.
+func (s *stage) story(ctx context.Context, lines []line, req cli.RehearseRequest, result *Result) (string, error) {
+	for i, l := range lines {
+		s.tell.at = i + 1
 		command, err := s.play(ctx, l, req)
 		if command.Line != "" {
 			result.Commands = append(result.Commands, command)
 		}
-		report.Result = result
 		if errors.Is(err, errFaultBit) {
-			result.Calls = s.calls()
-			report.Result = result
-			report.Message = fmt.Sprintf("with %s, %s ended with exit status %d", strings.Join(req.Faults, " and "), command.Line, command.RC)
-			return report, nil
+			return fmt.Sprintf("with %s, %s ended with exit status %d", strings.Join(req.Faults, " and "), command.Line, command.RC), nil
 		}
 		if err != nil {
-			return report, err
+			return "", err
 		}
 	}
-	result.Calls = s.calls()
-	report.Result = result
-	report.Message = s.summary(result)
-	return report, nil
+	if !s.json {
+		s.tell.end(result.Commands)
+	}
+	return s.summary(*result), nil
+}
+
+// site is where a story takes place.
+type site struct{ account, region, cluster, target string }
+
+// whereabouts is the site that the caller asks for.
+func whereabouts(scenario cli.Scenario, req cli.RehearseRequest) (site, error) {
+	at := site{account, region, cluster, target}
+	name := req.Cluster
+	if strings.HasPrefix(name, "arn:") {
+		arn, err := partition.ParseARN(name)
+		if err != nil || arn.Service != "ecs" || !strings.HasPrefix(arn.Resource, "cluster/") {
+			return at, failure.New(failure.Usage, "--cluster: %q is no cluster's ARN", name)
+		}
+		name, at.account, at.region = strings.TrimPrefix(arn.Resource, "cluster/"), arn.Account, arn.Region
+	}
+	if req.Region != "" {
+		at.region = req.Region
+	}
+	switch {
+	case name == "":
+	case scenario.Verb == "move":
+		at.target = name
+	default:
+		at.cluster = name
+	}
+	if at.cluster == at.target { // the caller's cluster has the name of the story's other one
+		at.cluster, at.target = target, cluster
+	}
+	return at, nil
+}
+
+// furnished gives the throw-away host the caller's configuration file.
+func (s *stage) furnished(req cli.RehearseRequest) error {
+	s.color, s.quiet = req.Color, req.Quiet
+	for _, g := range req.Given {
+		if pinned := g.Value; pinned != "" && pinned != "latest" {
+			switch g.Name {
+			case "ecs-agent-version":
+				s.pinned.ecs = pinned + "-1"
+			case "ssm-agent-version":
+				s.pinned.ssm = pinned
+			}
+		}
+	}
+	if scenario, _ := cli.FindScenario(req.Scenario); scenario.Verb == "register" {
+		if err := s.publishPinned(); err != nil {
+			return err
+		}
+	}
+	if req.Config == "" {
+		return nil
+	}
+	text, err := s.base.ReadFile(req.Config)
+	if err != nil {
+		return failure.Wrap(failure.Usage, err, "--config")
+	}
+	return s.machine.disk.WriteFile("/etc/anywhere/config.yaml", bytes.NewReader(text), 0o644, host.Owner{})
 }
 
 // folder is where the throw-away host is: a new one that is removed at the end, or an empty one of the caller's.
@@ -240,7 +229,12 @@ func folder(keep string) (root string, remove func(), err error) {
 // stage is everything that a story needs: the host, AWS, and a key that signs packages.
 type stage struct {
 	base    cli.Env
-	json    bool
+	json    bool // documents are collected, and nothing is told
+	quiet   bool
+	color   string
+	site    site
+	tell    teller
+	pinned  struct{ ecs, ssm string } // versions that the caller's line names; empty is none
 	machine *machine
 	aws     *emulator.Emulator
 	net     *internet
@@ -255,11 +249,16 @@ type stage struct {
 }
 
 func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
+	return newStageAt(root, base, asJSON, site{account, region, cluster, target})
+}
+
+func newStageAt(root string, base cli.Env, asJSON bool, at site) (*stage, error) {
 	m, err := newMachine(filepath.Join(root, "host"))
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{base: base, json: asJSON, machine: m, keyring: filepath.Join(root, "rehearsal-key.asc")}
+	s := &stage{base: base, json: asJSON, site: at, machine: m, keyring: filepath.Join(root, "rehearsal-key.asc")}
+	s.tell = teller{to: base.Streams.Out}
 	key, err := newSigner()
 	if err != nil {
 		return nil, err
@@ -268,27 +267,31 @@ func newStage(root string, base cli.Env, asJSON bool) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(s.keyring, public, 0o600); err != nil {
-		return nil, err
-	}
 	s3 := filepath.Join(root, "s3")
 	if err := os.MkdirAll(s3, 0o755); err != nil {
 		return nil, err
 	}
 	s.key, s.buckets = key, host.NewDir(s3)
-	if err := fillBuckets(s.buckets, region, key); err != nil {
+	if err := fillBuckets(s.buckets, at.region, key); err != nil {
 		return nil, err
 	}
-	s.aws = emulator.New(emulator.Options{Account: account, Region: region, Artifacts: os.DirFS(s3), TaskTime: taskTime})
+	s.aws = emulator.New(emulator.Options{Account: at.account, Region: at.region, Artifacts: os.DirFS(s3), TaskTime: taskTime})
+	expired, err := s.aws.ExpiredKey()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(s.keyring, slices.Concat(public, expired), 0o600); err != nil {
+		return nil, err
+	}
 	if err := s.aws.Start("127.0.0.1:0"); err != nil {
 		return nil, err
 	}
-	if s.net, err = newInternet(s.aws); err != nil {
+	if s.net, err = newInternet(s.aws, at.region); err != nil {
 		return nil, err
 	}
 	m.network = s.net.network()
-	s.aws.AddCluster(cluster)
-	s.aws.AddCluster(target)
+	s.aws.AddCluster(at.cluster)
+	s.aws.AddCluster(at.target)
 	s.operator = emulator.Key{ID: "AKIA" + rand.Text()[:16], Secret: secret.NewText(rand.Text())}
 	s.aws.AddOperator(s.operator)
 	return s, nil
@@ -300,34 +303,61 @@ func (s *stage) close() {
 	_ = s.aws.Close()
 }
 
-// Faults are the names of all faults, sorted.
-func Faults() (names []string) {
+// Faults are all that there are.
+func Faults() (all []cli.EmulatedFault) {
 	for _, f := range emulator.Faults() {
-		names = append(names, f.Name)
+		all = append(all, cli.EmulatedFault{Name: f.Name, Argument: f.Argument, Explanation: f.Explanation, Moment: f.Moment})
 	}
-	return names
+	return all
 }
 
-// knows refuses faults that there are not, before anything is played.
-func (s *stage) knows(faults []string) error {
-	known := Faults()
-	for _, name := range faults {
-		if !slices.Contains(known, name) {
-			return failure.New(failure.Usage, "--fault: there is no fault %q; there is: %s", name, strings.Join(known, ", "))
+// knowFaults refuses faults that there are not, before anything happens.
+func knowFaults(faults []string) error {
+	for _, text := range faults {
+		if _, _, err := emulator.ParseFault(text); err != nil {
+			return failure.New(failure.Usage, "--fault: %s", err).WithRemedy("anywhere emulator faults lists them")
 		}
 	}
 	return nil
 }
 
-// args is what is typed, with where the emulated AWS is.
-func (s *stage) args(l line) []string {
-	args := slices.Clone(l.args)
-	args = append(args, "--endpoint-url", s.aws.URL())
+// args is what is run for a line: what is typed, with where the emulated AWS is.
+func (s *stage) args(l line) []string { return s.complete(l, s.typed(l, nil)) }
+
+// typed is what is typed for a line. A flag that the caller gives takes the place of the line's own.
+func (s *stage) typed(l line, given []cli.GivenFlag) (words []string) {
+	here := map[string]string{cluster: s.site.cluster, target: s.site.target, region: s.site.region}
+	for i := 0; i < len(l.args); i++ {
+		name, isFlag := strings.CutPrefix(l.args[i], "--")
+		if isFlag && slices.ContainsFunc(given, func(g cli.GivenFlag) bool { return g.Name == name }) {
+			for i+1 < len(l.args) && !strings.HasPrefix(l.args[i+1], "--") {
+				i++
+			}
+			continue
+		}
+		if word, stands := here[l.args[i]]; stands {
+			words = append(words, word)
+			continue
+		}
+		words = append(words, l.args[i])
+	}
+	return words
+}
+
+// complete is what is run for what is typed.
+func (s *stage) complete(l line, typed []string) []string {
+	args := append(slices.Clone(typed), "--endpoint-url", s.aws.URL())
 	switch l.args[0] {
 	case "register":
 		args = append(args, "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
 	case "upgrade":
 		args = append(args, "--artifacts", s.aws.URL(), "--keyring", s.keyring)
+	}
+	if s.color != "" {
+		args = append(args, "--color", s.color)
+	}
+	if s.quiet {
+		args = append(args, "-q")
 	}
 	return args
 }
@@ -347,10 +377,10 @@ func (s *stage) env(l line) cli.Env {
 	env.HTTP = func() *http.Client { return &http.Client{} }
 	env.AWS = func(context.Context, control.Access) (aws.Config, error) {
 		if l.args[0] != "activation" && !l.operator {
-			return aws.Config{Region: region, HTTPClient: s.way}, nil
+			return aws.Config{Region: s.site.region, HTTPClient: s.way}, nil
 		}
 		key := credentials.NewStaticCredentialsProvider(s.operator.ID, s.operator.Secret.Reveal(), s.operator.Token.Reveal())
-		return aws.Config{Region: region, HTTPClient: s.way, Credentials: key}, nil
+		return aws.Config{Region: s.site.region, HTTPClient: s.way, Credentials: key}, nil
 	}
 	env.LookupEnv = func(name string) (string, bool) { // the caller's AWS settings are another world's
 		if slices.Contains(looks, name) && s.base.LookupEnv != nil {
@@ -360,7 +390,7 @@ func (s *stage) env(l line) cli.Env {
 	}
 	env.Unsetenv = func(string) error { return nil }
 	env.ReadFile = s.machine.disk.ReadFile
-	env.Rehearse, env.Signals = nil, nil // they reach the rehearsal, whose context ends
+	env.Rehearse, env.Emulate, env.Signals = nil, nil, nil // they reach the rehearsal, whose context ends
 	env.Streams.In, env.Streams.InTTY = strings.NewReader(""), s.base.Streams.InTTY
 	if l.types != "" {
 		env.Streams.In = strings.NewReader(l.types)
@@ -383,31 +413,38 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 			}
 		}
 	}
-	args := s.args(l)
+	var typed []string
 	if l.extra {
-		args = append(args, req.Args...)
+		typed = append(s.typed(l, req.Given), req.Args...)
+	} else {
+		typed = s.typed(l, nil)
 	}
-	shown := "anywhere " + strings.Join(l.args, " ")
-	if l.extra && len(req.Args) > 0 {
-		shown += " " + strings.Join(req.Args, " ")
-	}
+	args := s.complete(l, typed)
+	command := Command{Line: "anywhere " + shellLine(shown(typed)), Changed: []string{}}
 	env := s.env(l)
+	var ended error
+	env.Ended = func(_ int, _ lifecycle.Report, err error) { ended = err }
 	var printed bytes.Buffer
 	if s.json || l.makes {
 		env.Streams.Out = &printed
 	}
-	if s.json {
+	switch {
+	case !s.json:
+		s.tell.heading(l.title, command.Line+map[bool]string{true: " < token"}[l.token])
+	case !s.quiet:
 		args = append(args, "-o", "json")
-	} else {
-		fmt.Fprintf(s.base.Streams.Out, "\n$ %s%s\n", shown, map[bool]string{true: " < token"}[l.token])
 	}
-	before, err := s.tree()
+	command.Argv = append([]string{"anywhere"}, shown(args)...)
+	before, err := s.behold(ctx)
 	if err != nil {
 		return Command{}, err
 	}
 	begun := time.Now()
-	rc := cli.Main(ctx, env, args)
-	command := Command{Line: shown, RC: rc, DurationMs: time.Since(begun).Milliseconds()}
+	command.RC = cli.Main(ctx, env, args)
+	command.DurationMs = time.Since(begun).Milliseconds()
+	if failed := failure.Of(ended); failed != nil {
+		command.Code, command.Cause = string(failed.Code), failed.Message
+	}
 	output := printed.Bytes()
 	if l.makes {
 		output = s.takeToken(output)
@@ -421,26 +458,63 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 			witness(command.Document)
 		}
 	}
-	after, err := s.tree()
+	after, err := s.behold(ctx)
 	if err != nil {
 		return command, err
 	}
-	command.Changed = differences(before, after)
+	s.compare(&command, before, after)
 	if !s.json {
-		s.tellChanges(command)
+		s.tell.after(command)
 	}
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return command, context.Cause(ctx)
-	case rc != 0 && l.faults && len(req.Faults) > 0:
-		return command, errFaultBit
-	case rc != 0:
-		return command, failure.New(failure.Internal, "%s ended with exit status %d", shown, rc).
-			WithRemedy("its own message says why; --keep DIR leaves the host to be looked at")
-	case l.unchanged && len(command.Changed) > 0:
-		return command, failure.New(failure.Internal, "%s should have changed nothing and changed %s", shown, strings.Join(command.Changed, ", "))
 	}
-	return command, nil
+	return command, judge(l, command, req, failure.Of(ended))
+}
+
+// judge says whether the story can go on after a command.
+func judge(l line, c Command, req cli.RehearseRequest, failed *failure.Error) error {
+	switch pending := l.extra && (c.RC == failure.ExitPending || c.RC == failure.ExitReboot); {
+	case c.RC != 0 && !pending && l.faults && len(req.Faults) > 0:
+		return errFaultBit
+	case c.RC != 0 && !pending && failed == nil:
+		return failure.New(failure.Internal, "%s ended with exit status %d", c.Line, c.RC).
+			WithRemedy("its own message says why; --keep DIR leaves the host to be looked at")
+	case c.RC != 0 && !pending:
+		remedy := failed.Advice()
+		if remedy == "" {
+			remedy = "--keep DIR leaves the host to be looked at"
+		}
+		return failure.New(failed.Code, "%s ended with exit status %d: %s", c.Line, c.RC, failed.Message).WithRemedy("%s", remedy)
+	case l.unchanged && len(c.Changed) > 0:
+		return failure.New(failure.Internal, "%s should have changed nothing and changed %s", c.Line, strings.Join(c.Changed, ", "))
+	}
+	return nil
+}
+
+// shown are the words of a command line without secrets in settings and URLs.
+func shown(words []string) []string {
+	clean := slices.Clone(words)
+	for i, word := range clean {
+		flag, setting := "", word
+		if name, value, assigned := strings.Cut(word, "="); assigned && strings.HasPrefix(name, "--") {
+			flag, setting = name+"=", value
+		}
+		clean[i] = new(secret.Redactor).Clean(flag + withoutValue(setting))
+	}
+	return clean
+}
+
+// shellLine is a command line as it is typed into a shell.
+func shellLine(words []string) string {
+	plain := regexp.MustCompile(`^[\w@%+=:,./-]+$`)
+	quoted := slices.Clone(words)
+	for i, word := range quoted {
+		if !plain.MatchString(word) {
+			quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
 }
 
 // takeToken keeps the join token that is in a command's output, and returns the output with a mask in its place.
@@ -448,72 +522,6 @@ func (s *stage) takeToken(output []byte) []byte {
 	form := regexp.MustCompile(regexp.QuoteMeta(control.TokenPrefix) + `[\w-]+`)
 	s.token = string(form.Find(output))
 	return form.ReplaceAll(output, []byte(control.TokenPrefix+secret.Mask))
-}
-
-// tree is a digest of every file of the throw-away host but logs and locks, which grow by themselves.
-func (s *stage) tree() (map[string]string, error) {
-	files := map[string]string{}
-	err := filepath.WalkDir(s.machine.root, func(at string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // an agent's temporary file
-		}
-		if err != nil {
-			return err
-		}
-		name := strings.TrimPrefix(at, s.machine.root)
-		if entry.IsDir() {
-			if name == "/var/log" || name == "/run" {
-				return filepath.SkipDir
-			}
-			return nil
-		}
-		if target, err := os.Readlink(at); err == nil && name == snapBase+"current" { // it leads to a folder
-			files[name] = target
-			return nil
-		}
-		text, err := os.ReadFile(at)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil
-		case err != nil:
-			return err
-		}
-		files[name] = fmt.Sprintf("%x", sha256.Sum256(text))
-		return nil
-	})
-	return files, err
-}
-
-// differences names what is new (+), other (~) or gone (-), leaving out anywhere's own journal and cache.
-func differences(before, after map[string]string) []string {
-	var changed []string
-	for name, digest := range after {
-		switch old, was := before[name]; {
-		case strings.HasPrefix(name, lifecycle.DataDir+"/journal"), strings.HasPrefix(name, lifecycle.PackageDir):
-		case !was:
-			changed = append(changed, "+"+name)
-		case old != digest:
-			changed = append(changed, "~"+name)
-		}
-	}
-	for name := range before {
-		if _, is := after[name]; !is {
-			changed = append(changed, "-"+name)
-		}
-	}
-	slices.SortFunc(changed, func(a, b string) int { return strings.Compare(a[1:], b[1:]) })
-	return append([]string{}, changed...)
-}
-
-func (s *stage) tellChanges(c Command) {
-	if len(c.Changed) == 0 {
-		fmt.Fprintf(s.base.Streams.Out, "  (no file changed)\n")
-		return
-	}
-	fmt.Fprintf(s.base.Streams.Out, "  files:\n")
-	for _, name := range c.Changed {
-		fmt.Fprintf(s.base.Streams.Out, "    %s %s\n", name[:1], name[1:])
-	}
 }
 
 // calls are what AWS was asked for.
@@ -545,7 +553,11 @@ func (s *stage) summary(r Result) string {
 		parts = append(parts, fmt.Sprintf("ECS has %s %s and %s in cluster %s", i.NodeID, i.Status, connected, i.Cluster))
 	}
 	if len(parts) == 1 && len(s.aws.Nodes()) == 0 {
-		parts = append(parts, "ECS and Systems Manager have nothing of it any more")
+		known := "ECS and Systems Manager have nothing of it"
+		if len(s.aws.Instances()) > 0 {
+			known += " any more"
+		}
+		parts = append(parts, known)
 	}
 	return strings.Join(parts, "; ")
 }

@@ -127,52 +127,6 @@ func TestTheWholeLife(t *testing.T) {
 	}
 }
 
-// TestFaults holds what a user sees of each fault to the contract: the code is the cause, 7 means that the host is as it
-// was, 8 that what is done is kept.
-func TestFaults(t *testing.T) {
-	for _, test := range []struct {
-		fault string
-		code  failure.Code
-		rc    int
-	}{
-		{"activation-expired", failure.ActivationExpired, 7},
-		{"activation-invalid", failure.ActivationInvalid, 7},
-		{"activation-used-up", failure.ActivationUsedUp, 7},
-		{"throttled", failure.Throttled, 7},
-		{"server-error", failure.AWSUnavailable, 7},
-		{"register-access-denied", failure.AccessDenied, 8},
-		{"cluster-missing", failure.ClusterNotFound, 8},
-		{"credentials-expired", failure.CredentialsExpired, 8},
-		{"clock-skew", failure.ClockSkew, 8},
-		{"no-attribute-echo", failure.RegistrationDenied, 8},
-		{"role-token-denied", failure.AccessDenied, 8},
-		{"artifact-corrupt", failure.ArtifactCorrupt, 6},
-		{"artifact-unsigned", failure.ArtifactUnsigned, 6},
-		{"artifact-missing", failure.ArtifactMissing, 5},
-	} {
-		t.Run(test.fault, func(t *testing.T) {
-			t.Parallel()
-			report, documents := play(t, cli.RehearseRequest{Faults: []string{test.fault}, Args: []string{"--wait-timeout", "20s"}})
-			if len(documents) != 1 {
-				t.Fatalf("the story went on after the fault: %+v", documents)
-			}
-			d, command := documents[0], report.Result.(Result).Commands[2]
-			if d.Error.Code != string(test.code) || d.RC != test.rc || !d.Failed {
-				t.Errorf("ended with %s, rc %d: %s; want %s, %d", d.Error.Code, d.RC, d.Error.Message, test.code, test.rc)
-			}
-			if d.Error.Remedy == "" {
-				t.Error("no remedy")
-			}
-			if left := withoutLogs(command.Changed); test.rc != 8 && len(left) > 0 {
-				t.Errorf("the host is not as it was: %v", left)
-			}
-			if d.Error.RolledBack != (test.rc == 7) || (len(d.Error.Kept) > 0) != (test.rc == 8) {
-				t.Errorf("rolledBack %v, kept %v at rc %d", d.Error.RolledBack, d.Error.Kept, d.RC)
-			}
-		})
-	}
-}
-
 // withoutLogs leaves out what a rollback does not claim to take back.
 func withoutLogs(changed []string) []string {
 	return slices.DeleteFunc(slices.Clone(changed), func(name string) bool { return strings.HasPrefix(name[1:], "/var/log/") })

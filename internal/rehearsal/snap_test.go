@@ -212,6 +212,12 @@ func TestASnapsChannels(t *testing.T) {
 	if d := s.upgrade(t, "--only", "ssm"); d.RC != 0 || d.Changed {
 		t.Errorf("its channel has no newer one: %+v", d)
 	}
+	if d := s.upgrade(t, "--only", "ssm", "--ssm-agent-version", ssmVersion, "--allow-downgrade"); d.RC != 0 || d.Result.SSMAgent.Installed != ssmVersion {
+		t.Errorf("%+v", d)
+	}
+	if d := s.upgrade(t, "--only", "ssm", "--ssm-agent-version", nextSSM); d.RC != 0 || d.Result.SSMAgent.Installed != nextSSM {
+		t.Errorf("%+v", d)
+	}
 	// Snapd refreshes snaps by itself: that is nothing that rollback could go back from.
 	s.machine.snapd.publish("latest/candidate", "3.3.5001.0")
 	if result := s.machine.snapd.run([]string{"refresh", ssmagent.Package}); result.ExitCode != 0 {

@@ -3,10 +3,13 @@ package rehearsal
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -183,12 +186,6 @@ func TestBadVersionsAreTakenBack(t *testing.T) {
 			if len(again.Result.Failed) != 1 || !strings.Contains(s.read(t, again.Result.Failed[0].Logs), "1.106.0-1 was taken back") {
 				t.Errorf("remembered is %+v", again.Result.Failed)
 			}
-			told := s.doctor(t, "--offline")
-			if i := slices.IndexFunc(told.Result.Findings, func(f lifecycle.DoctorFinding) bool {
-				return f.Kind == lifecycle.FindingHistory && f.Code == test.code && strings.Contains(f.Title, "amazon-ecs-init 1.106.0-1 back")
-			}); told.RC != 0 || i < 0 || !strings.Contains(told.Result.Findings[i].Remedy, "anywhere upgrade --ecs-agent-version 1.106.0;") {
-				t.Errorf("doctor tells %d %+v", told.RC, told.Result.Findings)
-			}
 		})
 	}
 }
@@ -263,6 +260,39 @@ func TestAWSIsOutDuringAnUpgrade(t *testing.T) {
 	}
 }
 
+// While this host itself does not reach ECS nothing is held against an agent that does not connect; once it does, the agent's
+// time runs.
+func TestTheNetworkIsOutDuringAnUpgrade(t *testing.T) {
+	t.Parallel()
+	s, _ := joined(t)
+	s.publish(t, "", nextECS, simagent.FaultDeaf)
+	var out atomic.Bool
+	dial := s.machine.network.Dial
+	s.machine.network.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if out.Load() {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ENETUNREACH}
+		}
+		return dial(ctx, network, address)
+	}
+	done := make(chan upgraded)
+	go func() { done <- s.upgrade(t, "--only", "ecs", "--wait-timeout", "1s") }()
+	if !eventually(func() bool { return strings.Contains(s.glance(ecsagent.InitLogPath), `msg="stop"`) }) {
+		t.Fatal("the agent was not stopped")
+	}
+	out.Store(true)
+	select {
+	case d := <-done:
+		t.Fatalf("it has not waited: %+v", d)
+	case <-time.After(3 * time.Second): // longer than --wait-timeout
+	}
+	out.Store(false)
+	if d := <-done; d.RC != 7 || d.Error.Code != string(failure.ConnectTimeout) || !strings.Contains(d.Error.Message, "this host itself reaches ECS") {
+		t.Errorf("%+v", d)
+	}
+	s.disarmed(t)
+	s.until(t, func(h health) bool { return h.Result.State == lifecycle.Healthy })
+}
+
 // glance is what is in a file now; empty when it is not there.
 func (s *stage) glance(name string) string {
 	text, _ := os.ReadFile(filepath.Join(s.machine.root, name))
@@ -279,24 +309,52 @@ func eventually(so func() bool) bool {
 	return false
 }
 
-// A host that anywhere did not register is upgraded as it is found, and nothing of it becomes anywhere's own.
+// A host that anywhere did not register is adopted first, which the plan shows; nothing of it becomes anywhere's own.
 func TestUpgradeOfAHostThatIsSomebodyElses(t *testing.T) {
 	s, first := joined(t)
-	s.remove(t, "/var/lib/anywhere/record.json")
-	s.publish(t, nextSSM, nextECS, "")
+	const record = "/var/lib/anywhere/record.json"
+	s.remove(t, record)
+	s.publish(t, "", "1.107.0-1", simagent.FaultVersion)
+	if d := s.upgrade(t, "--only", "ecs"); d.RC != 7 || s.glance(record) != "" {
+		t.Errorf("a bad version: %+v; the record is %s", d, s.glance(record))
+	}
+	s.publish(t, nextSSM, "1.108.0-1", "")
+	adopts := func(d upgraded, status string) bool {
+		return slices.ContainsFunc(d.Steps, func(step struct{ ID, Status, Detail string }) bool {
+			return step.ID == "adopt" && step.Status == status && (status != "planned" || strings.Contains(step.Detail, first.Result.ContainerInstanceARN))
+		})
+	}
+	if dry := s.upgrades(t, line{args: []string{"upgrade", "--dry-run"}, unchanged: true}); dry.RC != 0 || !adopts(dry, "planned") {
+		t.Errorf("--dry-run: %+v", dry)
+	}
 	d := s.upgrade(t)
-	if d.RC != 0 || d.Result.ECSAgent.Installed != nextECS || d.Result.ContainerInstanceARN != first.Result.ContainerInstanceARN {
+	if d.RC != 0 || d.Result.ECSAgent.Installed != "1.108.0-1" || d.Result.ContainerInstanceARN != first.Result.ContainerInstanceARN || !adopts(d, "done") {
 		t.Fatalf("%+v", d)
 	}
-	var record lifecycle.Record
-	if err := json.Unmarshal([]byte(s.read(t, "/var/lib/anywhere/record.json")), &record); err != nil {
-		t.Fatal(err)
+	adopted := func() {
+		t.Helper()
+		var is lifecycle.Record
+		if err := json.Unmarshal([]byte(s.read(t, record)), &is); err != nil {
+			t.Fatal(err)
+		}
+		if len(is.Packages) > 0 || len(is.Files) > 0 || is.Registration != nil {
+			t.Errorf("it claims %+v", is)
+		}
+		if a := is.Adopted; a == nil || a.ManagedInstanceID != first.Result.ManagedInstanceID || a.Account != account || a.Region != region ||
+			a.Cluster != cluster || a.ContainerInstanceARN != first.Result.ContainerInstanceARN || a.Packages[ecsagent.Package] != ecsVersion {
+			t.Errorf("it has adopted %+v", a)
+		}
 	}
-	if len(record.Packages) > 0 || len(record.Files) > 0 || record.Registration != nil {
-		t.Errorf("it claims %+v", record)
-	}
+	adopted()
 	if back := s.upgrades(t, line{args: []string{"rollback", "--watch-time", "200ms"}}); back.RC != 0 || back.Result.ECSAgent.Installed != ecsVersion {
 		t.Errorf("and back: %+v", back)
+	}
+	adopted()
+	if again := s.upgrades(t, line{args: []string{"adopt", "--dry-run"}, unchanged: true}); again.RC != 0 ||
+		slices.ContainsFunc(again.Steps, func(step struct{ ID, Status, Detail string }) bool {
+			return step.ID == "record" && step.Status == "planned"
+		}) {
+		t.Errorf("adopt has something to add: %+v", again)
 	}
 }
 

@@ -2,6 +2,7 @@ package report
 
 import (
 	"io"
+	"strings"
 
 	"github.com/charmbracelet/lipgloss"
 	"github.com/muesli/termenv"
@@ -56,4 +57,25 @@ func (s Style) word(status, text string) string {
 		return s.warn.Render(text)
 	}
 	return s.dim.Render(text)
+}
+
+// Strong is a text that stands out.
+func (s Style) Strong(text string) string { return s.emphasis.Render(text) }
+
+// Change colours a text by the sign before it: + is new, - gone, ~ other.
+func (s Style) Change(sign byte, text string) string {
+	switch sign {
+	case '+':
+		return s.good.Render(text)
+	case '-':
+		return s.bad.Render(text)
+	case '~':
+		return s.warn.Render(text)
+	}
+	return s.dim.Render(text)
+}
+
+// Rule is a line below a heading, as wide as a terminal is at least.
+func (s Style) Rule(width int) string {
+	return s.dim.Render(strings.Repeat(map[bool]string{true: "─", false: "-"}[s.unicode], width))
 }

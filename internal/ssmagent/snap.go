@@ -26,12 +26,15 @@ var Packaged = Form{Unit: UnitName, Dir: path.Dir(Binary)}
 // FormOf tells how the agent is installed, or would be. Where a snap and a package are, the package counts: RefuseSnap tells
 // of the two.
 func FormOf(r host.Reader) (Form, error) {
+	snap, found, err := host.ReadSnap(r.Files, Package)
+	if err != nil || !found { // the package manager's database is large, and need not be read then
+		return Packaged, err
+	}
 	p, err := r.Packages.Package(Package)
 	if err != nil || !p.Snap {
 		return Packaged, err
 	}
-	snap, _, err := host.ReadSnap(r.Files, Package)
-	return Form{Snap: true, Unit: SnapUnit, Dir: snap.Dir}, err
+	return Form{Snap: true, Unit: SnapUnit, Dir: snap.Dir}, nil
 }
 
 // UnitOf is the agent's unit on this host. What cannot be read is told by those who need more than a name.
@@ -59,16 +62,19 @@ func Typed(unit, remedy string) string {
 
 // RefuseSnap is the failure for a snap that cannot be worked with; nil where there is none, or a whole one.
 func RefuseSnap(ctx context.Context, r host.Reader) error {
-	p, err := r.Packages.Package(Package)
-	if err != nil {
-		return err
-	}
 	snap, found, err := host.ReadSnap(r.Files, Package)
 	if err != nil {
 		return err
 	}
 	unit, err := r.Units.Unit(ctx, SnapUnit)
 	if err != nil && !failure.Is(err, failure.NoSystemd) { // without systemd the files tell
+		return err
+	}
+	if !found && !unit.Loaded {
+		return nil
+	}
+	p, err := r.Packages.Package(Package)
+	if err != nil {
 		return err
 	}
 	switch {

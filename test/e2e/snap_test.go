@@ -19,8 +19,9 @@ const (
 )
 
 // snapStandIn is a snapd that has one snap. As the real one does, it carries a change out to its end whatever becomes of the
-// command that has asked for it, keeps the revision before, starts the service of a snap if that is enabled, and answers
-// about a change that is at work. It waits at each change as long as snapWaits is there, where /run/snap.slow is.
+// command that has asked for it, also after a power cut (snapdStandIn), keeps the revision before, starts the service of a snap
+// if that is enabled, and answers about a change that is at work. It waits at each change as long as snapWaits is there, where
+// /run/snap.slow is.
 const snapStandIn = `#!/bin/bash
 set -u
 name=amazon-ssm-agent unit=snap.$name.$name.service base=/snap/$name store=/srv/snaps state=/var/lib/snapd
@@ -85,26 +86,35 @@ revert)
 *)
 	fail "unknown command \"$verb\"" ;;
 esac
+readlink $base/current >$state/before
+echo $to >$state/to
 echo Doing >$state/change
-setsid bash -c '
-	base=$1 to=$2 store=$3 state=$4 unit=$5
-	old=$(readlink $base/current)
-	if [ ! -d $base/$to ]; then cp -a $store/$to $base/.$to && mv $base/.$to $base/$to; fi
-	if [ -e /run/snap.slow ]; then touch /run/snap.change; while [ -e /run/snap.change ]; do sleep 0.05; done; fi
-	systemctl stop $unit
-	rm $base/current
-	ln -s $to $base/current
-	echo $old >$state/before
-	for r in $base/*; do r=${r##*/}; case $r in current|$to|$old) ;; *) rm -r $base/$r ;; esac; done
-	if systemctl is-enabled -q $unit; then systemctl start $unit; fi
-	echo Done >$state/change
-' snapd $base $to $store $state $unit </dev/null >/dev/null 2>&1 &
+systemctl start --no-block snapd
 while [ "$(cat $state/change)" = Doing ]; do sleep 0.05; done
 case $verb in
 refresh) echo "$name $(version $base/current) from Amazon Web Services (aws) refreshed" ;;
 revert) echo "$name reverted to $(version $base/current)" ;;
 esac
 `
+
+// snapdStandIn ends the change that was begun. Each part of it may have been done already.
+const snapdStandIn = `#!/bin/bash
+set -eu
+name=amazon-ssm-agent unit=snap.$name.$name.service base=/snap/$name store=/srv/snaps state=/var/lib/snapd
+[ "$(cat $state/change 2>/dev/null)" = Doing ] || exit 0
+to=$(cat $state/to) old=$(cat $state/before)
+rm -rf $base/.new
+if [ ! -d $base/$to ]; then cp -a $store/$to $base/.new && mv $base/.new $base/$to; fi
+if [ -e /run/snap.slow ]; then touch /run/snap.change; while [ -e /run/snap.change ]; do sleep 0.05; done; fi
+systemctl stop $unit
+rm -f $base/current
+ln -s $to $base/current
+for r in $base/*; do r=${r##*/}; case $r in current|$to|$old) ;; *) rm -r $base/$r ;; esac; done
+if systemctl is-enabled -q $unit; then systemctl start $unit; fi
+echo Done >$state/change
+`
+
+const snapdUnit = "[Unit]\nDescription=Snap Daemon\n\n[Service]\nType=exec\nExecStart=/usr/lib/snapd/snapd\nKillMode=process\n\n[Install]\nWantedBy=multi-user.target\n"
 
 const ubuntuRelease = "PRETTY_NAME=\"Ubuntu 24.04.3 LTS\"\nNAME=\"Ubuntu\"\nVERSION_ID=\"24.04\"\nVERSION=\"24.04.3 LTS (Noble Numbat)\"\n" +
 	"VERSION_CODENAME=noble\nID=ubuntu\nID_LIKE=debian\nUBUNTU_CODENAME=noble\n"
@@ -128,12 +138,14 @@ func (s *site) ubuntu() *lab.Machine {
 		h.WriteFile(name, []byte(`{"pace": 0.1}`), 0o644)
 	}
 	h.WriteFile("/usr/bin/snap", []byte(snapStandIn), 0o755)
+	h.WriteFile("/usr/lib/snapd/snapd", []byte(snapdStandIn), 0o755)
+	h.WriteFile("/usr/lib/systemd/system/snapd.service", []byte(snapdUnit), 0o644)
 	h.WriteFile("/etc/systemd/system/"+snapUnit, []byte("[Unit]\nDescription=Service for snap application amazon-ssm-agent.amazon-ssm-agent\n\n"+
 		"[Service]\nExecStart=/usr/bin/snap run amazon-ssm-agent\nRestart=always\nRestartSec=1\nTimeoutStopSec=60\nType=simple\nKillMode=process\n\n"+
 		"[Install]\nWantedBy=multi-user.target\n"), 0o644)
 	snapRevision(h, "latest/stable", "11797", ssmVersion, "simagent")
 	h.MustShell("mkdir -p /var/lib/snapd " + snapDir + " && echo latest/stable/ubuntu-24.04 >/var/lib/snapd/follows && cp -a " + snapStore + "/11797 " + snapDir +
-		"/ && ln -s 11797 " + snapDir + "/current && systemctl daemon-reload && systemctl enable -q --now " + snapUnit)
+		"/ && ln -s 11797 " + snapDir + "/current && systemctl daemon-reload && systemctl enable -q snapd && systemctl enable -q --now " + snapUnit)
 	return h
 }
 
@@ -142,8 +154,11 @@ func TestUbuntusSnap(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, packages.Options{}, packages.Options{})
 	h := s.ubuntu()
+	await(t, "the agent, which is no managed node, has died again and again", func() bool {
+		return h.Shell("test $(systemctl show -P NRestarts "+snapUnit+") -ge 3").Exit == 0
+	})
 	before := h.Tree(lived...)
-	settled := func(version, revision string) {
+	settled := func(revision string) {
 		t.Helper()
 		if got := h.MustShell("readlink " + snapDir + "/current; cat /var/lib/snapd/follows"); got != revision+"\nlatest/stable/ubuntu-24.04" {
 			t.Errorf("the snap is %q", got)
@@ -153,11 +168,9 @@ func TestUbuntusSnap(t *testing.T) {
 				t.Errorf("%s is %+v", unit, u)
 			}
 		}
-		if got := h.MustShell("dpkg-query -W -f '${db:Status-Abbrev}' amazon-ssm-agent 2>/dev/null || :; ls /var/lib/anywhere/packages"); strings.Contains(got, "amazon-ssm") || strings.Contains(got, "ii") {
+		got := h.MustShell("dpkg-query -W -f '${db:Status-Abbrev}' amazon-ssm-agent 2>/dev/null || :; ls /var/lib/anywhere/packages")
+		if strings.Contains(got, "amazon-ssm") || strings.Contains(got, "ii") {
 			t.Errorf("the package of the SSM agent was mixed in: %s", got)
-		}
-		if got := h.MustShell("cmp " + snapDir + "/current/ssm-session-worker /var/lib/ecs/deps/execute-command/bin/" + version + "/ssm-session-worker"); got != "" {
-			t.Errorf("ECS Exec's programs are not the snap's: %s", got)
 		}
 		s.comesTo(h, "healthy", "")
 	}
@@ -166,7 +179,10 @@ func TestUbuntusSnap(t *testing.T) {
 	if first.Result.SSMAgentVersion != ssmVersion {
 		t.Errorf("%+v", first.Result)
 	}
-	settled(ssmVersion, "11797")
+	settled("11797")
+	if got := h.MustShell("cmp " + snapDir + "/current/ssm-session-worker /var/lib/ecs/deps/execute-command/bin/" + ssmVersion + "/ssm-session-worker"); got != "" {
+		t.Errorf("ECS Exec's programs are not the snap's: %s", got)
+	}
 	if again := s.mustRegister(h, s.register("")); again.Changed {
 		t.Errorf("again: %+v", again)
 	}
@@ -208,7 +224,24 @@ func TestUbuntusSnap(t *testing.T) {
 		t.Fatalf("rollback: %+v %+v", back, back.Error)
 	}
 	disarmed(t, h)
-	settled(ssmVersion, "11797")
+	settled("11797")
+
+	// The power fails while snapd is at work. It goes on at the next boot, and so does the upgrade's deadline, after it.
+	h.WriteFile("/run/snap.slow", nil, 0o644)
+	r = s.begin(h, s.upgrade("--only", "ssm"))
+	await(t, "snapd is at work", func() bool { return h.Exists(snapWaits) || r.over() })
+	h.Kill()
+	r.end()
+	h.Boot()
+	h.MustShell("systemctl start anywhere-upgrade.service")
+	await(t, "the host has ended the upgrade", func() bool { return !h.Exists(openJournal) && !h.Exists("/var/lib/anywhere/deadline.json") })
+	disarmed(t, h)
+	revision, version := "11797", ssmVersion
+	if h.MustShell("readlink "+snapDir+"/current") == "11891" {
+		revision, version = "11891", nextSSM
+	}
+	t.Logf("it ended with %s", version)
+	settled(revision)
 
 	h.MustShell("docker rm -f ecs-web-1-web")
 	gone := s.parting(h.Run(s.deregister()))
