@@ -10,12 +10,16 @@ import (
 func (e *Emulator) createActivation(c *call) (any, *apiError) {
 	var in struct {
 		IamRole, DefaultInstanceName, Description string
-		RegistrationLimit                         int
+		RegistrationLimit                         *int
 		ExpirationDate                            float64
 		Tags                                      []tag
 	}
 	if failed := c.decode(&in); failed != nil {
 		return nil, failed
+	}
+	limit := 1
+	if in.RegistrationLimit != nil {
+		limit = *in.RegistrationLimit
 	}
 	now := e.opts.Now()
 	expires := now.Add(activationLife)
@@ -30,8 +34,10 @@ func (e *Emulator) createActivation(c *call) (any, *apiError) {
 	case e.refusesRole():
 		return nil, newError("ValidationException", "Nonexistent role or missing ssm service principal in trust policy: "+
 			"arn:%s:iam::%s:role/%s", e.partition(), e.opts.Account, in.IamRole)
-	case in.RegistrationLimit < 0 || in.RegistrationLimit > 1000:
-		return nil, invalid(in.RegistrationLimit, "registrationLimit", "Member must have value less than or equal to 1000")
+	case limit < 1:
+		return nil, invalid(limit, "registrationLimit", "Member must have value greater than or equal to 1")
+	case limit > 1000:
+		return nil, invalid(limit, "registrationLimit", "Member must have value less than or equal to 1000")
 	case !matches(label, in.DefaultInstanceName) || len([]rune(in.DefaultInstanceName)) > 256:
 		return nil, invalid(in.DefaultInstanceName, "defaultInstanceName", "Member must satisfy regular expression pattern: "+
 			label)
@@ -54,7 +60,7 @@ func (e *Emulator) createActivation(c *call) (any, *apiError) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	a := e.activate(in.IamRole[strings.LastIndex(in.IamRole, "/")+1:], max(in.RegistrationLimit, 1), expires)
+	a := e.activate(in.IamRole[strings.LastIndex(in.IamRole, "/")+1:], limit, expires)
 	a.name, a.description, a.tags = in.DefaultInstanceName, in.Description, in.Tags
 	return map[string]string{"ActivationId": a.id, "ActivationCode": a.code}, nil
 }

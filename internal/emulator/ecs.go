@@ -224,15 +224,16 @@ func (e *Emulator) describeContainerInstances(c *call) (any, *apiError) {
 	if cl == nil {
 		return nil, errNoCluster
 	}
-	found, failures := []any{}, []any{}
+	var found []*instance
+	failures := []any{}
 	for _, id := range in.ContainerInstances {
 		if i := cl.instance(id); i != nil {
-			found = append(found, i.describe(e, has(in.Include, "TAGS")))
+			found = append(found, i)
 		} else {
 			failures = append(failures, missing(e.instanceARN(cl, id)))
 		}
 	}
-	return map[string]any{"containerInstances": found, "failures": failures}, nil
+	return e.describeInstances(found, failures, has(in.Include, "TAGS")), nil
 }
 
 func (e *Emulator) instanceARN(cl *cluster, id string) string {

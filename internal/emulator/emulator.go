@@ -71,6 +71,8 @@ type Emulator struct {
 
 	buckets map[string]*bucket // of ECS, by operation; nil before the first call
 
+	definitionsVersion int // counts the changes of definitions
+
 	indexed *taskIndex // nil: to be made
 
 	changes chan struct{} // something may have changed that a [Keeper] keeps

@@ -260,11 +260,8 @@ func (s *shape) require(members []string) {
 	slices.Sort(s.required)
 }
 
-// encoded is JSON that was held to the model when it was made.
-type encoded []byte
-
-// MarshalJSON is the text itself.
-func (e encoded) MarshalJSON() ([]byte, error) { return e, nil }
+// encoded is an answer's JSON, in pieces, which were held to the model when they were made.
+type encoded [][]byte
 
 // fault is what is wrong with a value: where, and how.
 type fault struct {

@@ -10,7 +10,7 @@ func (e *Emulator) listContainerInstances(c *call) (any, *apiError) {
 		Filter     string `json:"filter"`
 		Status     string `json:"status"`
 		NextToken  string `json:"nextToken"`
-		MaxResults int    `json:"maxResults"`
+		MaxResults *int   `json:"maxResults"`
 	}
 	if failed := c.decode(&in); failed != nil {
 		return nil, failed
@@ -21,7 +21,7 @@ func (e *Emulator) listContainerInstances(c *call) (any, *apiError) {
 	if cl == nil {
 		return nil, errNoCluster
 	}
-	arns := []string{}
+	arns := make([]string, 0, len(cl.instances))
 	for _, i := range cl.instances {
 		if in.Status == "" && i.Status == "INACTIVE" || in.Status != "" && in.Status != i.Status {
 			continue
@@ -34,14 +34,7 @@ func (e *Emulator) listContainerInstances(c *call) (any, *apiError) {
 			arns = append(arns, i.ARN)
 		}
 	}
-	if in.MaxResults == 0 {
-		in.MaxResults = 100
-	}
-	rows, next, err := page(arns, in.NextToken, in.MaxResults)
-	if err != nil {
-		return nil, newError("InvalidParameterException", "Invalid token.")
-	}
-	return withToken(map[string]any{"containerInstanceArns": rows}, "nextToken", next), nil
+	return listing(arns, in.NextToken, in.MaxResults, 100, "containerInstanceArns")
 }
 
 // matches understands the part of the cluster query language that finds external instances: equality and existence,

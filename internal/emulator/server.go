@@ -152,7 +152,13 @@ func (e *Emulator) serveJSON(w http.ResponseWriter, r *http.Request, target stri
 	e.record(c.service+":"+c.name, signer, status, code) // before the answer, so that a client that has it finds the line
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(out) // the client has gone if it fails
+	if parts, ok := out.(encoded); ok {
+		for _, part := range parts {
+			_, _ = w.Write(part) // the client has gone if it fails, here and below
+		}
+		return
+	}
+	_ = json.NewEncoder(w).Encode(out)
 }
 
 // dispatch finds the operation, authenticates the caller and runs it.

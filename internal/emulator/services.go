@@ -329,6 +329,7 @@ func (e *Emulator) addDefinition(d TaskDefinition) string {
 		d.Status = "ACTIVE"
 	}
 	delete(e.shapes, taskDefinition(d.Family, d.Revision))
+	e.definitionsVersion++
 	e.definitions = append(slices.DeleteFunc(e.definitions, func(o TaskDefinition) bool {
 		return o.Family == d.Family && o.Revision == d.Revision
 	}), d)

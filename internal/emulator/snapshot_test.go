@@ -182,3 +182,47 @@ func TestSeedsThatAreRefused(t *testing.T) {
 		t.Errorf("an empty seed: %v", err)
 	}
 }
+
+// The document's example is a good seed.
+func TestTheDocumentedSeed(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "emulator.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "```yaml\n")
+	example, _, closed := strings.Cut(rest, "```\n")
+	if !found || !closed {
+		t.Fatal("docs/emulator.md has no example of a seed")
+	}
+	e := emulator.New(emulator.Options{})
+	if err := e.Seed([]byte(example)); err != nil {
+		t.Fatal(err)
+	}
+	if len(e.Tasks()) != 3 || len(e.Instances()) != 2 || len(e.Activations()) != 1 || len(e.Clusters()) != 2 {
+		t.Errorf("tasks %v, instances %v, activations %v, clusters %v", e.Tasks(), e.Instances(), e.Activations(), e.Clusters())
+	}
+}
+
+// A node that was deregistered is still shown for a while, and takes nothing any more.
+func TestANodeThatIsGoneLingers(t *testing.T) {
+	w := populated(t)
+	id := w.Nodes()[0].ID
+	shown := func() bool {
+		_, _, out := w.call(ssmTargets+"DescribeInstanceInformation", "{}", signing{})
+		return strings.Contains(fmt.Sprint(out["InstanceInformationList"]), id)
+	}
+	body := fmt.Sprintf(`{"InstanceId":%q}`, id)
+	if status, _, out := w.call(ssmTargets+"DeregisterManagedInstance", body, signing{}); status != 200 {
+		t.Fatal(out)
+	}
+	if !shown() {
+		t.Error("it is gone at once")
+	}
+	if _, code, _ := w.call(ssmTargets+"DeregisterManagedInstance", body, signing{}); code != "InvalidInstanceId" {
+		t.Errorf("a second deregistration: %q", code)
+	}
+	w.now = w.now.Add(time.Minute)
+	if shown() {
+		t.Error("it is still shown")
+	}
+}

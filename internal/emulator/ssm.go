@@ -215,11 +215,21 @@ func has(values []string, v string) bool {
 func (e *Emulator) describeInstanceInformation(c *call) (any, *apiError) {
 	var in struct {
 		Filters, InstanceInformationFilterList []filter
-		MaxResults                             int
+		MaxResults                             *int
 		NextToken                              string
 	}
 	if failed := c.decode(&in); failed != nil {
 		return nil, failed
+	}
+	size := 10
+	if in.MaxResults != nil {
+		size = *in.MaxResults
+	}
+	switch { // bounds: SSM API model, DescribeInstanceInformation, read 2026-11-22
+	case size < 5:
+		return nil, invalid(size, "maxResults", "Member must have value greater than or equal to 5")
+	case size > 50:
+		return nil, invalid(size, "maxResults", "Member must have value less than or equal to 50")
 	}
 	filters := append(in.Filters, in.InstanceInformationFilterList...)
 	offline := e.faulty(FaultNodeOffline)
@@ -262,10 +272,7 @@ func (e *Emulator) describeInstanceInformation(c *call) (any, *apiError) {
 			list = append(list, row)
 		}
 	}
-	if in.MaxResults == 0 {
-		in.MaxResults = 10
-	}
-	rows, next, err := page(list, in.NextToken, in.MaxResults)
+	rows, next, err := page(list, in.NextToken, size)
 	if err != nil {
 		return nil, newError("InvalidNextToken", "The specified token isn't valid.")
 	}

@@ -79,6 +79,7 @@ type instance struct {
 	attributes []attribute
 	tags       []attribute // ECS writes key and value in lower case, as attributes have name and value
 	sockets    map[*socket]bool
+	described  described
 	elsewhere  bool // another machine's: it has no agent, and counts as connected
 }
 
