@@ -73,6 +73,9 @@ func playFaults(
 		all.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
+			if ctx.Err() != nil {
+				return
+			}
 			commands[i], failed[i] = oneFault(ctx, base, req, at, filepath.Join(root, f.Name), f)
 			mu.Lock()
 			defer mu.Unlock()
@@ -129,7 +132,8 @@ func oneFault(ctx context.Context, base cli.Env, req cli.RehearseRequest, at sit
 	}
 	last := played.last
 	last.faults, last.extra = true, last.args[0] == "register"
-	_, given, _ := suit([]line{last}, req)
+	suited, given, _ := suit([]line{last}, req)
+	last = suited[0]
 	var args []string
 	for _, g := range given {
 		args = append(args, g.Words...)

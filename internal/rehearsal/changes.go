@@ -146,7 +146,8 @@ func (s *stage) compare(c *Command, before, after sight) {
 		}
 	}
 	c.Services = changes(was, is)
-	c.Calls = counted(s.aws.Requests()[before.calls:after.calls])
+	requests := s.aws.Requests() // a very long log has lost its beginning
+	c.Calls = counted(requests[min(before.calls, len(requests)):min(after.calls, len(requests))])
 }
 
 // changes are the names whose values differ, sorted.
@@ -208,12 +209,19 @@ func textLines(text string) []string {
 	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 }
 
-// withoutValue is a line of configuration without a secret's value. Agents read variables with or without export or quotes.
+// withoutValue is a line of configuration without a secret's value. Agents read variables with or without export or
+// quotes, units behind Environment=.
 func withoutValue(line string) string {
-	key, _, assigns := strings.Cut(line, "=")
-	for word := range strings.FieldsSeq(strings.NewReplacer(`"`, " ", "#", " ").Replace(key)) {
-		if assigns && ecsagent.IsSecret(word) {
-			return key + "=" + secret.Mask
+	for i := range len(line) {
+		if line[i] != '=' {
+			continue
+		}
+		name := line[:i]
+		if at := strings.LastIndexAny(name, " \t\"'#="); at >= 0 {
+			name = name[at+1:]
+		}
+		if ecsagent.IsSecret(name) {
+			return line[:i+1] + secret.Mask
 		}
 	}
 	return line

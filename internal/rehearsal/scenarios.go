@@ -50,7 +50,7 @@ var (
 // scenarios are the stories, by name; each is a list of command lines.
 var scenarios = map[string][]line{
 	"lifecycle": append(slices.Clip(registering), []line{
-		{title: "Newer agents are out", args: []string{"upgrade", "--watch-time", "1s"}, before: (*stage).newer},
+		{title: "Newer agents are out", args: []string{"upgrade", "--watch-time", "500ms"}, before: (*stage).newer},
 		{title: "To another cluster", args: []string{"move", "--cluster", target, "--yes"}, operator: true},
 		{title: "The host is given up", args: []string{"deregister", "--yes"}, operator: true},
 	}...),
@@ -182,7 +182,8 @@ func suit(story []line, req cli.RehearseRequest) (suited []line, given []cli.Giv
 		if operator && l.args[0] == "register" {
 			l.operator = true
 			if l.token {
-				l.token, l.args = false, slices.Clone(becoming.args)
+				at := slices.Index(l.args, "--token")
+				l.token, l.args = false, slices.Concat(becoming.args, l.args[1:at], l.args[at+2:])
 			}
 		}
 		l.unchanged = l.unchanged || dry && l.extra

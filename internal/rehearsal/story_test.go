@@ -233,7 +233,7 @@ func TestDiff(t *testing.T) {
 		{"a\nb\nc\n", "a\nx\nc\nd\n", "-b +x +d"},
 		{"a\nb\n", "b\na\n", "-a +a"},
 		{"", "ECS_ENGINE_AUTH_DATA=x\nexport HTTPS_PROXY=x\nEnvironment=\"HTTP_PROXY=x\"\n",
-			"+ECS_ENGINE_AUTH_DATA=[redacted] +export HTTPS_PROXY=[redacted] +Environment=[redacted]"},
+			"+ECS_ENGINE_AUTH_DATA=[redacted] +export HTTPS_PROXY=[redacted] +Environment=\"HTTP_PROXY=[redacted]"},
 		{"", strings.Repeat("x\n", longest+1), ""},
 	} {
 		if got := strings.Join(diff(test.before, test.after), " "); got != test.want {
@@ -287,6 +287,36 @@ func TestFaultsSideBySide(t *testing.T) {
 	}
 	if len(commands) != len(want) {
 		t.Errorf("%d were played", len(commands))
+	}
+}
+
+// A caller's own line is what the faults meet, also one without a token.
+func TestAFaultMeetsTheCallersLine(t *testing.T) {
+	t.Parallel()
+	env, _, _ := world()
+	req := cli.RehearseRequest{JSON: true, Given: []cli.GivenFlag{{Name: "name", Value: "web-1", Words: []string{"--name", "web-1"}}}}
+	fault := slices.DeleteFunc(emulator.Faults(), func(f emulator.FaultInfo) bool { return f.Name != emulator.FaultClusterMissing })
+	rep, err := playFaults(t.Context(), env, req, site{account, region, cluster, target}, t.TempDir(), Result{Scenario: cli.AllFaults, Calls: []string{}}, fault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := rep.Result.(Result).Commands[0]
+	if c.RC != 8 || c.Code != "cluster_not_found" || c.Line != "anywhere register --region eu-west-1 --cluster rehearsal --wait-timeout 10s --name web-1" {
+		t.Errorf("%+v", c)
+	}
+	if left := c.left(); !strings.Contains(left, "2 packages, amazon-ssm-agent active, ecs failed, ") {
+		t.Error(left)
+	}
+}
+
+// An interrupted rehearsal ends, and says so.
+func TestFaultsAreInterrupted(t *testing.T) {
+	t.Parallel()
+	env, _, _ := world()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Run(ctx, env, cli.RehearseRequest{Scenario: cli.AllFaults, JSON: true}); err == nil {
+		t.Error("it went on")
 	}
 }
 
