@@ -23,11 +23,10 @@ type Keeper struct {
 	lock    *flock.Flock
 	written []byte // what the file holds
 
-	mu     sync.Mutex // of writing
-	failed error      // the last attempt's
-	stop   chan struct{}
-	ended  chan struct{}
-	e      *Emulator
+	mu    sync.Mutex // of writing
+	stop  chan struct{}
+	ended chan struct{}
+	e     *Emulator
 }
 
 // OpenKeeper takes a file of state for itself and reads it; nil data is a file that is not there yet.
@@ -59,8 +58,8 @@ func OpenKeeper(path string) (k *Keeper, data []byte, err error) {
 // ErrStateInUse says that another emulator has the file of state.
 var ErrStateInUse = errors.New("another emulator keeps its state there")
 
-// Keep writes e's state now, and from now on a moment after each change. tell gets every failure to write once; the next
-// change tries again.
+// Keep writes e's state now, and from now on a moment after each change. tell gets every failure to write; the next change
+// tries again.
 func (k *Keeper) Keep(e *Emulator, tell func(error)) error {
 	k.e = e
 	if err := k.write(); err != nil {

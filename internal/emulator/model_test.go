@@ -54,7 +54,7 @@ func TestAnswersAreHeldToTheModel(t *testing.T) {
 	for name, more := range map[string]map[string]any{
 		"a word":     {"moons": 4},
 		"a kind":     {"networkMode": 4},
-		"below":      {"containerDefinitions": []any{map[string]any{"nmae": "x"}}},
+		"below":      {"containerDefinitions": []any{map[string]any{"title": "x"}}},
 		"a list":     {"volumes": map[string]any{}},
 		"in a list":  {"compatibilities": []any{4}},
 		"a required": {"containerDefinitions": []any{map[string]any{"secrets": []any{map[string]any{"name": "n"}}}}},

@@ -158,7 +158,7 @@ func TestKeeperWritesChanges(t *testing.T) {
 
 func TestSeedsThatAreRefused(t *testing.T) {
 	for _, c := range []struct{ seed, says string }{
-		{"clusters: [{nmae: x}]", "line 1: field nmae is not known here"},
+		{"clusters: [{title: x}]", "line 1: field title is not known here"},
 		{"moons: 4", "field moons is not known here"},
 		{"clusters: [{name: a/b}]", "clusters[0]"},
 		{"operators: [{accessKeyId: short, secretAccessKey: x}]", "operators[0]"},
