@@ -50,6 +50,7 @@ var documented = map[string][]any{
 	"doctor":            {lifecycle.DoctorResult{}},
 	"drain":             {lifecycle.DrainResult{}},
 	"help":              nil,
+	"mirror":            {lifecycle.MirrorResult{}},
 	"move":              {lifecycle.MoveResult{}},
 	"operation":         nil,
 	"operation abandon": {lifecycle.OperationResult{}},

@@ -232,7 +232,7 @@ func TestDocumentsHaveGoodCommandLines(t *testing.T) {
 
 // promised are the commands of the contract that are not built yet. Documents may name them, saying so.
 var promised = []string{
-	"fleet", "role", "mirror", "userdata",
+	"fleet", "role", "userdata",
 	"emulator",
 }
 

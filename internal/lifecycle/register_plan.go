@@ -92,18 +92,21 @@ func (r *registration) resolve(ctx context.Context, pins map[string]string) erro
 	if err := r.resolveState(ctx, pins); err != nil {
 		return err
 	}
-	if err := r.resolveDocker(ctx, pins); err != nil {
-		return err
+	noDocker := r.resolveDocker(ctx, pins)
+	if noDocker != nil && !failure.Is(noDocker, failure.ArtifactMissing) {
+		return noDocker
 	}
-	if err := r.resolveVersions(ctx, pins); err != nil {
-		return err
-	}
+	unresolved := r.resolveVersions(ctx, pins)
 	pins[pinExec] = first(pins[pinExec], strings.TrimSuffix(pins[pinSSM], "-1"))
-	return nil
+	refs, err := r.needs(pins)
+	if err != nil {
+		return err
+	}
+	return r.pieces(ctx, refs, append(unresolved, noDocker)...)
 }
 
 // resolveVersions pins the versions that are not yet: both together, for each may be a question to AWS.
-func (r *registration) resolveVersions(ctx context.Context, pins map[string]string) error {
+func (r *registration) resolveVersions(ctx context.Context, pins map[string]string) (errs []error) {
 	products := []struct {
 		pin, name, asked string
 		product          artifact.Product
@@ -112,7 +115,8 @@ func (r *registration) resolveVersions(ctx context.Context, pins map[string]stri
 		{pinSSM, ssmagent.Package, r.req.SSMAgentVersion, artifact.SSMAgent, ssmagent.KnownBad, ssmagent.KnownBad},
 		{pinECS, ecsagent.Package, r.req.ECSAgentVersion, artifact.ECSInit, ecsagent.KnownBad, ecsagent.NotToInstall},
 	}
-	versions, errs := make([]string, len(products)), make([]error, len(products))
+	versions := make([]string, len(products))
+	errs = make([]error, len(products))
 	var asking sync.WaitGroup
 	for i, p := range products {
 		if versions[i] = pins[p.pin]; versions[i] == "" {
@@ -121,12 +125,11 @@ func (r *registration) resolveVersions(ctx context.Context, pins map[string]stri
 	}
 	asking.Wait()
 	for i, p := range products {
-		if errs[i] != nil {
-			return errs[i]
+		if errs[i] == nil {
+			pins[p.pin] = versions[i]
 		}
-		pins[p.pin] = versions[i]
 	}
-	return nil
+	return errs
 }
 
 // written are the folders that a registration writes to, itself or through the package manager and the agents.

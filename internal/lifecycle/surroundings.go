@@ -124,6 +124,9 @@ func listEndpoints(d Deps, req PreflightRequest) (Report, error) {
 	}
 	required := 0
 	for _, row := range partition.Destinations(region) {
+		if req.Artifacts != "" && (row.Bucket || row.Need == partition.Docker) {
+			continue // they come from elsewhere
+		}
 		e := PreflightEndpoint{
 			row.Service, row.Host, row.Port, "tcp", row.Need == partition.Always || row.Need == partition.Packages,
 			string(row.Need), row.Why, row.Source,

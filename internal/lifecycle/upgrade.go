@@ -463,10 +463,16 @@ func (u *upgrade) settleTargets(ctx context.Context) error {
 		})
 	}
 	asking.Wait()
-	for _, a := range u.both() {
-		if errs[a] != nil {
-			return errs[a]
+	if errs[u.ssm()] != nil || errs[u.ecs()] != nil {
+		var named []artifact.Ref // what is asked for by name, and is looked for with the rest
+		for _, a := range u.both() {
+			if a.in && explicit(a.asked) != "" {
+				named = append(named, u.ref(a.product, a.asked))
+			}
 		}
+		return u.pieces(ctx, named, errs[u.ssm()], errs[u.ecs()])
+	}
+	for _, a := range u.both() {
 		if err := u.settleTarget(a); err != nil {
 			return err
 		}

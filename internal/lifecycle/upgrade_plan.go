@@ -64,6 +64,9 @@ func (u *upgrade) resolve(ctx context.Context, pins map[string]string) error {
 	if err := u.examine(ctx); err != nil {
 		return err
 	}
+	if err := u.upgradePieces(ctx); err != nil {
+		return err
+	}
 	if !u.ecs().in {
 		return nil
 	}

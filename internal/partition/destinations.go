@@ -11,6 +11,7 @@ type Destination struct {
 	Need    Need
 	Why     string // what goes there
 	Source  string // of this row, with date
+	Bucket  bool   // holds the agents' packages: not needed where they come from elsewhere
 }
 
 // Need says when a Destination is needed.
@@ -45,12 +46,12 @@ var destinations = []Destination{
 		Why: "registration of the managed node, and its credentials", Source: domains},
 	{Service: "ssmmessages", Host: "ssmmessages.{region}.{suffix}", Need: Always,
 		Why: "Run Command, Session Manager and ECS Exec (websocket)", Source: domains},
-	{Service: "s3", Host: "s3.{region}.{suffix}", Need: Packages,
+	{Service: "s3", Host: "s3.{region}.{suffix}", Need: Packages, Bucket: true,
 		Why: "the agents' packages: buckets amazon-ecs-agent-{region} and amazon-ssm-{region}", Source: script},
 	{Service: "ec2messages", Host: "ec2messages.{region}.{suffix}", Need: Some,
 		Why: "Run Command while ssmmessages cannot be reached", Source: gateway},
 	// Whatever the Region is, ecs-init of an external instance looks in us-east-1: ecs-init/cache/cache.go of 1.105.1.
-	{Service: "s3", Host: "amazon-ecs-agent.s3.us-east-1.amazonaws.com", Need: Some,
+	{Service: "s3", Host: "amazon-ecs-agent.s3.us-east-1.amazonaws.com", Need: Some, Bucket: true,
 		Why:    "ecs-init's own download of the ECS agent, when the package's image is gone",
 		Source: "amazon-ecs-agent ecs-init/cache/cache.go of 1.105.1 (2026-06-29)"},
 	{Service: "api.ecr", Host: "api.ecr.{region}.{suffix}", Need: Some,

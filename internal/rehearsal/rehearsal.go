@@ -308,7 +308,7 @@ func (s *stage) args(l line) []string {
 	switch l.args[0] {
 	case "register":
 		args = append(args, "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
-	case "upgrade":
+	case "upgrade", "mirror":
 		args = append(args, "--artifacts", s.aws.URL(), "--keyring", s.keyring)
 	}
 	return args
