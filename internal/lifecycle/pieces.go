@@ -88,6 +88,9 @@ func (r *registration) needs(pins map[string]string) (refs []artifact.Ref, err e
 			add(p.product, p.version)
 		}
 	}
+	if why, installed, err := r.lacksImage(r.deps.Host.Reader); err == nil && why != "" {
+		add(artifact.ECSInit, first(pins[pinECS], installed.Version))
+	}
 	if exec, err := ecsagent.ReadExec(r.deps.Host.Reader); !r.req.NoExec && (err != nil || len(exec.Complete) == 0) {
 		add(artifact.SSMAgent, first(pins[pinExec], pins[pinSSM]))
 	}

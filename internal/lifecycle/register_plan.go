@@ -35,6 +35,10 @@ func (r *registration) plan() engine.Plan {
 	if r.req.EnableGPU {
 		steps = append(steps, r.ecsGPU())
 	}
+	if why, _, err := r.lacksImage(r.deps.Host.Reader); err == nil && why != "" {
+		at := 1 + slices.IndexFunc(steps, func(s engine.Step) bool { return s.ID == "ecs.package" })
+		steps = slices.Insert(steps, at, r.ecsImage())
+	}
 	gate := "ssm.config"
 	if len(r.docker.sources) > 0 {
 		steps, gate = append([]engine.Step{r.dockerPackage()}, steps...), dockerStepID

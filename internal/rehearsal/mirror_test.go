@@ -3,6 +3,7 @@ package rehearsal
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -158,5 +159,51 @@ func TestAllMissingPiecesAtOnce(t *testing.T) {
 	}
 	if u.RC != 5 || u.Changed || !strings.Contains(u.Error.Message, "latest/VERSION") || !strings.Contains(u.Error.Message, "amazon-ecs-init-9.9.9-1") {
 		t.Errorf("upgrade: %+v", u)
+	}
+}
+
+// The agent's image that is gone from the cache would be downloaded from us-east-1 at the next start: register puts it back,
+// from the mirror.
+func TestTheImageThatIsGoneIsPutBack(t *testing.T) {
+	s, _ := joined(t)
+	if d := s.mirror(t); d.RC != 0 {
+		t.Fatalf("%+v", d)
+	}
+	cache := filepath.Join(s.machine.root, "var/cache/ecs")
+	image := filepath.Join(cache, "ecs-agent-v"+ecsVersion+".tar")
+	whole := s.read(t, "var/cache/ecs/ecs-agent-v"+ecsVersion+".tar")
+	if err := os.RemoveAll(filepath.Join(s.machine.root, "var/lib/anywhere/packages")); err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func() error{
+		"the image is gone":   func() error { return os.Remove(image) },
+		"the image is empty":  func() error { return os.Truncate(image, 0) },
+		"the folder is empty": func() error { return errors.Join(os.RemoveAll(cache), os.Mkdir(cache, 0o755)) },
+		"the link leads outside": func() error {
+			os.Remove(filepath.Join(cache, "ecs-agent.tar"))
+			return os.Symlink("/srv/gone", filepath.Join(cache, "ecs-agent.tar"))
+		},
+		"only the state is missing": func() error { return os.Remove(filepath.Join(cache, "state")) },
+	} {
+		if err := spoil(); err != nil {
+			t.Fatal(name, err)
+		}
+		asked := s.bucketsAsked()
+		d := s.run(t, line{args: []string{"register"}}, "--artifacts", "/srv/mirror")
+		if d.RC != 0 || !d.Changed {
+			t.Fatalf("%s: %+v", name, d)
+		}
+		if got, err := s.machine.disk.ReadFile("/var/cache/ecs/ecs-agent.tar"); err != nil || string(got) != whole {
+			t.Errorf("%s: %d bytes, %v; want %d", name, len(got), err, len(whole))
+		}
+		if state := s.read(t, "var/cache/ecs/state"); strings.TrimSpace(state) == "" {
+			t.Errorf("%s: the state is empty", name)
+		}
+		if n := s.bucketsAsked() - asked; n != 0 {
+			t.Errorf("%s: AWS's buckets were asked %d times", name, n)
+		}
+		if again := s.run(t, line{args: []string{"register"}}); again.RC != 0 || again.Changed {
+			t.Errorf("%s: the second run: %+v", name, again)
+		}
 	}
 }
