@@ -14,7 +14,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	lab.Main(m, packages.BuildPrograms, packages.BuildAgents("simagent-next", "3.3.5000.0", "1.106.0"))
+	lab.Main(m, packages.BuildPrograms, packages.BuildARM, packages.BuildAgents("simagent-next", "3.3.5000.0", "1.106.0"))
 }
 
 // The branches of preflight that look at cgroups, and Docker's, must meet the real thing.

@@ -24,6 +24,7 @@ var (
 		{"dpkg-scanpackages", "dpkg-dev"},
 		{"ip", "iproute2"},
 		{"nsenter", "util-linux"},
+		{"qemu-aarch64-static", "qemu-user-static"},
 		{"/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"},
 	}
 	suite        = "bookworm"
