@@ -58,9 +58,10 @@ cross: ## vet and build for the other platforms
 	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -o /dev/null ./cmd/anywhere
 
 .PHONY: generate
-generate: ## what is made from the program: docs/errors.md, tables of docs/doctor.md and docs/limits.md, docs/schema, docs/man, completions
+generate: ## what is made from the program: docs/errors.md, tables of docs/doctor.md and docs/limits.md, docs/tested.md, docs/schema, docs/man, completions
 	go test ./internal/failure -run '^TestDocumentHasEveryCode$$' -update
 	go test ./internal/lifecycle -run '^TestTablesOfDoctorsDocuments$$' -update
+	go test ./internal/platform -run '^TestDocumentOfWhatWasTested$$' -update
 	go test ./internal/cli -run '^TestGenerated' -update
 
 .PHONY: manual
