@@ -78,7 +78,7 @@ func (a *app) runMirror(cmd *cobra.Command, req lifecycle.MirrorRequest, dir str
 	if req.Dir, err = absolute("dir", dir); err != nil {
 		return err
 	}
-	if req.Artifacts, err = a.location("artifacts", req.Artifacts); err != nil {
+	if req.Artifacts, err = a.location(req.Artifacts); err != nil {
 		return err
 	}
 	if req.Keyring, err = absolute("keyring", req.Keyring); err != nil {

@@ -63,7 +63,7 @@ let out, and checks nothing.`),
 func (a *app) runPreflight(cmd *cobra.Command, req lifecycle.PreflightRequest) error {
 	req.Region = a.global.region
 	var err error
-	if req.Artifacts, err = a.location("artifacts", req.Artifacts); err != nil {
+	if req.Artifacts, err = a.location(req.Artifacts); err != nil {
 		return err
 	}
 	begin := "preflight: looking at this host"

@@ -88,8 +88,8 @@ func (r *registration) needs(pins map[string]string) (refs []artifact.Ref, err e
 			add(p.product, p.version)
 		}
 	}
-	if why, installed, err := r.lacksImage(r.deps.Host.Reader); err == nil && why != "" {
-		add(artifact.ECSInit, first(pins[pinECS], installed.Version))
+	if r.imageless {
+		add(artifact.ECSInit, pins[pinECS])
 	}
 	if exec, err := ecsagent.ReadExec(r.deps.Host.Reader); !r.req.NoExec && (err != nil || len(exec.Complete) == 0) {
 		add(artifact.SSMAgent, first(pins[pinExec], pins[pinSSM]))

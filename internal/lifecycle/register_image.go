@@ -42,6 +42,12 @@ func (r *registration) lacksImage(reader host.Reader) (why string, installed hos
 	return why, installed, err
 }
 
+func (r *registration) settleImage() error {
+	why, _, err := r.lacksImage(r.deps.Host.Reader)
+	r.imageless = why != ""
+	return err
+}
+
 // ecsImage puts the image back out of the verified package of the installed version. A plan has it only where it is due.
 func (r *registration) ecsImage() engine.Step {
 	return engine.Step{

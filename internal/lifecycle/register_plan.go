@@ -35,7 +35,7 @@ func (r *registration) plan() engine.Plan {
 	if r.req.EnableGPU {
 		steps = append(steps, r.ecsGPU())
 	}
-	if why, _, err := r.lacksImage(r.deps.Host.Reader); err == nil && why != "" {
+	if r.imageless {
 		at := 1 + slices.IndexFunc(steps, func(s engine.Step) bool { return s.ID == "ecs.package" })
 		steps = slices.Insert(steps, at, r.ecsImage())
 	}
