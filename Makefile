@@ -43,6 +43,10 @@ e2e: ## what needs root on Debian: the real dpkg, mounts, the binary on real sys
 	go vet -tags root $(ROOTED) && go test -count=1 -tags root $(ROOTED)
 	cd test/e2e && go vet ./... && go test -count=1 -timeout=25m -parallel=3 $(E2EFLAGS) ./...
 
+.PHONY: e2e-slow
+e2e-slow: ## hosts that take minutes to make: a whole one for arm64, emulated; docs/tested.md has what came of it
+	cd test/e2e && go vet -tags slow ./... && go test -tags slow -count=1 -timeout=40m -run 'TestHostForARM64' $(E2EFLAGS) .
+
 .PHONY: lint
 lint: ## gofmt and golangci-lint, both modules
 	@files=$$(gofmt -l $$(git ls-files '*.go')) && test -z "$$files" || { echo "gofmt would change: $$files"; exit 1; }

@@ -46,14 +46,18 @@ type Root struct {
 
 // currentRoot is where the root for the lists above lies, or will.
 func currentRoot() Root {
-	list := fmt.Sprint(recipe, suite, hostPackages, dockerPackages)
-	sum := sha256.Sum256([]byte(list))
-	dir := filepath.Join(cacheDir, "root-"+hex.EncodeToString(sum[:6]))
+	dir := filepath.Join(cacheDir, "root-"+digest(recipe, suite, hostPackages, dockerPackages))
 	return Root{
 		Base:   filepath.Join(dir, "base"),
 		Docker: filepath.Join(dir, "docker"),
 		Apt:    filepath.Join(dir, "apt"),
 	}
+}
+
+// digest names what is made of these things.
+func digest(of ...any) string {
+	sum := sha256.Sum256([]byte(fmt.Sprint(of...)))
+	return hex.EncodeToString(sum[:6])
 }
 
 // Provision makes the machine ready for hosts: installs tools that are missing and builds the root unless it is in

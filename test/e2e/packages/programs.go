@@ -21,6 +21,14 @@ func BuildARM(dir string) error {
 	return build(filepath.Join(dir, "anywhere-arm64"), "./cmd/anywhere", "", "GOARCH=arm64")
 }
 
+// BuildAgentsForARM is BuildAgents for arm64.
+func BuildAgentsForARM(name, ssmVersion, ecsVersion string) func(dir string) error {
+	return func(dir string) error {
+		return build(filepath.Join(dir, name), simagentProgram,
+			fmt.Sprintf("-X main.ssmVersion=%s -X main.ecsVersion=%s", ssmVersion, ecsVersion), "GOARCH=arm64")
+	}
+}
+
 const simagentProgram = "./internal/simagent/cmd/simagent"
 
 // BuildAgents is a setup function that builds a further simagent, whose agents say that they are of these versions
