@@ -85,5 +85,21 @@ func ProvisionARM(string) error {
 	if err := os.MkdirAll(filepath.Join(part, "srv/apt"), 0o755); err != nil {
 		return err
 	}
+	if err := foreignDocker(filepath.Join(part, "var/lib/dpkg/status")); err != nil {
+		return err
+	}
 	return os.Rename(part, root)
+}
+
+// foreignDocker lets Docker's package for amd64 meet what a package for arm64 depends on, as it would if it were for arm64.
+func foreignDocker(status string) error {
+	text, err := os.ReadFile(status)
+	if err != nil {
+		return err
+	}
+	const name = "Package: docker.io\n"
+	if strings.Count(string(text), name) != 1 {
+		return fmt.Errorf("%s does not have docker.io once", status)
+	}
+	return os.WriteFile(status, []byte(strings.Replace(string(text), name, name+"Multi-Arch: foreign\n", 1)), 0o644)
 }
