@@ -44,6 +44,10 @@ func Trials() []Trial {
 		{Systems: []string{"Debian 12"}, Arch: "arm64", How: Simulated, Manager: "none: a throw-away host root",
 			What:  "the program by user-mode emulation (qemu 7.2): version, preflight, mirror, and a registration in a rehearsal",
 			Tests: []string{"TestARM64"}, Date: "2026-11-26"},
+		{Systems: []string{"Debian 12"}, Arch: "arm64", How: Simulated, Manager: "apt 2.6, dpkg 1.21", Systemd: "252", Cgroup: "v2",
+			What: "a host in systemd-nspawn whose programs for arm64, systemd and the agents' among them, are emulated one by one (qemu 7.2), with " +
+				"Docker 20.10 for amd64: registered, registered again, both agents upgraded, deregistered",
+			Tests: []string{"TestHostForARM64"}, Slow: true, Date: "2026-11-26"},
 	}
 }
 

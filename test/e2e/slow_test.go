@@ -18,7 +18,7 @@ func init() {
 }
 
 // A whole host for arm64: its systemd, dpkg and agents and the program itself are emulated. It is registered, registered
-// again, upgraded, drained of nothing, and given up.
+// again, upgraded, and given up.
 func TestHostForARM64(t *testing.T) {
 	s := newSite(t, packages.Options{}, packages.Options{})
 	options := func(version, program string) packages.Options {
