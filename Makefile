@@ -43,6 +43,10 @@ e2e: ## what needs root on Debian: the real dpkg, mounts, the binary on real sys
 	go vet -tags root $(ROOTED) && go test -count=1 -tags root $(ROOTED)
 	cd test/e2e && go vet ./... && go test -count=1 -timeout=25m -parallel=3 $(E2EFLAGS) ./...
 
+.PHONY: e2e-slow
+e2e-slow: ## hosts that take minutes to make: a whole one for arm64, emulated; docs/tested.md has what came of it
+	cd test/e2e && go vet -tags slow ./... && go test -tags slow -count=1 -timeout=40m -run 'TestHostForARM64' $(E2EFLAGS) .
+
 .PHONY: lint
 lint: ## gofmt and golangci-lint, both modules
 	@files=$$(gofmt -l $$(git ls-files '*.go')) && test -z "$$files" || { echo "gofmt would change: $$files"; exit 1; }
@@ -58,10 +62,11 @@ cross: ## vet and build for the other platforms
 	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -o /dev/null ./cmd/anywhere
 
 .PHONY: generate
-generate: ## what is made from the program: docs/errors.md, tables of docs/doctor.md and docs/limits.md, docs/schema, docs/man, completions
+generate: ## what is made from the program: docs/errors.md, tables of docs/doctor.md and docs/limits.md, docs/tested.md, docs/schema, docs/man, completions
 	go test ./internal/failure -run '^TestDocumentHasEveryCode$$' -update
 	go test ./internal/lifecycle -run '^TestTablesOfDoctorsDocuments$$' -update
 	go test ./internal/rehearsal -run '^TestFaultsDocument$$' -update
+	go test ./internal/platform -run '^TestDocumentOfWhatWasTested$$' -update
 	go test ./internal/cli -run '^TestGenerated' -update
 
 .PHONY: manual

@@ -62,6 +62,9 @@ type Source struct {
 	Backoff func(attempt int) time.Duration
 	// Stall is how long no byte may come before a connection counts as dead. Zero is DefaultStall.
 	Stall time.Duration
+
+	mirrors bool       // CacheDir is a mirror: see Mirror
+	owner   host.Owner // of what is written
 }
 
 // DefaultStall is long enough for a satellite link and short enough for an operator who waits.

@@ -9,11 +9,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
-	"github.com/anywhere-ecs/anywhere/internal/host"
 )
 
 // Bounds of a download.
@@ -196,8 +196,13 @@ func (s *Source) attempt(ctx context.Context, from origin, key, magic string, p 
 		if err != nil {
 			return err
 		}
-		if err := s.Disk.WriteFile(p.notePath(), bytes.NewReader(raw), 0o600, host.Owner{}); err != nil {
+		if err := s.Disk.WriteFile(p.notePath(), bytes.NewReader(raw), 0o600, s.owner); err != nil {
 			return err
+		}
+		if s.mirrors { // made readable for all now: it keeps its mode when it is moved to its place
+			if err := s.Disk.WriteFile(p.path, strings.NewReader(""), s.mode(), s.owner); err != nil {
+				return err
+			}
 		}
 		if err := s.room(obj.total); err != nil {
 			return err

@@ -38,10 +38,8 @@ func (s *Source) Fetch(ctx context.Context, ref Ref) (Package, error) {
 	if err != nil {
 		return Package{}, err
 	}
-	for _, dir := range []string{filepath.Dir(s.CacheDir), s.CacheDir} {
-		if err := s.Disk.Mkdir(dir, 0o700, host.Owner{}); err != nil {
-			return Package{}, err
-		}
+	if err := s.folders(ref); err != nil {
+		return Package{}, err
 	}
 	pkg, err := s.obtain(ctx, from, ref, version)
 	if failure.Is(err, failure.ArtifactMissing) && s.isLatest(ctx, from, ref) {
@@ -51,6 +49,19 @@ func (s *Source) Fetch(ctx context.Context, ref Ref) (Package, error) {
 		return Package{}, failure.Wrap(failure.ArtifactMissing, err, "find %s %s", ref.Product, version)
 	}
 	return pkg, err
+}
+
+// folders makes those that the package will lie in.
+func (s *Source) folders(ref Ref) error {
+	if s.mirrors {
+		return s.shared(filepath.Dir(s.path(ref)))
+	}
+	for _, dir := range []string{filepath.Dir(s.CacheDir), s.CacheDir} {
+		if err := s.Disk.Mkdir(dir, 0o700, host.Owner{}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // isLatest reports whether the alias Latest has the version that could not be found under its own name.
@@ -151,7 +162,7 @@ func (s *Source) beside(
 
 // keep moves a verified part to its place. The signature goes first: a package without one is never in the cache.
 func (s *Source) keep(path, suffix string, signature []byte) error {
-	if err := s.Disk.WriteFile(path+suffix, bytes.NewReader(signature), 0o600, host.Owner{}); err != nil {
+	if err := s.Disk.WriteFile(path+suffix, bytes.NewReader(signature), s.mode(), s.owner); err != nil {
 		return err
 	}
 	if err := s.Disk.Remove(path); err != nil { // one that did not verify

@@ -123,4 +123,9 @@ func (r Ref) file() string {
 	return string(r.Product) + "_" + r.Version + "_" + r.Arch + "." + r.Family
 }
 
-func (s *Source) path(r Ref) string { return filepath.Join(s.CacheDir, r.file()) }
+func (s *Source) path(r Ref) string {
+	if s.mirrors {
+		return filepath.Join(s.CacheDir, filepath.FromSlash(r.key(r.Version)))
+	}
+	return filepath.Join(s.CacheDir, r.file())
+}

@@ -7,13 +7,14 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 	"github.com/anywhere-ecs/anywhere/internal/preflight"
 )
 
 // takesFile are the flags whose value is, or can be, a file or a folder. Every other flag with a value has words to
 // complete, or nothing.
 var takesFile = []string{
-	"log-file", "config", "token", "activation-code-file", "output-file", "artifacts", "keyring", "keep", "ca-file",
+	"log-file", "config", "token", "activation-code-file", "output-file", "artifacts", "keyring", "keep", "ca-file", "dir",
 	"buckets", "ready-file", "ca-file-out", "state", "seed",
 }
 
@@ -55,6 +56,15 @@ func (a *app) words(flag string, value wordsValue) (words []cobra.Completion) {
 		for _, check := range preflight.All() {
 			words = append(words, cobra.CompletionWithDesc(check.ID, check.Title))
 		}
+	case flag == "platform":
+		for _, system := range lifecycle.MirrorPlatforms() {
+			words = append(words, system)
+			for _, arch := range lifecycle.MirrorArchs() {
+				words = append(words, system+"/"+arch)
+			}
+		}
+	case flag == "ecs-agent-version", flag == "ssm-agent-version":
+		words = []cobra.Completion{"latest"}
 	case flag == "fault" && a.env.Faults != nil:
 		for _, f := range a.env.Faults() {
 			words = append(words, f.Name)

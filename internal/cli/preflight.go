@@ -51,6 +51,7 @@ let out, and checks nothing.`),
 		"ECS cluster to look for with an operator's credentials, by name or ARN (default: this host's)")
 	f.StringVar(&req.ActivationID, "activation-id", "", "activation to look for with an operator's credentials")
 	notInConfig(f, "activation-id", "an activation is good for one registration")
+	f.StringVar(&req.Artifacts, "artifacts", "", "`URL|DIR` that the agents' packages will come from: AWS's buckets are not tried then")
 	f.BoolVar(&req.Strict, "strict", false, "fail on warnings too")
 	f.BoolVar(&req.Offline, "offline", false, "leave out the checks that use the network")
 	f.BoolVar(&req.ListEndpoints, "list-endpoints", false,
@@ -61,6 +62,10 @@ let out, and checks nothing.`),
 
 func (a *app) runPreflight(cmd *cobra.Command, req lifecycle.PreflightRequest) error {
 	req.Region = a.global.region
+	var err error
+	if req.Artifacts, err = a.location(req.Artifacts); err != nil {
+		return err
+	}
 	begin := "preflight: looking at this host"
 	if req.ListEndpoints {
 		begin = "preflight: listing endpoints"

@@ -135,7 +135,7 @@ func (a *app) registerRequest(cmd *cobra.Command, o *registerOptions) (lifecycle
 	if o.detailed && !o.dryRun {
 		return none, usage(cmd, "--detailed-exitcode needs --dry-run")
 	}
-	artifacts, err := a.location("artifacts", o.artifacts)
+	artifacts, err := a.location(o.artifacts)
 	if err != nil {
 		return none, err
 	}
@@ -186,8 +186,9 @@ func (a *app) registerRequest(cmd *cobra.Command, o *registerOptions) (lifecycle
 	return req, nil
 }
 
-// location is a URL as it is, or a folder made absolute.
-func (a *app) location(flag, value string) (string, error) {
+// location is what --artifacts names: a URL as it is, or a folder made absolute.
+func (a *app) location(value string) (string, error) {
+	const flag = "artifacts"
 	if u, err := url.Parse(value); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
 		if u.Host == "" {
 			return "", failure.New(failure.Usage, "%s: %q has no host", a.gave(flag), value)

@@ -44,7 +44,7 @@ Schemas of the objects, every error code and every check: https://github.com/any
 	a.global.register(root.PersistentFlags())
 	root.AddCommand(
 		newPreflight(a), newRegister(a), newAdopt(a), newUpgrade(a), newStatus(a), newDoctor(a), newDrain(a), newActivate(a),
-		newMove(a), newDeregister(a), newActivation(a), newRollback(a), newOperation(a),
+		newMove(a), newDeregister(a), newMirror(a), newActivation(a), newRollback(a), newOperation(a),
 		newConfig(a), newPlatforms(a), newCompletion(a), newVersion(a),
 	)
 	if a.env.Rehearse != nil {

@@ -52,6 +52,7 @@ var documented = map[string][]any{
 	"drain":             {lifecycle.DrainResult{}},
 	"emulator":          {cli.EmulatorResult{}},
 	"help":              nil,
+	"mirror":            {lifecycle.MirrorResult{}},
 	"move":              {lifecycle.MoveResult{}},
 	"operation":         nil,
 	"operation abandon": {lifecycle.OperationResult{}},

@@ -49,7 +49,9 @@ func TestMain(m *testing.M) {
 
 // elsewhere are the commands whose successes need root or a story: their documents are held to the schemas by the
 // rehearsal's tests.
-var elsewhere = []string{"register", "upgrade", "adopt", "rehearse", "rollback", "operation abandon", "drain", "activate", "move", "emulator"}
+var elsewhere = []string{
+	"register", "upgrade", "adopt", "rehearse", "rollback", "operation abandon", "drain", "activate", "move", "emulator", "mirror",
+}
 
 func TestScripts(t *testing.T) {
 	seen := &documentsSeen{}

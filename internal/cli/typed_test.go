@@ -238,7 +238,7 @@ func TestDocumentsHaveGoodCommandLines(t *testing.T) {
 
 // promised are the commands of the contract that are not built yet. Documents may name them, saying so.
 var promised = []string{
-	"fleet", "role", "mirror", "userdata",
+	"fleet", "role", "userdata",
 }
 
 // What the documents and the catalogue of failures name in passing, `anywhere register --token -`, exists: the command

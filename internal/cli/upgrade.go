@@ -65,7 +65,7 @@ func (a *app) runUpgrade(cmd *cobra.Command, o *upgradeOptions) error {
 	if o.detailed && !o.dryRun && !o.check {
 		return usage(cmd, "--detailed-exitcode needs --check or --dry-run")
 	}
-	artifacts, err := a.location("artifacts", o.artifacts)
+	artifacts, err := a.location(o.artifacts)
 	if err != nil {
 		return err
 	}

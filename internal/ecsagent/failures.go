@@ -421,7 +421,7 @@ var Failures = []Failure{
 		Terminal: true, Settle: 9 * time.Second,
 		Cause: "the package's image is gone from " + CacheDir + ", and ecs-init cannot download another (from " +
 			"us-east-1, whatever the Region)",
-		Remedy: "reinstall the package " + Package + ", which brings the image", Over: overRegistered,
+		Remedy: "anywhere register puts it back, from the package", Over: overRegistered,
 		Source: sourceInit,
 		File:   InitLogPath, Sample: "could not download Amazon Elastic Container Service Agent"},
 	{Texts: []string{"Nvidia GPU Manager"}, Code: failure.AgentConfig, Terminal: true, Settle: 9 * time.Second,

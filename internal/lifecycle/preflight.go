@@ -18,6 +18,7 @@ type PreflightRequest struct {
 	Strict       bool   // warnings fail
 	SSMProfile   string // as a registration would be given it
 	EnableGPU    bool
+	Artifacts    string // --artifacts: URL or absolute folder
 
 	Region, Cluster, ActivationID string // where the host is to be registered, and with what; empty: as it is
 	Offline                       bool   // no check may use the network
@@ -93,7 +94,7 @@ func Preflight(ctx context.Context, d Deps, req PreflightRequest) (Report, error
 func (req PreflightRequest) subject(d Deps) (preflight.Subject, error) {
 	s := preflight.Subject{
 		Host: d.Host.Reader, Region: req.Region, Cluster: req.Cluster, ActivationID: req.ActivationID,
-		Profile: req.SSMProfile, GPU: req.EnableGPU, Offline: req.Offline, Getenv: d.Getenv,
+		Profile: req.SSMProfile, GPU: req.EnableGPU, Artifacts: req.Artifacts, Offline: req.Offline, Getenv: d.Getenv,
 		Endpoints: hostEndpoints(d.Host.Reader), Cached: installed(d.Host.Reader),
 	}
 	var there place

@@ -114,6 +114,9 @@ func Register(ctx context.Context, d Deps, req RegisterRequest) (Report, error) 
 	if err := r.settleActivation(ctx); err != nil {
 		return r.report(ctx, engine.Outcome{}), err
 	}
+	if err := r.settleImage(); err != nil {
+		return r.report(ctx, engine.Outcome{}), err
+	}
 	if req.DryRun {
 		return r.dryRun(ctx)
 	}

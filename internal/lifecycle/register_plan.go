@@ -38,6 +38,10 @@ func (r *registration) plan() engine.Plan {
 	if r.req.EnableGPU {
 		steps = append(steps, r.ecsGPU())
 	}
+	if r.imageless {
+		at := 1 + slices.IndexFunc(steps, func(s engine.Step) bool { return s.ID == "ecs.package" })
+		steps = slices.Insert(steps, at, r.ecsImage())
+	}
 	gate := "ssm.config"
 	if len(r.docker.sources) > 0 {
 		steps, gate = append([]engine.Step{r.dockerPackage()}, steps...), dockerStepID
@@ -104,18 +108,26 @@ func (r *registration) resolve(ctx context.Context, pins map[string]string) erro
 	if err := r.resolveState(ctx, pins); err != nil {
 		return err
 	}
-	if err := r.resolveDocker(ctx, pins); err != nil {
-		return err
+	noDocker := r.resolveDocker(ctx, pins)
+	if noDocker != nil && !failure.Is(noDocker, failure.ArtifactMissing) {
+		return noDocker
 	}
-	if err := r.resolveVersions(ctx, pins); err != nil {
-		return err
-	}
+	unresolved := r.resolveVersions(ctx, pins)
 	pins[pinExec] = first(pins[pinExec], strings.TrimSuffix(pins[pinSSM], "-1"))
-	return r.resolveSnap(ctx, pins)
+	if !slices.ContainsFunc(unresolved, func(err error) bool { return err != nil }) {
+		if err := r.resolveSnap(ctx, pins); err != nil {
+			return err
+		}
+	}
+	refs, err := r.needs(pins)
+	if err != nil {
+		return err
+	}
+	return r.pieces(ctx, refs, append(unresolved, noDocker)...)
 }
 
 // resolveVersions pins the versions that are not yet: both together, for each may be a question to AWS.
-func (r *registration) resolveVersions(ctx context.Context, pins map[string]string) error {
+func (r *registration) resolveVersions(ctx context.Context, pins map[string]string) (errs []error) {
 	products := []struct {
 		pin, name, asked string
 		product          artifact.Product
@@ -124,7 +136,8 @@ func (r *registration) resolveVersions(ctx context.Context, pins map[string]stri
 		{pinSSM, ssmagent.Package, r.req.SSMAgentVersion, artifact.SSMAgent, ssmagent.KnownBad, ssmagent.KnownBad},
 		{pinECS, ecsagent.Package, r.req.ECSAgentVersion, artifact.ECSInit, ecsagent.KnownBad, ecsagent.NotToInstall},
 	}
-	versions, errs := make([]string, len(products)), make([]error, len(products))
+	versions := make([]string, len(products))
+	errs = make([]error, len(products))
 	var asking sync.WaitGroup
 	for i, p := range products {
 		if versions[i] = pins[p.pin]; versions[i] == "" {
@@ -134,15 +147,16 @@ func (r *registration) resolveVersions(ctx context.Context, pins map[string]stri
 	asking.Wait()
 	for i, p := range products {
 		if errs[i] != nil {
-			return errs[i]
+			continue
 		}
 		if r.ipv6 && p.pin == pinECS && ecsagent.CompareVersions(versions[i], ecsagent.IPv6Floor) < 0 {
-			return failure.New(failure.KnownBadVersion, "ECS agent %s does not work over IPv6 alone; %s is the first that does",
+			errs[i] = failure.New(failure.KnownBadVersion, "ECS agent %s does not work over IPv6 alone; %s is the first that does",
 				versions[i], ecsagent.IPv6Floor).WithRemedy("--ecs-agent-version latest, or --ip-mode ipv4 where there is IPv4 too")
+			continue
 		}
 		pins[p.pin] = versions[i]
 	}
-	return nil
+	return errs
 }
 
 // written are the folders that a registration writes to, itself or through the package manager and the agents.

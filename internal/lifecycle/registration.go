@@ -72,6 +72,7 @@ type registration struct {
 	binding    ecsagent.Binding     // of the ECS agent's state
 	bound      ecsagent.InstanceARN // the container instance in it that is in the wanted place; empty when there is none
 	attributes *attributeChange     // of an instance that is registered; nil when there is none to change
+	imageless  bool                 // the ECS agent's image is gone from its cache
 	mends      bool                 // the SSM agent's identity store is mended, not replaced
 
 	warnings []string

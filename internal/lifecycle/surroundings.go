@@ -131,6 +131,9 @@ func listEndpoints(d Deps, req PreflightRequest) (Report, error) {
 		destinations = partition.DestinationsByIPv6(region)
 	}
 	for _, row := range destinations {
+		if req.Artifacts != "" && (row.Bucket || row.Need == partition.Docker) {
+			continue // they come from elsewhere
+		}
 		e := PreflightEndpoint{
 			row.Service, row.Host, row.Port, "tcp", row.Need == partition.Always || row.Need == partition.Packages,
 			string(row.Need), row.Why, row.Source,

@@ -473,10 +473,16 @@ func (u *upgrade) settleTargets(ctx context.Context) error {
 			u.warnings = append(u.warnings, fmt.Sprintf("%s %s: %s; it goes first where --only ecs is left out", ssm.name, ssm.installed.Version, why))
 		}
 	}
-	for _, a := range u.both() {
-		if errs[a] != nil {
-			return errs[a]
+	if errs[u.ssm()] != nil || errs[u.ecs()] != nil {
+		var named []artifact.Ref // what is asked for by name, and is looked for with the rest
+		for _, a := range u.both() {
+			if a.in && explicit(a.asked) != "" {
+				named = append(named, u.ref(a.product, a.asked))
+			}
 		}
+		return u.pieces(ctx, named, errs[u.ssm()], errs[u.ecs()])
+	}
+	for _, a := range u.both() {
 		if err := u.settleTarget(a); err != nil {
 			return err
 		}

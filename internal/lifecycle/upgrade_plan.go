@@ -107,6 +107,9 @@ func (u *upgrade) resolve(ctx context.Context, pins map[string]string) error {
 		}
 	}
 	pins[pinHeld] = strings.Join(held, ",")
+	if err := u.upgradePieces(ctx); err != nil {
+		return err
+	}
 	if !u.ecs().in {
 		return nil
 	}

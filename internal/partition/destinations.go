@@ -11,6 +11,9 @@ type Destination struct {
 	Need    Need
 	Why     string // what goes there
 	Source  string // of this row, with date
+	Bucket  bool   // it holds the agents' packages: not needed where they come from elsewhere
+
+	internet bool // it is on the internet, whatever the partition
 }
 
 // Need says when a Destination is needed.
@@ -45,12 +48,12 @@ var destinations = []Destination{
 		Why: "registration of the managed node, and its credentials", Source: domains},
 	{Service: "ssmmessages", Host: "ssmmessages.{region}.{suffix}", Need: Always,
 		Why: "Run Command, Session Manager and ECS Exec (websocket)", Source: domains},
-	{Service: "s3", Host: "s3.{region}.{suffix}", Need: Packages,
+	{Service: "s3", Host: "s3.{region}.{suffix}", Need: Packages, Bucket: true,
 		Why: "the agents' packages: buckets amazon-ecs-agent-{region} and amazon-ssm-{region}", Source: script},
 	{Service: "ec2messages", Host: "ec2messages.{region}.{suffix}", Need: Some,
 		Why: "Run Command while ssmmessages cannot be reached", Source: gateway},
 	// Whatever the Region is, ecs-init of an external instance looks in us-east-1: ecs-init/cache/cache.go of 1.105.1.
-	{Service: "s3", Host: "amazon-ecs-agent.s3.us-east-1.amazonaws.com", Need: Some,
+	{Service: "s3", Host: "amazon-ecs-agent.s3.us-east-1.amazonaws.com", Need: Some, Bucket: true, internet: true,
 		Why:    "ecs-init's own download of the ECS agent, when the package's image is gone",
 		Source: "amazon-ecs-agent ecs-init/cache/cache.go of 1.105.1 (2026-06-29)"},
 	{Service: "api.ecr", Host: "api.ecr.{region}.{suffix}", Need: Some,
@@ -65,16 +68,23 @@ var destinations = []Destination{
 		Why: "tasks with secrets of Secrets Manager, or images of a private registry", Source: domains},
 	{Service: "kms", Host: "kms.{region}.{suffix}", Need: Some,
 		Why: "sessions and ECS Exec with encryption by a key of KMS", Source: gateway},
-	{Service: "download.docker.com", Host: "download.docker.com", Need: Docker,
+	{Service: "download.docker.com", Host: "download.docker.com", Need: Docker, internet: true,
 		Why: "Docker's own packages, where Docker is installed from there", Source: script},
 }
 
 // Destinations are what an external instance in a Region connects to, all by TCP from the host outwards; what it cannot
 // do without comes first.
 func Destinations(region string) []Destination {
-	fill := strings.NewReplacer("{region}", region, "{suffix}", of(region).Suffix)
+	p := of(region)
+	fill := strings.NewReplacer("{region}", region, "{suffix}", p.Suffix)
 	var all []Destination
 	for _, d := range destinations {
+		if d.internet && p.Isolated {
+			continue
+		}
+		if d.Bucket && !p.Script {
+			d.Why += " (AWS does not say that they exist here: a mirror and --artifacts are sure)"
+		}
 		d.Host, d.Probe, d.Why, d.Port = fill.Replace(d.Host), fill.Replace(d.Probe), fill.Replace(d.Why), 443
 		if d.Probe == "" && !strings.Contains(d.Host, "*") {
 			d.Probe = d.Host

@@ -14,14 +14,15 @@ type Partition struct {
 	// Script reports whether AWS's own ecs-anywhere-install.sh knows the partition's suffix. Where it does not, nobody has
 	// shown that the artifact buckets exist.
 	Script bool
+	// Isolated tells that its networks have no way to the internet: what is only there is nothing to be let out for.
+	Isolated bool
 
 	prefixes []string // of its Regions
 }
 
 // partitions, the commercial one last: a Region of no other partition is its.
 //
-// Suffixes, dual-stack suffixes and Region patterns: aws-sdk-go-v2 service/ssm v1.81.4 (2026-11-05),
-// internal/endpoints. The same suffixes in the SSM agent's own table: common/identity/endpoint/endpoint.go (2024-10).
+// Suffixes, dual-stack suffixes and Region patterns: aws-sdk-go-v2 v1.47.7 (2026-11), internal/endpoints/awsrulesfn. The same suffixes in the SSM agent's own table: common/identity/endpoint/endpoint.go (2024-10).
 // Script: ecs-anywhere-install.sh of 2026-04-14. Consoles: AWS's Getting Started pages of each partition, read
 // 2026-11-22.
 var partitions = []Partition{
@@ -31,10 +32,14 @@ var partitions = []Partition{
 		Console: "console.amazonaws-us-gov.com", Script: true, prefixes: []string{"us-gov-"}},
 	{ID: "aws-eusc", Suffix: "amazonaws.eu", DualStackSuffix: "api.amazonwebservices.eu",
 		Script: true, prefixes: []string{"eusc-"}},
-	{ID: "aws-iso", Suffix: "c2s.ic.gov", prefixes: []string{"us-iso-"}},
-	{ID: "aws-iso-b", Suffix: "sc2s.sgov.gov", prefixes: []string{"us-isob-"}},
-	{ID: "aws-iso-e", Suffix: "cloud.adc-e.uk", prefixes: []string{"eu-isoe-"}},
-	{ID: "aws-iso-f", Suffix: "csp.hci.ic.gov", prefixes: []string{"us-isof-"}},
+	{ID: "aws-iso", Suffix: "c2s.ic.gov", DualStackSuffix: "api.aws.ic.gov", Isolated: true,
+		prefixes: []string{"us-iso-"}},
+	{ID: "aws-iso-b", Suffix: "sc2s.sgov.gov", DualStackSuffix: "api.aws.scloud", Isolated: true,
+		prefixes: []string{"us-isob-"}},
+	{ID: "aws-iso-e", Suffix: "cloud.adc-e.uk", DualStackSuffix: "api.cloud-aws.adc-e.uk", Isolated: true,
+		prefixes: []string{"eu-isoe-"}},
+	{ID: "aws-iso-f", Suffix: "csp.hci.ic.gov", DualStackSuffix: "api.aws.hci.ic.gov", Isolated: true,
+		prefixes: []string{"us-isof-"}},
 	{ID: "aws", Suffix: "amazonaws.com", DualStackSuffix: "api.aws",
 		Console: "console.aws.amazon.com", Script: true, prefixes: []string{""}},
 }
@@ -71,6 +76,17 @@ func Endpoint(service, region string) string {
 		service += "-1"
 	}
 	return fmt.Sprintf("https://%s.%s.%s", service, region, of(region).Suffix)
+}
+
+// ConsoleInstance is the page of a container instance in the web console; empty where the console is not publicly known.
+// The form of the path: the console of Amazon ECS, as AWS's Getting Started pages link to it, read 2026-11-22.
+func ConsoleInstance(region, cluster, instance string) string {
+	p := of(region)
+	if p.Console == "" || cluster == "" || instance == "" {
+		return ""
+	}
+	return fmt.Sprintf("https://%s.%s/ecs/v2/clusters/%s/infrastructure/container-instances/%s?region=%s",
+		region, p.Console, cluster, instance, region)
 }
 
 // ECSBucket is the base URL of the ECS agent's packages in a Region. Source: ecs-anywhere-install.sh of 2026-04-14; the

@@ -80,6 +80,86 @@ func TestStrangeRegionsAreExplained(t *testing.T) {
 	}
 }
 
+// A slip of the finger is told with what was meant; what could be a Region of next year passes.
+func TestNearRegions(t *testing.T) {
+	for s, near := range map[string]string{
+		"eu-centrall-1": "eu-central-1", "eu-cental-2": "eu-central-2", "us-esat-1": "us-east-1", "su-east-1": "us-east-1",
+		"us-east-11": "us-east-1", "ap-sotheast-1": "ap-southeast-1", "us-gov-wset-1": "us-gov-west-1", "cn-nroth-1": "cn-north-1",
+		"eusc-de-eats-1": "eusc-de-east-1", "us-isobb-east-1": "us-isob-east-1", "eu-west1": "eu-west-1", "useast-1": "us-east-1",
+		"us-east1": "us-east-1",
+	} {
+		err := CheckRegion(s)
+		if !failure.Is(err, failure.Usage) || !strings.Contains(err.Error(), "near it are: ") || !strings.Contains(err.Error(), near) {
+			t.Errorf("%s: %v", s, err)
+			continue
+		}
+		if advice := failure.Of(err).Advice(); !strings.HasPrefix(advice, "use --region ") {
+			t.Errorf("%s: %s", s, advice)
+		}
+	}
+	for _, s := range []string{"us-east-3", "eu-east-1", "us-central-1", "nz-north-1", "ca-northwest-2", "us-isof-west-1", "eusc-de-west-1"} {
+		if err := CheckRegion(s); err != nil {
+			t.Errorf("%s could be a new Region: %v", s, err)
+		}
+	}
+	for _, s := range known {
+		if err := CheckRegion(s); err != nil || !regionForm.MatchString(s) {
+			t.Errorf("%s: %v", s, err)
+		}
+	}
+}
+
+// What each partition has, by one Region of it.
+func TestPartitions(t *testing.T) {
+	const instance = "0123456789abcdef0123456789abcdef"
+	for _, want := range []struct {
+		id, region, dual, console string
+		isolated                  bool
+	}{
+		{"aws", "eu-central-1", "api.aws", "eu-central-1.console.aws.amazon.com", false},
+		{"aws-cn", "cn-north-1", "api.amazonwebservices.com.cn", "cn-north-1.console.amazonaws.cn", false},
+		{"aws-us-gov", "us-gov-west-1", "api.aws", "us-gov-west-1.console.amazonaws-us-gov.com", false},
+		{"aws-eusc", "eusc-de-east-1", "api.amazonwebservices.eu", "", false},
+		{"aws-iso", "us-iso-west-1", "api.aws.ic.gov", "", true},
+		{"aws-iso-b", "us-isob-east-1", "api.aws.scloud", "", true},
+		{"aws-iso-e", "eu-isoe-west-1", "api.cloud-aws.adc-e.uk", "", true},
+		{"aws-iso-f", "us-isof-south-1", "api.aws.hci.ic.gov", "", true},
+	} {
+		p, err := Of(want.region)
+		if err != nil || p.ID != want.id || p.DualStackSuffix != want.dual || p.Isolated != want.isolated {
+			t.Errorf("%s: %+v, %v", want.region, p, err)
+		}
+		url := ConsoleInstance(want.region, "prod", instance)
+		if good := "https://" + want.console + "/ecs/v2/clusters/prod/infrastructure/container-instances/" + instance + "?region=" + want.region; want.console == "" && url != "" || want.console != "" && url != good {
+			t.Errorf("%s: %s", want.region, url)
+		}
+		internet, doubtful := 0, false
+		for _, d := range Destinations(want.region) {
+			suffix := "." + p.Suffix
+			if !strings.HasSuffix(d.Host, suffix) {
+				internet++
+			}
+			doubtful = doubtful || strings.Contains(d.Why, "a mirror and --artifacts are sure")
+		}
+		if most := map[bool]int{true: 0, false: 2}[want.isolated]; internet > most || doubtful != want.isolated {
+			t.Errorf("%s: %d hosts are not of its partition; %v", want.region, internet, doubtful)
+		}
+	}
+	seen := map[string]int{}
+	for _, region := range known {
+		p, _ := Of(region)
+		seen[p.ID]++
+	}
+	for id, n := range map[string]int{"aws": 34, "aws-cn": 2, "aws-us-gov": 2, "aws-eusc": 1, "aws-iso": 2, "aws-iso-b": 2, "aws-iso-e": 1, "aws-iso-f": 2} {
+		if seen[id] != n {
+			t.Errorf("%s has %d Regions, want %d", id, seen[id], n)
+		}
+	}
+	if ConsoleInstance("eu-central-1", "", instance) != "" || ConsoleInstance("eu-central-1", "prod", "") != "" {
+		t.Error("a link that leads nowhere")
+	}
+}
+
 func FuzzCheckRegion(f *testing.F) {
 	f.Add("us-east-1")
 	f.Add("“us–еast-1”\xff")

@@ -3,6 +3,7 @@ package partition
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -15,15 +16,100 @@ var regionForm = regexp.MustCompile(`^[a-z]{2,4}(-[a-z]+){1,3}-[0-9]{1,2}$`)
 
 var zoneForm = regexp.MustCompile(`^([a-z]{2,4}(?:-[a-z]+){1,3}-[0-9]{1,2})[a-z]$`)
 
-// CheckRegion returns a usage error when s cannot be a Region's name. It does not know which Regions there are: new
-// ones come every year. Each character that does not belong is named, for what a word processor or a chat makes of a
+// known are the Regions of all partitions as of 2026-11-05: aws-sdk-go-v2 v1.47.7, internal/endpoints/awsrulesfn. It is
+// never a reason to refuse a name that could be a new Region's; it tells what a name was meant to be.
+var known = []string{
+	"af-south-1", "ap-east-1", "ap-east-2", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-south-2",
+	"ap-southeast-1", "ap-southeast-2", "ap-southeast-3", "ap-southeast-4", "ap-southeast-5", "ap-southeast-6",
+	"ap-southeast-7", "ca-central-1", "ca-west-1", "eu-central-1", "eu-central-2", "eu-north-1", "eu-south-1", "eu-south-2",
+	"eu-west-1", "eu-west-2", "eu-west-3", "il-central-1", "me-central-1", "me-south-1", "mx-central-1", "sa-east-1",
+	"us-east-1", "us-east-2", "us-west-1", "us-west-2",
+	"cn-north-1", "cn-northwest-1", "us-gov-east-1", "us-gov-west-1", "eusc-de-east-1",
+	"us-iso-east-1", "us-iso-west-1", "us-isob-east-1", "us-isob-west-1", "eu-isoe-west-1", "us-isof-east-1", "us-isof-south-1",
+}
+
+// could reports whether an unknown name is made as those of Regions are: a known direction, a number of one digit, and
+// before them a known part of the world, or two letters that are no known one's with its letters exchanged: AWS has come to
+// further countries in most years.
+func could(s string) bool {
+	world, direction, number := parts(s)
+	if len(number) != 1 {
+		return false
+	}
+	worlds, directions := map[string]bool{}, map[string]bool{}
+	for _, region := range known {
+		w, d, _ := parts(region)
+		worlds[w], directions[d] = true, true
+	}
+	country := len(world) == 2 && !worlds[world[1:]+world[:1]]
+	return directions[direction] && (worlds[world] || country)
+}
+
+// parts takes a name of the form of Regions apart: eusc-de-east-1 is eusc-de, east and 1.
+func parts(region string) (world, direction, number string) {
+	name := strings.Split(region, "-")
+	n := len(name)
+	return strings.Join(name[:n-2], "-"), name[n-2], name[n-1]
+}
+
+// near are the known Regions that a name is nearest to; none when it is far from all.
+func near(s string) (names []string) {
+	const most = 2 // mistakes
+	best := most
+	for _, region := range known {
+		d := mistakes(s, region)
+		if d < best {
+			best, names = d, nil
+		}
+		if d == best {
+			names = append(names, region)
+		}
+	}
+	return names
+}
+
+// mistakes counts the letters to type anew, leave out, add, or exchange with their neighbour, to make a of b.
+func mistakes(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			other := 1
+			if a[i-1] == b[j-1] {
+				other = 0
+			}
+			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+other)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}
+
+// CheckRegion returns a usage error when s cannot be a Region's name, or is a known one's with a slip of the finger. It
+// lets through what could be a new Region: they come every year. Each character that does not belong is named, for what a word processor or a chat makes of a
 // pasted command (typographic quotes, long dashes, look-alike letters) cannot be seen.
 func CheckRegion(s string) error {
 	if s == "" {
 		return failure.New(failure.Usage, "--region is empty").WithRemedy("name the AWS Region, like --region us-east-1")
 	}
-	if regionForm.MatchString(s) {
+	if slices.Contains(known, s) {
 		return nil
+	}
+	if regionForm.MatchString(s) {
+		meant := near(s)
+		if len(meant) == 0 || could(s) {
+			return nil
+		}
+		return failure.New(failure.Usage, "--region %q is not the name of an AWS Region; near it are: %s", s, strings.Join(meant, ", ")).
+			WithRemedy("use --region %s", meant[0])
 	}
 	message := fmt.Sprintf("--region %q is not the name of an AWS Region", s)
 	if strange := strangers(s); len(strange) > 0 {
@@ -32,6 +118,9 @@ func CheckRegion(s string) error {
 	err := failure.New(failure.Usage, "%s", message).WithRemedy("type it anew, like --region us-east-1")
 	if meant := plain(s); regionForm.MatchString(meant) {
 		err = err.WithRemedy("use --region %s", meant)
+	} else if close := near(meant); len(close) > 0 && len(strangers(s)) == 0 && zoneForm.FindStringSubmatch(meant) == nil {
+		err.Message += "; near it are: " + strings.Join(close, ", ")
+		err = err.WithRemedy("use --region %s", close[0])
 	} else if zone := zoneForm.FindStringSubmatch(meant); zone != nil {
 		err.Message += "; it looks like an Availability Zone"
 		err = err.WithRemedy("use --region %s", zone[1])

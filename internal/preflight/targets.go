@@ -51,7 +51,7 @@ func targets(s Subject) []target {
 				all = append(all, mine)
 				continue
 			case d.Probe == "", standIn && d.Need != partition.Packages, d.Need == partition.Docker && !s.Docker,
-				d.Need == partition.Packages && s.Artifacts != "":
+				s.Artifacts != "" && (d.Bucket || d.Need == partition.Docker): // Docker's repository is below it, too
 				continue
 			case own["ecs"].host != "" && (d.Service == "ecs-a" || d.Service == "ecs-t"):
 				continue // the endpoint says where its channels are

@@ -350,7 +350,7 @@ func (s *stage) complete(l line, typed []string) []string {
 	switch l.args[0] {
 	case "register":
 		args = append(args, "--agent-endpoint", s.aws.URL(), "--artifacts", s.aws.URL(), "--keyring", s.keyring)
-	case "upgrade":
+	case "upgrade", "mirror":
 		args = append(args, "--artifacts", s.aws.URL(), "--keyring", s.keyring)
 	}
 	if s.color != "" {

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"path"
 	"strings"
 
 	"github.com/mattn/go-runewidth"
@@ -10,6 +11,7 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
+	"github.com/anywhere-ecs/anywhere/internal/partition"
 	"github.com/anywhere-ecs/anywhere/internal/preflight"
 )
 
@@ -83,6 +85,9 @@ func Registration(w io.Writer, s Style, rep lifecycle.Report, r lifecycle.Regist
 		r.Region, r.Cluster)
 	fmt.Fprintf(w, "  aws ecs describe-container-instances --region %s --cluster %s --container-instances %s\n",
 		r.Region, r.Cluster, r.ContainerInstanceARN)
+	if page := partition.ConsoleInstance(r.Region, r.Cluster, path.Base(r.ContainerInstanceARN)); page != "" {
+		fmt.Fprintf(w, "  %s\n", page)
+	}
 }
 
 // Adoption writes what an adoption has come to.

@@ -13,8 +13,14 @@ import (
 	"github.com/anywhere-ecs/anywhere/test/e2e/packages"
 )
 
+// slow is what only the slow tier needs (make e2e-slow).
+var slow []func(dir string) error
+
 func TestMain(m *testing.M) {
-	lab.Main(m, packages.BuildPrograms, packages.BuildAgents("simagent-next", "3.3.5000.0", "1.106.0"))
+	setup := []func(string) error{
+		packages.BuildPrograms, packages.BuildARM, packages.BuildAgents("simagent-next", "3.3.5000.0", "1.106.0"),
+	}
+	lab.Main(m, append(setup, slow...)...)
 }
 
 // The branches of preflight that look at cgroups, and Docker's, must meet the real thing.

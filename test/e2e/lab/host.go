@@ -20,6 +20,7 @@ type Host struct {
 	Name   string   // its hostname; "host" when empty
 	Cgroup int      // 1 or 2; 2 when zero
 	Docker bool     // installed and running
+	ARM    bool     // for arm64, emulated, always with Docker; needs ProvisionARM
 	Names  []string // further names that lead to the test process, in /etc/hosts
 	Binds  []string // files or folders of the machine that the host sees read-only, as SOURCE:TARGET
 	Synced bool     // what is synced reaches the machine's disk, and takes its time
@@ -64,6 +65,11 @@ func Start(t testing.TB, host Host) *Machine {
 		hashes: map[string]hashed{},
 	}
 	t.Cleanup(m.remove)
+	if host.ARM {
+		if err := EmulateARM(); err != nil {
+			t.Fatal("lab: ", err)
+		}
+	}
 	if err := m.makeDisk(); err != nil {
 		t.Fatal("lab: ", err)
 	}
@@ -81,6 +87,9 @@ func (m *Machine) makeDisk() error {
 	lower := world.root.Base
 	if m.host.Docker {
 		lower = world.root.Docker + ":" + lower
+	}
+	if m.host.ARM {
+		lower = armRoot()
 	}
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s",
 		lower, filepath.Join(m.dir, "upper"), filepath.Join(m.dir, "work"))

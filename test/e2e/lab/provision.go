@@ -26,6 +26,7 @@ var (
 		{"ansible-playbook", "ansible-core"},
 		{"ssh", "openssh-client"},
 		{"nsenter", "util-linux"},
+		{"qemu-aarch64-static", "qemu-user-static"},
 		{"/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"},
 	}
 	suite        = "bookworm"
@@ -47,14 +48,18 @@ type Root struct {
 
 // currentRoot is where the root for the lists above lies, or will.
 func currentRoot() Root {
-	list := fmt.Sprint(recipe, suite, hostPackages, dockerPackages)
-	sum := sha256.Sum256([]byte(list))
-	dir := filepath.Join(cacheDir, "root-"+hex.EncodeToString(sum[:6]))
+	dir := filepath.Join(cacheDir, "root-"+digest(recipe, suite, hostPackages, dockerPackages))
 	return Root{
 		Base:   filepath.Join(dir, "base"),
 		Docker: filepath.Join(dir, "docker"),
 		Apt:    filepath.Join(dir, "apt"),
 	}
+}
+
+// digest names what is made of these things.
+func digest(of ...any) string {
+	sum := sha256.Sum256([]byte(fmt.Sprint(of...)))
+	return hex.EncodeToString(sum[:6])
 }
 
 // Provision makes the machine ready for hosts: installs tools that are missing and builds the root unless it is in

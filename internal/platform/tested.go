@@ -1,0 +1,75 @@
+package platform
+
+import "slices"
+
+// How says how much of a system a test had.
+type How string
+
+// Hows, the better first.
+const (
+	// Ran is a booted host of that very system: its own userland, systemd and package manager.
+	Ran How = "ran"
+	// Simulated is something that stands in for it: another userland under its os-release, an emulated processor, a
+	// throw-away host root.
+	Simulated How = "simulated"
+	// NeverRan is a row that nothing but tables were tested of.
+	NeverRan How = "never"
+)
+
+// Trial is one place in which anywhere was tested, as a whole and not by unit.
+type Trial struct {
+	Systems []string // the table's System with its version, like "Debian 12"
+	Arch    string   // amd64 or arm64
+	How     How
+	Manager string   // package manager, with what was real of it
+	Systemd string   // version; empty where there was none
+	Cgroup  string   // v1, v2 or both
+	What    string   // what was done there, and what was not real
+	Tests   []string // functions by which it is done again
+	Slow    bool     // in the slow tier (make e2e-slow), not with every change
+	Date    string   // of the last run that somebody looked at
+}
+
+// Trials are all of them: one more place is one more row. What holds for all: AWS is the emulator, the agents are
+// simagent's unless What says otherwise, and hosts share the kernel of the machine that tests.
+func Trials() []Trial {
+	return []Trial{
+		{Systems: []string{"Debian 12"}, Arch: "amd64", How: Ran, Manager: "apt 2.6, dpkg 1.21", Systemd: "252", Cgroup: "both",
+			What: "hosts in systemd-nspawn with Docker 20.10: every verb, killed at every change, power cuts, sick hosts, a life of twenty " +
+				"rounds, without a way to AWS's buckets; cgroup v1 for Docker and the checks, v2 for the rest",
+			Tests: []string{
+				"TestHostsOfBothCgroupVersions", "TestKilled", "TestPowerCut", "TestEveryCommandOnASickHost", "TestALifeOfTwentyRounds",
+				"TestAirGapped",
+			}, Date: "2026-11-26"},
+		{Systems: []string{"Debian 12"}, Arch: "arm64", How: Simulated, Manager: "none: a throw-away host root",
+			What:  "the program by user-mode emulation (qemu 7.2): version, preflight, mirror, and a registration in a rehearsal",
+			Tests: []string{"TestARM64"}, Date: "2026-11-26"},
+		{Systems: []string{"Debian 12"}, Arch: "arm64", How: Simulated, Manager: "apt 2.6, dpkg 1.21", Systemd: "252", Cgroup: "v2",
+			What: "a host in systemd-nspawn whose programs for arm64, systemd and the agents' among them, are emulated one by one (qemu 7.2), with " +
+				"Docker 20.10 for amd64: registered, registered again, both agents upgraded, deregistered",
+			Tests: []string{"TestHostForARM64"}, Slow: true, Date: "2026-11-26"},
+	}
+}
+
+// TestedAs tells how much was tested of a row, by the best of its trials, and those.
+func (r Row) TestedAs() (How, []Trial) {
+	best, found := NeverRan, []Trial(nil)
+	for _, trial := range Trials() {
+		if !slices.ContainsFunc(trial.Systems, r.named) {
+			continue
+		}
+		found = append(found, trial)
+		if trial.How == Ran || best == NeverRan {
+			best = trial.How
+		}
+	}
+	return best, found
+}
+
+// named reports whether a trial's system is one of the row.
+func (r Row) named(system string) bool {
+	if system == r.System && len(r.Versions) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(r.Versions, func(version string) bool { return system == r.System+" "+version })
+}
