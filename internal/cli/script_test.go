@@ -180,6 +180,7 @@ func anywhere() int {
 		Exit:     os.Exit,
 		NewRunID: func() string { return "run-1" },
 		Emulate:  rehearsal.Emulate,
+		Faults:   rehearsal.Faults,
 		Build:    cli.Build{Version: "1.2.3", Commit: "abc", Date: "2026-11-22T00:00:00Z", Go: "go1.26"},
 	}
 	status := cli.Main(context.Background(), env, os.Args[1:])
