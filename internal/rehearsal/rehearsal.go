@@ -421,13 +421,12 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 			}
 		}
 	}
-	var typed []string
+	typed, given := s.typed(l, nil), []string(nil)
 	if l.extra {
-		typed = append(s.typed(l, req.Given), req.Args...)
-	} else {
-		typed = s.typed(l, nil)
+		typed, given = s.typed(l, req.Given), req.Args
 	}
-	args := s.complete(l, typed)
+	args := append(s.complete(l, typed), given...) // what the caller gives counts
+	typed = append(typed, given...)
 	command := Command{Line: "anywhere " + shellLine(shown(typed)), Changed: []string{}}
 	env := s.env(l)
 	var ended error
