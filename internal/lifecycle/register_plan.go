@@ -132,7 +132,7 @@ func (r *registration) resolveVersions(ctx context.Context, pins map[string]stri
 // written are the folders that a registration writes to, itself or through the package manager and the agents.
 var written = []string{
 	"/etc/amazon", "/etc/ecs", "/etc/systemd/system", "/root", "/usr/bin", "/usr/lib/systemd", "/usr/libexec", "/var/cache/ecs",
-	"/var/lib/amazon", "/var/lib/anywhere", "/var/lib/dpkg", "/var/lib/ecs", "/var/log",
+	"/var/lib/amazon", "/var/lib/anywhere", "/var/lib/dpkg", "/var/lib/ecs", "/var/lib/rpm", "/var/log",
 }
 
 // writable refuses to begin where a folder cannot be written: the step that needs it may be the one behind the point of

@@ -529,13 +529,13 @@ func (u *upgrade) settleTarget(a *upgradedAgent) error {
 	}
 	if a.installed.Held && explicit(a.asked) == "" {
 		if u.asked.Check { // here it is an answer, not a refusal
-			u.warnings = append(u.warnings, fmt.Sprintf("%s is held at %s: an upgrade to %s is refused before apt-mark unhold %[1]s",
-				a.name, have, a.target))
+			u.warnings = append(u.warnings, fmt.Sprintf("%s is held at %s: an upgrade to %s is refused before %s",
+				a.name, have, a.target, u.unhold(a.name)))
 			return nil
 		}
 		return failure.New(failure.PackageHeld, "%s is held at %s, and %s is to be installed", a.name, have, a.target).
-			WithRemedy("apt-mark unhold %[1]s; or leave it out with --only; or name the version, over the hold: %[2]s %[3]s",
-				a.name, a.flag, a.target)
+			WithRemedy("%s; or leave it out with --only; or name the version, over the hold: %s %s",
+				u.unhold(a.name), a.flag, a.target)
 	}
 	a.action = actReplace
 	return nil
@@ -757,4 +757,9 @@ func (u *upgrade) look(ctx context.Context) (Report, error) {
 		}
 	}
 	return report, nil
+}
+
+// unhold is what an operator types to let a package change again.
+func (u *upgrade) unhold(name string) string {
+	return host.ManagerState{Family: string(u.row.Family), Manager: u.row.Manager}.UnholdCommand(name)
 }

@@ -55,31 +55,31 @@ func Table() []Row {
 	}
 	amazon := func(version, manager string, aws Position, source, notes string) Row {
 		return Row{System: "Amazon Linux", ID: "amzn", Versions: []string{version}, Family: RPM, Manager: manager, AWS: aws,
-			Docker: distro, DockerPackage: "docker", ECSUnit: ecsUnit, Notes: notes, Source: source}
+			Docker: distro, DockerPackage: "docker", ECSUnit: ecsUnit, Built: true, Notes: notes, Source: source}
 	}
 	centos := func(version, manager string, aws Position, source, notes string) Row {
 		return Row{System: "CentOS Linux", ID: "centos", NameNot: "Stream", Versions: []string{version}, Family: RPM,
-			Manager: manager, AWS: aws, Docker: docker, ECSUnit: ecsUnit, Notes: notes, Source: source}
+			Manager: manager, AWS: aws, Docker: docker, ECSUnit: ecsUnit, Built: true, Notes: notes, Source: source}
 	}
 	stream := func(version string, aws Position, source, notes string) Row {
 		return Row{System: "CentOS Stream", ID: "centos", NameHas: "Stream", Versions: []string{version}, Family: RPM,
-			Manager: "dnf", AWS: aws, Docker: docker, ECSUnit: ecsUnit, Notes: notes, Source: source}
+			Manager: "dnf", AWS: aws, Docker: docker, ECSUnit: ecsUnit, Built: true, Notes: notes, Source: source}
 	}
 	rhel := func(version, manager string, aws Position, source string) Row {
 		return Row{System: "Red Hat Enterprise Linux", ID: "rhel", Versions: []string{version}, Family: RPM, Manager: manager,
-			AWS: aws, ECSUnit: ecsUnit, Notes: noteRHEL, Source: source}
+			AWS: aws, ECSUnit: ecsUnit, Built: true, Notes: noteRHEL, Source: source}
 	}
 	rebuild := func(system, id, manager string, versions ...string) Row {
 		return Row{System: system, ID: id, Versions: versions, Family: RPM, Manager: manager, AWS: never, Docker: docker,
-			ECSUnit: ecsUnit, Notes: noteRebuild, Source: notIn + "; " + script}
+			ECSUnit: ecsUnit, Built: true, Notes: noteRebuild, Source: notIn + "; " + script}
 	}
 	fedora := func(manager string, aws Position, source, notes string, versions ...string) Row {
 		return Row{System: "Fedora", ID: "fedora", Versions: versions, Family: RPM, Manager: manager, AWS: aws, Docker: both,
-			DockerPackage: "moby-engine", ECSUnit: ecsUnit, Notes: notes, Source: source}
+			DockerPackage: "moby-engine", ECSUnit: ecsUnit, Built: true, Notes: notes, Source: source}
 	}
 	suse := func(system, id string, aws Position, source string, versions ...string) Row {
 		return Row{System: system, ID: id, Versions: versions, Family: RPM, Manager: "zypper", AWS: aws, Docker: distro,
-			DockerPackage: "docker", ECSUnit: suseUnit, Source: source}
+			DockerPackage: "docker", ECSUnit: suseUnit, Built: true, Source: source}
 	}
 	windows := func(version string, aws Position, notes string) Row {
 		return Row{System: "Windows Server", ID: "windows", Versions: []string{version}, Family: Windows, AWS: aws,

@@ -64,13 +64,10 @@ func networkTables(ctx context.Context, s Subject) Result {
 	var r Result
 	switch {
 	case len(missing) > 0:
-		install := "apt-get install "
-		if family(s) == "rpm" {
-			install = "dnf install "
-		}
+		state, _ := s.Host.Packages.State() // without it, the words are apt's
 		detail := fmt.Sprintf("%s %s not in the PATH of services (%s), and the ECS agent's service does not start without",
 			strings.Join(missing, " and "), isOrAre(missing), strings.Join(unitsPath, ":"))
-		r = fail(failure.ToolMissing, detail, install+strings.Join(packages, " "))
+		r = fail(failure.ToolMissing, detail, state.InstallCommand(packages...))
 		if len(missing) == 1 && missing[0] == "iptables" {
 			r.follows = "docker.presence" // what Docker's packages bring too
 			r = withoutDocker(s, r)
