@@ -195,7 +195,7 @@ func (b *builder) build(to string) (err error) {
 		return err
 	}
 	if b.kind == "rpm" {
-		return errors.Join(rpm.DefaultRPM.Package(info, f), f.Close())
+		return errors.Join(rpm.Default.Package(info, f), f.Close())
 	}
 	return errors.Join(deb.Default.Package(info, f), f.Close())
 }
