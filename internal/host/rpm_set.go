@@ -212,6 +212,9 @@ func (r *Rpm) options(set PackageSet) []string {
 		"-y", "--setopt=cachedir=" + local + "/cache", "--setopt=keepcache=1", "--setopt=install_weak_deps=0",
 		"--setopt=reposdir=" + f.lists + "," + local + "/repos", "--setopt=metadata_timer_sync=0", "--setopt=retries=3", "--setopt=timeout=30",
 	}
+	if set.Enable != "" {
+		options = append(options, "--enablerepo="+set.Enable)
+	}
 	if f.name == "yum" { // it knows no weak dependencies, and refuses what it does not know
 		options = slices.DeleteFunc(options, func(o string) bool {
 			return strings.Contains(o, "weak_deps") || strings.Contains(o, "timer_sync")

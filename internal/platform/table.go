@@ -35,6 +35,17 @@ const (
 	noteAmazon = "use the generic amazon-ecs-init, not Amazon Linux's own ecs-init, whose unit reads only /etc/ecs/ecs.config"
 )
 
+// What the tests really run: see test/e2e. Everything else of the table is held to rules by unit tests only.
+const (
+	testedReal = "a whole system, with systemd, dpkg, apt and Docker"
+	testedDnf  = "real dnf, rpm, systemd and Docker, with Debian's programs around them and this system's os-release"
+	testedZypp = "real zypper, rpm, systemd and Docker, with Debian's programs around them and this system's os-release"
+)
+
+// extras is the repository of Amazon Linux 2 that amazon-linux-extras switches on for Docker. Source:
+// /etc/yum.repos.d/amzn2-extras.repo of Amazon Linux 2.
+const extras = "amzn2extra-docker"
+
 // Table is what is known of operating systems, each system's versions from old to new. The slice is the caller's.
 func Table() []Row {
 	both := []string{SourceDocker, SourceDistro}
@@ -59,11 +70,11 @@ func Table() []Row {
 	}
 	centos := func(version, manager string, aws Position, source, notes string) Row {
 		return Row{System: "CentOS Linux", ID: "centos", NameNot: "Stream", Versions: []string{version}, Family: RPM,
-			Manager: manager, AWS: aws, Docker: docker, ECSUnit: ecsUnit, Built: true, Notes: notes, Source: source}
+			Manager: manager, AWS: aws, Docker: docker, DockerFolder: "centos", ECSUnit: ecsUnit, Built: true, Notes: notes, Source: source}
 	}
 	stream := func(version string, aws Position, source, notes string) Row {
 		return Row{System: "CentOS Stream", ID: "centos", NameHas: "Stream", Versions: []string{version}, Family: RPM,
-			Manager: "dnf", AWS: aws, Docker: docker, ECSUnit: ecsUnit, Built: true, Notes: notes, Source: source}
+			Manager: "dnf", AWS: aws, Docker: docker, DockerFolder: "centos", ECSUnit: ecsUnit, Built: true, Notes: notes, Source: source}
 	}
 	rhel := func(version, manager string, aws Position, source string) Row {
 		return Row{System: "Red Hat Enterprise Linux", ID: "rhel", Versions: []string{version}, Family: RPM, Manager: manager,
@@ -71,7 +82,7 @@ func Table() []Row {
 	}
 	rebuild := func(system, id, manager string, versions ...string) Row {
 		return Row{System: system, ID: id, Versions: versions, Family: RPM, Manager: manager, AWS: never, Docker: docker,
-			ECSUnit: ecsUnit, Built: true, Notes: noteRebuild, Source: notIn + "; " + script}
+			DockerFolder: "centos", ECSUnit: ecsUnit, Built: true, Notes: noteRebuild, Source: notIn + "; " + script}
 	}
 	fedora := func(manager string, aws Position, source, notes string, versions ...string) Row {
 		return Row{System: "Fedora", ID: "fedora", Versions: versions, Family: RPM, Manager: manager, AWS: aws, Docker: both,
@@ -86,11 +97,19 @@ func Table() []Row {
 			ECSUnit: "AmazonECS", Notes: notes, Source: guide + "; ecs-anywhere-install.ps1 signed 2023-11-07"}
 	}
 
+	tested := func(row Row, what string) Row {
+		row.Tested = what
+		return row
+	}
+	amazon2 := amazon("2", "yum", listed("early 2022"), guide, noteAmazon)
+	amazon2.DockerEnable = extras
+	rocky := func(versions ...string) Row { return rebuild("Rocky Linux", "rocky", "dnf", versions...) }
+
 	return []Row{
 		stretch,
 		debian("10", listed(start), guide, ""),
 		debian("11", listed(by2023), guide, noteOldCgroup),
-		debian("12", listed(after23), guide, noteOldCgroup),
+		tested(debian("12", listed(after23), guide, noteOldCgroup), testedReal),
 		debian("13", never, notIn, noteOldCgroup+"; AWS's script fails here, for it needs apt-key"),
 		{System: "Raspberry Pi OS, 64-bit", ID: "debian", Marker: "/etc/rpi-issue", Versions: []string{"11", "12", "13"},
 			Family: Deb, Manager: "apt", AWS: never, Docker: both, DockerPackage: "docker.io", ECSUnit: ecsUnit, Built: true,
@@ -104,8 +123,8 @@ func Table() []Row {
 		ubuntu("24.04", listed(after23), guide, noteOldCgroup),
 		ubuntu("26.04", never, notIn, noteOldCgroup),
 
-		amazon("2", "yum", listed("early 2022"), guide, noteAmazon),
-		amazon("2023", "dnf", listed(after23), guide, noteAmazon),
+		amazon2,
+		tested(amazon("2023", "dnf", listed(after23), guide, noteAmazon), testedDnf),
 
 		centos("7", "yum", was(start, after23), wasIn, "without updates since 2024-06-30"),
 		centos("8", "dnf", was(start, "2022-03-25"), wasIn, "without updates since 2021-12-31"),
@@ -117,7 +136,9 @@ func Table() []Row {
 		rhel("8", "dnf", listed("2022-04-14"), guide),
 		rhel("9", "dnf", listed("2026-01"), rhel9),
 		rhel("10", "dnf", never, "https://github.com/aws/containers-roadmap/issues/2777, open"),
-		rebuild("Rocky Linux", "rocky", "dnf", "8", "9", "10"),
+		rocky("8"),
+		tested(rocky("9"), testedDnf),
+		rocky("10"),
 		rebuild("AlmaLinux", "almalinux", "dnf", "8", "9", "10"),
 		rebuild("Oracle Linux", "ol", "yum", "7"),
 		rebuild("Oracle Linux", "ol", "dnf", "8", "9", "10"),
@@ -127,8 +148,9 @@ func Table() []Row {
 		fedora("dnf", listed(after23), guide, "", "40"),
 		fedora("dnf5", never, notIn, "AWS's script fails here: dnf5 has another config-manager", "41", "42", "43", "44", "45"),
 
-		suse("SUSE Linux Enterprise Server", "sles", listed(start), guide, "15"),
-		suse("openSUSE Leap", "opensuse-leap", never, notIn, "15", "16"),
+		tested(suse("SUSE Linux Enterprise Server", "sles", listed(start), guide, "15"), testedZypp),
+		tested(suse("openSUSE Leap", "opensuse-leap", never, notIn, "15"), testedZypp),
+		suse("openSUSE Leap", "opensuse-leap", never, notIn, "16"),
 		suse("openSUSE Tumbleweed", "opensuse-tumbleweed", listed(start), guide),
 
 		{System: "Bottlerocket", ID: "bottlerocket", Family: None, AWS: was("2022-07-15", "2022-12-17"), Broken: true,
