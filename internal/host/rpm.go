@@ -215,7 +215,7 @@ func (r *Rpm) ask(ctx context.Context, args ...string) (lines [][]string, result
 var (
 	lockLostRPM    = regexp.MustCompile(`can't create transaction lock on (\S+)`)
 	unmetRPM       = regexp.MustCompile(`(?m)^\s+(\S.*?) is needed by \S+`)
-	scriptFailed   = regexp.MustCompile(`%\w+\(\S+\) scriptlet failed, (exit status|signal) \d+`)
+	scriptFailed   = regexp.MustCompile(`%(?:pre|post)(?:trans)?\(\S+\) scriptlet failed, (exit status|signal) \d+`)
 	databaseBroken = regexp.MustCompile(`error: (?:rpmdb: .*|db\d? error.*|cannot open Packages .*|sqlite failure: .*)`)
 	errorRPM       = regexp.MustCompile(`(?m)^error: (.+)$`)
 	// untouched is what it ends with before it writes anything.
