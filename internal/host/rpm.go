@@ -215,6 +215,7 @@ func (r *Rpm) ask(ctx context.Context, args ...string) (lines [][]string, result
 var (
 	lockLostRPM    = regexp.MustCompile(`can't create transaction lock on (\S+)`)
 	unmetRPM       = regexp.MustCompile(`(?m)^\s+(\S.*?) is needed by \S+`)
+	neededRPM      = regexp.MustCompile(`is needed by \(installed\) (\S+)`) // what is to be removed
 	scriptFailed   = regexp.MustCompile(`%(?:pre|post)(?:trans)?\(\S+\) scriptlet failed, (exit status|signal) \d+`)
 	databaseBroken = regexp.MustCompile(`error: (?:rpmdb: .*|db\d? error.*|cannot open Packages .*|sqlite failure: .*)`)
 	errorRPM       = regexp.MustCompile(`(?m)^error: (.+)$`)
@@ -231,6 +232,13 @@ func (r *Rpm) complaint(result Result, doing string) error {
 			holder = "another process"
 		}
 		return words(failure.New(failure.PackagesLocked, "cannot %s: rpm's lock is held by %s", doing, holder))
+	}
+	if needed := neededRPM.FindAllStringSubmatch(result.Output, -1); len(needed) > 0 {
+		var by []string
+		for _, match := range needed {
+			by = append(by, match[1])
+		}
+		return words(failure.New(failure.PackageInstall, "cannot %s: it is needed by %s", doing, strings.Join(by, ", ")))
 	}
 	var missing []string
 	for _, match := range unmetRPM.FindAllStringSubmatch(result.Output, -1) {

@@ -32,7 +32,19 @@ func (r *Rpm) Fetch(ctx context.Context, set PackageSet) ([]PlannedPackage, erro
 	if err != nil {
 		return nil, err
 	}
-	return r.Planned(ctx, set)
+	planned, err := r.Planned(ctx, set)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range set.Names { // some are another package's other name, but one of them at least must have come
+		there, err := r.versions(ctx, name)
+		if err != nil || len(there) > 0 || slices.ContainsFunc(planned, func(p PlannedPackage) bool { return p.Name == name }) {
+			return planned, err
+		}
+	}
+	return nil, failure.New(failure.ArtifactMissing, "%s says it has downloaded %s, and there is no package",
+		r.frontend().name, strings.Join(set.Names, ", ")).WithEvidence("%s", lastLines(result.Output)).
+		WithRemedy("install Docker yourself and give --docker-source none")
 }
 
 // ownRepository begins the name of the folder in which a front end keeps what comes from the set's own repository.
@@ -177,7 +189,7 @@ func (r *Rpm) Purge(ctx context.Context, set PackageSet, between func() error) e
 		result, err := r.rpm(ctx, append([]string{"-e", "--allmatches"}, there...)...)
 		if err == nil && result.ExitCode != 0 {
 			err = r.complaint(result, "remove "+strings.Join(there, ", "))
-			if unmetRPM.MatchString(result.Output) {
+			if neededRPM.MatchString(result.Output) {
 				err = errors.Join(ErrNeeded, err)
 			}
 		}
@@ -224,10 +236,17 @@ func (r *Rpm) options(set PackageSet) []string {
 }
 
 func (r *Rpm) download(set PackageSet) []string {
-	if r.frontend().name == "zypper" {
+	f := r.frontend()
+	if f.name == "zypper" {
 		return append(append(r.options(set), "install", "--no-recommends", "--download-only"), set.Names...)
 	}
-	return append(append(r.options(set), "install", "--downloadonly"), set.Names...)
+	args := append(r.options(set), "install", "--downloadonly")
+	// A repository in a folder is not cached, and has to be copied from. Beside one of our own that must not be: what is
+	// not below its folder in the cache would count as the host's.
+	if set.Source == "" && f.name != "dnf5" {
+		args = append(args, "--downloaddir="+r.disk.Local(set.Dir)+"/cache")
+	}
+	return append(args, set.Names...)
 }
 
 // front runs the front end. One that only fills the cache is ended when ctx ends, and waited for where it outlived another run.
