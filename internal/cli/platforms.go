@@ -30,6 +30,7 @@ type platformRow struct {
 	Docker   []string `json:"dockerSources"`
 	Built    bool     `json:"built"` // anywhere can register it today
 	Broken   bool     `json:"broken"`
+	Tested   string   `json:"tested"` // what was really run in its tests; empty when nothing was
 	Notes    string   `json:"notes"`
 	Source   string   `json:"source"`
 }
@@ -40,7 +41,8 @@ func newPlatforms(a *app) *cobra.Command {
 		Short: "List operating systems, what AWS says of them and what works",
 		Long: long(`
 Prints the table of operating systems: whether anywhere can register them today, whether AWS lists them for ECS
-Anywhere, and what to know of each. With -o json also the sources of these facts.`),
+Anywhere, and what to know of each. TESTED says what was really run in anywhere's own tests: a whole system, the package
+manager of that family among another system's programs, or nothing. With -o json also the sources of these facts.`),
 		Example: `  anywhere platforms
   anywhere platforms -o json`,
 		Args: none,
@@ -49,7 +51,7 @@ Anywhere, and what to know of each. With -o json also the sources of these facts
 			for _, r := range platform.Table() {
 				result.Platforms = append(result.Platforms, platformRow{
 					r.System, r.ID, r.Versions, string(r.Family), r.Manager, string(r.AWS.State), r.AWS.Since, r.AWS.Until,
-					r.Docker, r.Built, r.Broken, r.Notes, r.Source,
+					r.Docker, r.Built, r.Broken, r.Tested, r.Notes, r.Source,
 				})
 			}
 			a.outcome.report.Result = result
@@ -61,7 +63,7 @@ Anywhere, and what to know of each. With -o json also the sources of these facts
 }
 
 func writePlatforms(w io.Writer, s report.Style, result platformsResult) {
-	rows := [][]string{{"SYSTEM", "WORKS", "AWS", "NOTES"}}
+	rows := [][]string{{"SYSTEM", "WORKS", "TESTED", "AWS", "NOTES"}}
 	for _, p := range result.Platforms {
 		works := "not yet"
 		switch {
@@ -71,7 +73,18 @@ func writePlatforms(w io.Writer, s report.Style, result platformsResult) {
 			works = "yes"
 		}
 		system := strings.TrimSpace(p.System + " " + strings.Join(p.Versions, ", "))
-		rows = append(rows, []string{system, works, strings.ReplaceAll(p.AWS, "-", " "), p.Notes})
+		rows = append(rows, []string{system, works, tested(p), strings.ReplaceAll(p.AWS, "-", " "), p.Notes})
 	}
 	report.Table(w, s, rows)
+}
+
+// tested is what was run of a system, in a word.
+func tested(p platformRow) string {
+	switch {
+	case p.Tested == "":
+		return "no"
+	case strings.HasPrefix(p.Tested, "a whole system"):
+		return "whole"
+	}
+	return p.Manager
 }
