@@ -271,10 +271,10 @@ func TestDockerRepositoryForRPM(t *testing.T) {
 	}
 	for text, want := range map[string]bool{
 		lasting: true, strings.ReplaceAll(lasting, "enabled=1", "enabled=0"): false, "": false,
-		"[docker-ce-stable]\nbaseurl=" + url + "/$releasever/$basearch/stable\n":                                          true,
-		"[docker-ce-test]\nbaseurl = " + url + "/$releasever/$basearch/test\n":                                            false,
+		"[docker-ce-stable]\nbaseurl=" + url + "/$releasever/$basearch/stable\n":                                         true,
+		"[docker-ce-test]\nbaseurl = " + url + "/$releasever/$basearch/test\n":                                           false,
 		"[x]\nbaseurl=" + url + "/9/x86_64/stable\nenabled = 0\n[y]\nbaseurl=" + url + "/9/x86_64/stable\nenabled = 1\n": true,
-		"#baseurl=" + url + "/9/x86_64/stable\n": false,
+		"#baseurl=" + url + "/9/x86_64/stable\n":                                                                         false,
 	} {
 		m := newMachine(t)
 		m.write(dockerRepo, text)

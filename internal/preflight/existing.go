@@ -246,7 +246,7 @@ func stateElsewhere(ctx context.Context, s Subject, config ecsagent.Config) (Res
 	if err != nil || !identity.Registered() {
 		return pass(""), err
 	}
-	unit, err := s.unit(ctx, ecsagent.Unit)
+	unit, err := s.unit(ctx, ecsUnit(s))
 	if err != nil {
 		return Result{}, err
 	}
@@ -269,7 +269,7 @@ func stateElsewhere(ctx context.Context, s Subject, config ecsagent.Config) (Res
 
 // agentStumbles looks for an ECS agent that systemd starts in vain, and for its own words about that.
 func agentStumbles(ctx context.Context, s Subject) (Result, error) {
-	unit, err := s.unit(ctx, ecsagent.Unit)
+	unit, err := s.unit(ctx, ecsUnit(s))
 	if err != nil || unit.Active != "failed" && !looping(unit, s.Host.Now()) {
 		return pass(""), err
 	}
@@ -277,11 +277,11 @@ func agentStumbles(ctx context.Context, s Subject) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	detail := fmt.Sprintf("%s starts and dies again and again (%d restarts)", ecsagent.Unit, unit.Restarts)
+	detail := fmt.Sprintf("%s starts and dies again and again (%d restarts)", unit.Name, unit.Restarts)
 	if unit.Active == "failed" {
-		detail = fmt.Sprintf("%s failed (%s, exit status %d)", ecsagent.Unit, unit.Result, unit.ExitStatus)
+		detail = fmt.Sprintf("%s failed (%s, exit status %d)", unit.Name, unit.Result, unit.ExitStatus)
 	}
-	remedy := "journalctl -u " + ecsagent.Unit + " -n 50 and " + ecsagent.LogPath + " say why"
+	remedy := "journalctl -u " + unit.Name + " -n 50 and " + ecsagent.LogPath + " say why"
 	if len(findings) > 0 {
 		detail, remedy = detail+": "+findings[0].Cause, cmp.Or(findings[0].Remedy, remedy)
 	}

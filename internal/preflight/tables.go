@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 )
@@ -75,7 +74,7 @@ func networkTables(ctx context.Context, s Subject) Result {
 	case len(managers) > 0:
 		detail := fmt.Sprintf("%s is active: each time it loads its rules it drops those of the ECS agent, and tasks get no "+
 			"credentials until the agent is restarted", strings.Join(managers, " and "))
-		r = warn(detail, "after each reload of the firewall: systemctl restart "+ecsagent.Unit)
+		r = warn(detail, "after each reload of the firewall: systemctl restart "+ecsUnit(s))
 	default:
 		r = pass("iptables and sysctl are there")
 		if found["iptables"] == "" {
