@@ -37,7 +37,7 @@ type File struct {
 	Body io.Reader // valid until visit returns
 }
 
-// Extract streams the regular files of the Debian package at path, in their order, to visit; visit ends it early with
+// Extract streams the regular files of the package at path, a deb or an rpm, in their order, to visit; visit ends it early with
 // fs.SkipAll, or with an error that Extract returns. The package must be one that Fetch returned: nothing is verified
 // here. A package that cannot be read, or has a name that leads out of its root, is ArtifactCorrupt.
 func Extract(ctx context.Context, files host.Files, path string, visit func(File) error) error {
@@ -47,12 +47,18 @@ func Extract(ctx context.Context, files host.Files, path string, visit func(File
 	}
 	defer file.Close()
 	var stopped error
-	err = walk(file, "data.tar", maxUnpacked, func(f File) error {
+	each := func(f File) error {
 		if stopped = ctx.Err(); stopped == nil {
 			stopped = visit(f)
 		}
 		return stopped
-	})
+	}
+	buffered := bufio.NewReader(file)
+	if start, _ := buffered.Peek(len(rpmMagic)); string(start) == rpmMagic {
+		err = walkRPM(buffered, maxUnpacked, each)
+	} else {
+		err = walk(buffered, "data.tar", maxUnpacked, each)
+	}
 	switch {
 	case stopped == fs.SkipAll:
 		return nil

@@ -15,6 +15,9 @@ import (
 // arMagic begins every Debian package.
 const arMagic = "!<arch>\n"
 
+// magic begins every package of a family.
+var magic = map[string]string{Deb: arMagic, RPM: rpmMagic}
+
 // Fetch returns the package that ref names, from the cache when it verifies, else downloaded. It is verified when it is
 // returned: signed by a key pinned for its product, and the product, version and architecture that were asked for.
 //
@@ -27,9 +30,6 @@ func (s *Source) Fetch(ctx context.Context, ref Ref) (Package, error) {
 		return Package{}, err
 	}
 	ref.Version = version
-	if ref.Family != Deb {
-		return Package{}, failure.New(failure.NotBuilt, "anywhere cannot verify packages of the family %s yet", ref.Family)
-	}
 	if pkg, err := s.cached(ref); err == nil {
 		progress(ctx, pkg.Size, pkg.Size)
 		return pkg, nil
@@ -96,7 +96,7 @@ func (s *Source) obtain(ctx context.Context, from origin, ref Ref, version strin
 	key, path := ref.key(version), s.path(ref)
 	for {
 		coming, take := s.beside(ctx, from, key+ref.signature())
-		resumed, err := s.download(coming, from, key, path+".part", arMagic)
+		resumed, err := s.download(coming, from, key, path+".part", magic[ref.Family])
 		signature, unsigned := take(err == nil)
 		if err != nil {
 			return Package{}, err
@@ -192,7 +192,7 @@ func (s *Source) verified(ref Ref, path, name string, signature []byte) (Package
 		return Package{}, err
 	}
 	defer file.Close()
-	product, version, arch, err := Control(file)
+	product, version, arch, err := identify(ref.Family, file)
 	if err != nil {
 		return Package{}, failure.Wrap(failure.ArtifactCorrupt, err, "read %s", name)
 	}

@@ -9,10 +9,9 @@ import (
 )
 
 // Resolve tells which version ref means, as it stands in AWS's file names. Only an empty version or Latest needs the
-// network, and what it says then is not verified: Fetch holds the package's own control file to it.
+// network, and what it says then is not verified: Fetch holds the package's own header to it.
 //
-// Errors: Usage for a version or Region that cannot be one, NotBuilt for rpm's newest ECS agent, ArtifactMissing,
-// Network, TLSUntrusted, ArtifactDownload.
+// Errors: Usage for a version or Region that cannot be one, ArtifactMissing, Network, TLSUntrusted, ArtifactDownload.
 func (s *Source) Resolve(ctx context.Context, ref Ref) (version string, err error) {
 	if err := ref.check(); err != nil {
 		return "", err
@@ -26,11 +25,6 @@ func (s *Source) Resolve(ctx context.Context, ref Ref) (version string, err erro
 	}
 	if ref.Product == SSMAgent {
 		return s.latestSSM(ctx, from, ref)
-	}
-	if ref.Family != Deb {
-		return "", failure.New(failure.NotBuilt,
-			"anywhere cannot find out the newest %s of the family %s yet", ref.Product, ref.Family).
-			WithRemedy("name the version: --ecs-agent-version")
 	}
 	return s.peek(ctx, from, ref)
 }
@@ -48,16 +42,17 @@ func (s *Source) latestSSM(ctx context.Context, from origin, ref Ref) (string, e
 	return version, nil
 }
 
-// peek reads the version of the package under the alias Latest from its beginning, where a deb has its control file.
+// peek reads the version of the package under the alias Latest from its beginning, where a deb has its control file and
+// an rpm its header.
 func (s *Source) peek(ctx context.Context, from origin, ref Ref) (string, error) {
 	key := ref.key(Latest)
 	raw, err := s.small(ctx, from, key, maxSmall)
 	if err != nil {
 		return "", err
 	}
-	name, version, arch, err := Control(bytes.NewReader(raw))
+	name, version, arch, err := identify(ref.Family, bytes.NewReader(raw))
 	if err != nil {
-		return "", failure.New(failure.ArtifactMissing, "%s is not a Debian package", from.name(key)).
+		return "", failure.New(failure.ArtifactMissing, "%s is not a package of the family %s", from.name(key), ref.Family).
 			WithEvidence("it begins with %.60q; %s", raw, err)
 	}
 	if name != string(ref.Product) || arch != ref.Arch {

@@ -73,7 +73,12 @@ func TestResolve(t *testing.T) {
 		{"bad region", with(ecsRef, func(r *Ref) { r.Region = "eu/central" }), nil, "", failure.Usage},
 		{"bad architecture", with(ecsRef, func(r *Ref) { r.Arch = "386" }), nil, "", failure.UnsupportedArch},
 		{"family", with(ecsRef, func(r *Ref) { r.Family = "apk" }), nil, "", failure.NotBuilt},
-		{"rpm's newest", with(ecsRef, func(r *Ref) { r.Family, r.Version = RPM, "" }), nil, "", failure.NotBuilt},
+		{"rpm's newest", with(ecsRef, func(r *Ref) { r.Family, r.Version = RPM, "" }), func(s *story) {
+			s.objects["amazon-ecs-agent-eu-central-1/amazon-ecs-init-latest.x86_64.rpm"] = newRPM("amazon-ecs-init", "1.107.0", "1", "x86_64", "", nil)
+		}, "1.107.0-1", ""},
+		{"rpm's newest is a deb", with(ecsRef, func(r *Ref) { r.Family, r.Version = RPM, "" }), func(s *story) {
+			s.objects["amazon-ecs-agent-eu-central-1/amazon-ecs-init-latest.x86_64.rpm"] = newDeb(s.t, "amazon-ecs-init", "1.106.0-2", "amd64", 10)
+		}, "", failure.ArtifactMissing},
 		{"rpm's newest, SSM", with(ssmRef, func(r *Ref) { r.Family, r.Version = RPM, "" }), nil, "3.3.5000.0", ""},
 	}
 	for _, row := range rows {

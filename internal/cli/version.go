@@ -55,7 +55,7 @@ func (a *app) runVersion() error {
 		if err != nil {
 			return err
 		}
-		for _, key := range append(keyring.List(), artifact.DockerKey()) {
+		for _, key := range append(keyring.List(), artifact.DockerKeys()...) {
 			expires := ""
 			if !key.Expires.IsZero() {
 				expires = report.Timestamp(key.Expires)

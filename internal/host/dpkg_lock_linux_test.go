@@ -69,9 +69,9 @@ func TestStateNamesTheLocksHolder(t *testing.T) {
 				t.Fatalf("free: %+v, %v", state, err)
 			}
 			holder := lockedByCopy(t, lock)
-			want := ManagerState{Family: "deb", LockedBy: holder}
+			want := ManagerState{Family: "deb", Manager: "apt", LockedBy: holder}
 			if ofLists {
-				want = ManagerState{Family: "deb", ListsBy: holder}
+				want = ManagerState{Family: "deb", Manager: "apt", ListsBy: holder}
 			}
 			if state, err := d.State(); err != nil || !reflect.DeepEqual(state, want) {
 				t.Errorf("got %+v, %v, want %+v", state, err, want)

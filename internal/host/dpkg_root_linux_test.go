@@ -153,7 +153,7 @@ func TestRepairLeavesWhatOnlyItsFileRepairs(t *testing.T) {
 		broken := strings.Replace(content(t, status), "install ok installed", "install reinstreq half-installed", 1)
 		put(t, status, broken) // as dpkg 1.21 leaves it when it is killed in the middle
 		want := ManagerState{
-			Family: "deb", Interrupted: true, Unfinished: []UnfinishedPackage{{"agent", "half-installed", true}},
+			Family: "deb", Manager: "apt", Interrupted: true, Unfinished: []UnfinishedPackage{{"agent", "half-installed", true}},
 		}
 		if state, err := d.State(); err != nil || !cmp.Equal(state, want) {
 			t.Errorf("%+v, %v", state, err)

@@ -212,7 +212,7 @@ func (d *Dpkg) State() (ManagerState, error) {
 		}
 		return ManagerState{}, failure.Wrap(failure.PackagesBroken, err, "cannot read dpkg's database")
 	}
-	state := ManagerState{Family: "deb"}
+	state := ManagerState{Family: "deb", Manager: "apt"}
 	names, err := d.updates()
 	if err != nil {
 		return state, err
@@ -260,14 +260,15 @@ func (d *Dpkg) lockedBy(locks ...string) (string, error) {
 		case locked && pid <= 0: // in another pid namespace
 			return "another process", nil
 		case locked:
-			return d.process(pid), nil
+			return processName(d.files, pid), nil
 		}
 	}
 	return "", nil
 }
 
-func (d *Dpkg) process(pid int) string {
-	comm, err := d.files.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+// processName is a process for people.
+func processName(files Files, pid int) string {
+	comm, err := files.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil {
 		return fmt.Sprintf("pid %d", pid)
 	}

@@ -103,14 +103,14 @@ func TestUpdatesOfAnInterruptedRunCount(t *testing.T) {
 func TestStateTellsAnInterruptedRun(t *testing.T) {
 	healthy := strings.Replace(statusFile, "half-configured", "installed", 1)
 	interrupted := func(left ...UnfinishedPackage) ManagerState {
-		return ManagerState{Family: "deb", Interrupted: true, Unfinished: left}
+		return ManagerState{Family: "deb", Manager: "apt", Interrupted: true, Unfinished: left}
 	}
 	held := func(status string) string { return strings.Replace(healthy, "hold ok installed", status, 1) }
 	for _, test := range []struct {
 		name, status, update string
 		want                 ManagerState
 	}{
-		{"healthy", healthy, "", ManagerState{Family: "deb"}},
+		{"healthy", healthy, "", ManagerState{Family: "deb", Manager: "apt"}},
 		{"a package half-way", statusFile, "", interrupted(UnfinishedPackage{"half", "half-configured", false})},
 		{"triggers wait", held("install ok triggers-pending"), "",
 			interrupted(UnfinishedPackage{"amazon-ecs-init", "triggers-pending", false})},
@@ -119,7 +119,7 @@ func TestStateTellsAnInterruptedRun(t *testing.T) {
 		{"unpacked in part", held("install reinstreq half-installed"), "",
 			interrupted(UnfinishedPackage{"amazon-ecs-init", "half-installed", true})},
 		{"database not merged", healthy, "0003", interrupted()},
-		{"a file that dpkg passes over", healthy, "tmp.i", ManagerState{Family: "deb"}},
+		{"a file that dpkg passes over", healthy, "tmp.i", ManagerState{Family: "deb", Manager: "apt"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d, root := newDpkg(t, test.status)

@@ -172,6 +172,7 @@ type Package struct {
 // ManagerState is the package manager's own health.
 type ManagerState struct {
 	Family      string // deb, rpm; empty when there is none that is known
+	Manager     string // apt, yum, dnf, dnf5, zypper: what gets packages out of repositories
 	LockedBy    string // "pid 123 (apt-get)" or "another process"; empty when free
 	ListsBy     string // who brings the lists of packages up to date, in the same words: only what needs them waits
 	Interrupted bool   // must be repaired before it does anything else
@@ -184,7 +185,7 @@ type UnfinishedPackage struct {
 	Reinstall   bool   // only its package file can repair it; others can be configured
 }
 
-// PackageReader asks the package manager's database; it starts no process.
+// PackageReader asks the package manager's database. It changes nothing; dpkg's database it reads itself, rpm it has to ask.
 type PackageReader interface {
 	Package(name string) (Package, error)
 	State() (ManagerState, error)
@@ -205,7 +206,9 @@ type Packager interface {
 type PackageSet struct {
 	Names  []string
 	Dir    string // a folder of our own for lists and packages
-	Source string // a repository besides the host's own, as sources.list(5) has it; may be empty
+	Source string // a repository besides the host's own, as sources.list(5) or a .repo file has it; may be empty
+	Key    string // a file with the key that signs what comes from Source, where Source itself does not name it
+	Enable string // one of the host's own repositories that is off; may be empty
 	Again  bool   // what an earlier Fetch has brought will do, if it is all there
 }
 

@@ -14,7 +14,7 @@ import (
 func Real() (Host, error) {
 	files := NewDir("/")
 	runner := NewRunner()
-	packages := NewDpkg(files, files, runner)
+	packages := NewPackageManager(files, files, runner)
 	units := NewSystemd()
 	reader := Reader{
 		Files:    files,

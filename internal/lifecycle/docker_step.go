@@ -37,6 +37,8 @@ const (
 	// follows those later finds the same.
 	dockerKeyring = "/etc/apt/keyrings/docker.asc"
 	dockerList    = "/etc/apt/sources.list.d/docker.list"
+	dockerKeyRPM  = "/etc/pki/rpm-gpg/RPM-GPG-KEY-docker-ce"
+	dockerRepo    = "/etc/yum.repos.d/docker-ce.repo"
 	// aptHTTPS is how apt reaches https; before 1.5 (Debian 9, Ubuntu 16.04) it is a package of its own.
 	aptHTTPS = "/usr/lib/apt/methods/https"
 
@@ -74,7 +76,7 @@ type installing struct {
 // settleDocker decides from where a missing Docker may be installed. That is nobody's business on a host that has it.
 func (r *registration) settleDocker(ctx context.Context, release host.OSRelease) error {
 	asked := first(r.req.DockerSource, DockerAuto)
-	if asked == DockerNone || r.row.Family != platform.Deb {
+	if asked == DockerNone {
 		return nil
 	}
 	if asked == DockerAuto {
@@ -82,7 +84,14 @@ func (r *registration) settleDocker(ctx context.Context, release host.OSRelease)
 	} else {
 		r.docker.sources = []string{asked}
 	}
-	r.docker.system, r.docker.codename = r.row.ID, codename(release, r.row.ID)
+	r.docker.system, r.docker.codename = first(r.row.DockerFolder, r.row.ID), codename(release, r.row.ID)
+	if r.row.Family == platform.RPM {
+		_, arch, err := platform.Arch(r.deps.Host.Self.GOARCH)
+		if err != nil {
+			return err
+		}
+		r.docker.codename = rpmRelease(release, r.row.ID, arch)
+	}
 	owned, err := r.ownDocker(r.deps.Host.Reader)
 	if err != nil {
 		return err
@@ -116,7 +125,7 @@ func (r *registration) dropUnfit() error {
 		}
 		drop = drop || p.Installed
 	}
-	if r.req.Artifacts == "" || strings.HasPrefix(r.req.Artifacts, "https:") {
+	if r.row.Family == platform.Deb && (r.req.Artifacts == "" || strings.HasPrefix(r.req.Artifacts, "https:")) {
 		_, err := r.deps.Host.Files.Stat(aptHTTPS)
 		drop = drop || missing(err)
 	}
@@ -135,6 +144,24 @@ func codename(release host.OSRelease, system string) string {
 	_, after, _ := strings.Cut(release.Fields["VERSION"], "(")
 	name, _, _ := strings.Cut(after, ")")
 	return first(release.VersionCodename, strings.ToLower(name))
+}
+
+// rpmRelease is the release's folder in Docker's repository for rpms: the version's first part and the architecture. Of a
+// system that only resembles another, nobody can tell it.
+func rpmRelease(release host.OSRelease, system, arch string) string {
+	major, _, _ := strings.Cut(release.VersionID, ".")
+	if release.ID != system || major == "" {
+		return ""
+	}
+	return major + "/" + arch
+}
+
+// dockerFiles are where the host has the key of Docker's repository, and its list of sources.
+func (r *registration) dockerFiles() (keyring, list string) {
+	if r.row.Family == platform.RPM {
+		return dockerKeyRPM, dockerRepo
+	}
+	return dockerKeyring, dockerList
 }
 
 // dockerFrom says where Docker will come from; "" when this run does not install it.
@@ -162,7 +189,8 @@ func (r *registration) resolveDocker(ctx context.Context, pins map[string]string
 	if err != nil || info.Present {
 		return err
 	}
-	if _, err := r.deps.Host.Files.Space(path.Dir(dockerList)); failure.Is(err, failure.ReadOnly) {
+	_, list := r.dockerFiles()
+	if _, err := r.deps.Host.Files.Space(path.Dir(list)); failure.Is(err, failure.ReadOnly) {
 		return err
 	}
 	chosen := r.docker.sources[0]
@@ -196,7 +224,7 @@ func (r *registration) reachDocker(ctx context.Context, alone bool) error {
 		return err
 	}
 	if r.docker.codename == "" {
-		return failure.New(failure.ArtifactMissing, "/etc/os-release has no VERSION_CODENAME, by which Docker's repository knows a release").
+		return failure.New(failure.ArtifactMissing, "/etc/os-release does not say by which name Docker's repository knows this release").
 			WithRemedy("install Docker yourself and give --docker-source none, or --docker-source distro")
 	}
 	r.docker.key, err = repository.Key(ctx, r.docker.codename)
@@ -299,6 +327,7 @@ func (r *registration) dockerSet(ctx context.Context) (host.PackageSet, error) {
 	chosen := r.pins[pinDocker]
 	set := host.PackageSet{Names: docker.Packages(r.row, chosen), Dir: AptDir, Again: r.resumed != nil}
 	if chosen != platform.SourceDocker {
+		set.Enable = r.row.DockerEnable
 		return set, nil
 	}
 	repository, err := r.source.DockerRepository(r.docker.system)
@@ -322,11 +351,62 @@ func (r *registration) dockerSet(ctx context.Context) (host.PackageSet, error) {
 	if err := disk.WriteFile(cached, bytes.NewReader(r.docker.key), 0o600, host.Owner{}); err != nil {
 		return set, err
 	}
-	listed, err := aptLists(files, repository.URL)
-	if err == nil && !listed {
-		set.Source, err = r.dockerLine(repository, disk.Local(cached))
+	lists := aptLists
+	if r.row.Family == platform.RPM {
+		lists = rpmLists
 	}
+	listed, err := lists(files, repository.URL)
+	if err != nil || listed {
+		return set, err
+	}
+	if r.row.Family == platform.RPM {
+		set.Source, set.Key = ownRepository(repository.URL, r.docker.codename), cached
+		return set, nil
+	}
+	set.Source, err = r.dockerLine(repository, disk.Local(cached))
 	return set, err
+}
+
+// ownRepository is Docker's repository as a front end of rpm reads it this once. It verifies nothing, for it would take the
+// key into the host's own database: host.Rpm does, with a database for that alone.
+func ownRepository(url, release string) string {
+	return fmt.Sprintf("[anywhere-docker]\nname=Docker\nbaseurl=%s/%s/stable\nenabled=1\ngpgcheck=0\nrepo_gpgcheck=0\n", url, release)
+}
+
+// lastingRepository is what the host takes updates from. Without variables, which not every front end fills in alike.
+func lastingRepository(url, release string) string {
+	return fmt.Sprintf("# Written by anywhere.\n[docker-ce-stable]\nname=Docker CE Stable\nbaseurl=%s/%s/stable\nenabled=1\ngpgcheck=1\n"+
+		"gpgkey=file://%s\n", url, release, dockerKeyRPM)
+}
+
+// rpmLists reports whether the host's own sources name a repository that is on: its address, with a release behind it or
+// a variable.
+func rpmLists(files host.Files, url string) (bool, error) {
+	entries, err := files.ReadDir(path.Dir(dockerRepo))
+	if err != nil && !missing(err) {
+		return false, err
+	}
+	for _, entry := range entries {
+		if path.Ext(entry.Name()) != ".repo" {
+			continue
+		}
+		text, err := files.ReadFile(path.Join(path.Dir(dockerRepo), entry.Name()))
+		if err != nil && !missing(err) {
+			return false, err
+		}
+		for section := range strings.SplitSeq("\n"+string(text), "\n[") {
+			on, named := true, false
+			for line := range strings.Lines(section) {
+				key, value, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(line), " ", ""), "=")
+				on = on && !(key == "enabled" && value == "0")
+				named = named || key == "baseurl" && strings.HasPrefix(value, url+"/") && strings.HasSuffix(strings.TrimRight(value, "/"), "/stable")
+			}
+			if on && named {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // dockerLine is Docker's repository as sources.list(5) has it.
@@ -426,7 +506,8 @@ func (r *registration) claimDocker(
 			}
 		}
 		if set.Source != "" {
-			owned.Files = []string{dockerKeyring, dockerList}
+			keyring, list := r.dockerFiles()
+			owned.Files = []string{keyring, list}
 		}
 		_, there, err := groupOf(reader.Files, docker.Group)
 		if err != nil {
@@ -457,6 +538,10 @@ func (r *registration) claimDocker(
 	if !repository.Lasting {
 		owned.Files = []string{}
 		return owned, nil, nil
+	}
+	if r.row.Family == platform.RPM {
+		text := lastingRepository(repository.URL, r.docker.codename)
+		return owned, map[string][]byte{dockerKeyRPM: r.docker.key, dockerRepo: []byte(text)}, nil
 	}
 	line, err := r.dockerLine(repository, dockerKeyring)
 	return owned, map[string][]byte{dockerKeyring: r.docker.key, dockerList: []byte(line + "\n")}, err

@@ -84,7 +84,17 @@ func TestWhereDockerMayComeFrom(t *testing.T) {
 		{name: "an apt without https, and a mirror that needs none", req: RegisterRequest{Artifacts: "http://mirror"},
 			change: func(m *machine) { m.remove(aptHTTPS) }, sources: "docker distro", codename: "bookworm",
 			from: "Docker's own repository, else Debian's package docker.io"},
-		{name: "RPM", change: func(m *machine) { m.write("/etc/os-release", "ID=amzn\nVERSION_ID=\"2023\"\nNAME=\"Amazon Linux\"\n") }},
+		{name: "Amazon Linux has its own", change: release("ID=amzn\nVERSION_ID=\"2023\"\nNAME=\"Amazon Linux\"\n"),
+			sources: "distro", codename: "2023/x86_64", from: "Amazon Linux's package docker"},
+		{name: "a rebuild of RHEL", change: release("ID=rocky\nVERSION_ID=\"9.6\"\nNAME=\"Rocky Linux\"\nID_LIKE=\"rhel centos fedora\"\n"),
+			sources: "docker", codename: "9/x86_64", from: "Docker's own repository"},
+		{name: "a rebuild of RHEL, whose own package called docker is podman's", req: RegisterRequest{DockerSource: "distro"},
+			change: release("ID=rocky\nVERSION_ID=\"9.6\"\nNAME=\"Rocky Linux\"\n"), code: failure.Usage},
+		{name: "RHEL has none", change: release("ID=rhel\nVERSION_ID=\"9.4\"\nNAME=\"Red Hat Enterprise Linux\"\n"), codename: "9/x86_64"},
+		{name: "Fedora has both", change: release("ID=fedora\nVERSION_ID=42\nNAME=\"Fedora Linux\"\n"),
+			sources: "docker distro", codename: "42/x86_64", from: "Docker's own repository, else Fedora's package moby-engine"},
+		{name: "SUSE", change: release("ID=sles\nVERSION_ID=\"15.6\"\nNAME=\"SLES\"\n"),
+			sources: "distro", codename: "15/x86_64", from: "SUSE Linux Enterprise Server's package docker"},
 	} {
 		m := bareMachine(t)
 		if test.change != nil {
@@ -104,6 +114,11 @@ func TestWhereDockerMayComeFrom(t *testing.T) {
 			t.Errorf("%s: the checks are told %v, %q", test.name, s.Docker, s.DockerFrom)
 		}
 	}
+}
+
+// release is a system that a host says it is.
+func release(text string) func(*machine) {
+	return func(m *machine) { m.write("/etc/os-release", text) }
 }
 
 func stretch(m *machine) {
@@ -238,6 +253,33 @@ func TestWhatTheHostListsAlready(t *testing.T) {
 		m.write(host.AptSourceDir+"/docker.list.save", text)
 		if got, err := aptLists(m.host().Files, url); err != nil || got {
 			t.Errorf("a file that apt does not read: %v, %v", got, err)
+		}
+	}
+}
+
+// TestDockerRepositoryForRPM is read once without the host's keyring, and then as every front end understands it.
+func TestDockerRepositoryForRPM(t *testing.T) {
+	const url = "https://download.docker.com/linux/centos"
+	once, lasting := ownRepository(url, "9/x86_64"), lastingRepository(url, "9/x86_64")
+	for _, text := range []string{once, lasting} {
+		if !strings.Contains(text, "\nbaseurl="+url+"/9/x86_64/stable\n") || strings.Contains(text, "$") {
+			t.Errorf("%s", text)
+		}
+	}
+	if !strings.Contains(lasting, "\ngpgcheck=1\n") || !strings.Contains(lasting, "\ngpgkey=file://"+dockerKeyRPM+"\n") || strings.Contains(once, "gpgkey") {
+		t.Errorf("%s\n%s", once, lasting)
+	}
+	for text, want := range map[string]bool{
+		lasting: true, strings.ReplaceAll(lasting, "enabled=1", "enabled=0"): false, "": false,
+		"[docker-ce-stable]\nbaseurl=" + url + "/$releasever/$basearch/stable\n":                                         true,
+		"[docker-ce-test]\nbaseurl = " + url + "/$releasever/$basearch/test\n":                                           false,
+		"[x]\nbaseurl=" + url + "/9/x86_64/stable\nenabled = 0\n[y]\nbaseurl=" + url + "/9/x86_64/stable\nenabled = 1\n": true,
+		"#baseurl=" + url + "/9/x86_64/stable\n":                                                                         false,
+	} {
+		m := newMachine(t)
+		m.write(dockerRepo, text)
+		if got, err := rpmLists(m.host().Files, url); err != nil || got != want {
+			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
 }

@@ -162,7 +162,7 @@ func (r *registration) resolveVersions(ctx context.Context, pins map[string]stri
 // written are the folders that a registration writes to, itself or through the package manager and the agents.
 var written = []string{
 	"/etc/amazon", "/etc/ecs", "/etc/systemd/system", "/root", "/usr/bin", "/usr/lib/systemd", "/usr/libexec", "/var/cache/ecs",
-	"/var/lib/amazon", "/var/lib/anywhere", "/var/lib/dpkg", "/var/lib/ecs", "/var/log",
+	"/var/lib/amazon", "/var/lib/anywhere", "/var/lib/dpkg", "/var/lib/ecs", "/var/lib/rpm", "/var/log",
 }
 
 // writable refuses to begin where a folder cannot be written: the step that needs it may be the one behind the point of
@@ -350,12 +350,22 @@ func (r *registration) ssmPackage() engine.Step {
 func (r *registration) ecsPackage() engine.Step {
 	return r.packageStep(packageStep{
 		id: "ecs.package", title: "Install the ECS agent", name: ecsagent.Package, pin: pinECS, product: artifact.ECSInit,
-		asked: r.req.ECSAgentVersion, bad: ecsagent.KnownBad, units: []string{r.ecsUnit()},
+		asked: r.req.ECSAgentVersion, bad: ecsagent.KnownBad, units: r.ecsUnits(),
 		claims: []string{"/etc/ecs", "/var/lib/ecs", ecsagent.DataDir, ecsagent.LogDir, ecsagent.CacheDir},
 	})
 }
 
-func (r *registration) ecsUnit() string { return first(r.row.ECSUnit, ecsagent.Unit) }
+// ecsUnit is asked for when it is needed: on some systems only the package tells it.
+func (r *registration) ecsUnit() string { return ecsagent.UnitOf(r.deps.Host.Files, r.row.ECSUnit) }
+
+// ecsUnits are the names that the unit can have.
+func (r *registration) ecsUnits() []string {
+	names := []string{first(r.row.ECSUnit, ecsagent.Unit)}
+	if names[0] != ecsagent.Unit {
+		names = append(names, ecsagent.Unit)
+	}
+	return names
+}
 
 // packageStep is what the two packages differ in.
 type packageStep struct {
@@ -580,16 +590,22 @@ func (r *registration) ecsGPU() engine.Step {
 
 // ecsDropIn keeps systemd from restarting an agent that ended for good: the deb's unit would, every ten seconds.
 func (r *registration) ecsDropIn() engine.Step {
-	dropIn := strings.Replace(ecsagent.DropInPath, ecsagent.Unit, r.ecsUnit(), 1)
-	return r.fileStep(fileStep{
-		id: "ecs.dropin", title: "Keep a refused ECS agent from restarting", mode: 0o644, path: dropIn,
-		wanted: func(host.Reader, []byte) ([]byte, error) { return ecsagent.DropIn(), nil },
-		after:  func(ctx context.Context, tx *engine.Tx) error { return tx.ReloadUnits(ctx) },
-		due: func(ctx context.Context, reader host.Reader) (bool, error) { // written, and the run killed before systemd read it
-			unit, err := reader.Units.Unit(ctx, r.ecsUnit())
-			return unit.Loaded && !slices.Contains(unit.DropIns, dropIn), err
-		},
-	})
+	step := func() engine.Step { // anew each time, for the package that comes before it may tell another name of the unit
+		dropIn := dropInOf(r.ecsUnit())
+		return r.fileStep(fileStep{
+			id: "ecs.dropin", title: "Keep a refused ECS agent from restarting", mode: 0o644, path: dropIn,
+			wanted: func(host.Reader, []byte) ([]byte, error) { return ecsagent.DropIn(), nil },
+			after:  func(ctx context.Context, tx *engine.Tx) error { return tx.ReloadUnits(ctx) },
+			due: func(ctx context.Context, reader host.Reader) (bool, error) { // written, and the run killed before systemd read it
+				unit, err := reader.Units.Unit(ctx, r.ecsUnit())
+				return unit.Loaded && !slices.Contains(unit.DropIns, dropIn), err
+			},
+		})
+	}
+	made := step()
+	made.Observe = func(ctx context.Context, reader host.Reader) (engine.Obs, error) { return step().Observe(ctx, reader) }
+	made.Change = func(ctx context.Context, tx *engine.Tx) error { return step().Change(ctx, tx) }
+	return made
 }
 
 const repairKind = "packages.repair"

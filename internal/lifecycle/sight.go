@@ -169,7 +169,7 @@ func ecsUnitOf(r host.Reader) string {
 		return ecsagent.Unit
 	}
 	row, _, _ := platform.Find(release.ID, release.VersionID, release.Name, release.IDLike)
-	return first(row.ECSUnit, ecsagent.Unit)
+	return ecsagent.UnitOf(r.Files, row.ECSUnit)
 }
 
 // judgeNode reads the identity and what speaks for and against it.

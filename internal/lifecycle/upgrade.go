@@ -561,17 +561,13 @@ func (u *upgrade) settleTarget(a *upgradedAgent) error {
 		return nil
 	}
 	if a.installed.Held && explicit(a.asked) == "" {
-		unhold := "apt-mark unhold " + a.name
-		if a.installed.Snap {
-			unhold = "snap refresh --unhold " + a.name
-		}
 		if u.asked.Check { // here it is an answer, not a refusal
 			u.warnings = append(u.warnings, fmt.Sprintf("%s is held at %s: an upgrade to %s is refused before %s",
-				a.name, have, a.target, unhold))
+				a.name, have, a.target, u.unhold(a)))
 			return nil
 		}
 		return failure.New(failure.PackageHeld, "%s is held at %s, and %s is to be installed", a.name, have, a.target).
-			WithRemedy("%s; or leave it out with --only; or name the version, over the hold: %s %s", unhold, a.flag, a.target)
+			WithRemedy("%s; or leave it out with --only; or name the version, over the hold: %s %s", u.unhold(a), a.flag, a.target)
 	}
 	if order := a.compare(a.target, have); order < 0 && u.verb == verbUpgrade && a.product == artifact.ECSInit {
 		u.warnings = append(u.warnings, fmt.Sprintf("%s %s is older than %s: it does not know, and loses, what the newer one has written into %s of "+
@@ -827,4 +823,12 @@ func (u *upgrade) look(ctx context.Context) (Report, error) {
 		}
 	}
 	return report, nil
+}
+
+// unhold is the command that ends a hold on a package.
+func (u *upgrade) unhold(a *upgradedAgent) string {
+	if a.installed.Snap {
+		return "snap refresh --unhold " + a.name
+	}
+	return host.ManagerState{Family: string(u.row.Family), Manager: u.row.Manager}.UnholdCommand(a.name)
 }

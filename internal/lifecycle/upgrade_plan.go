@@ -16,6 +16,7 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/platform"
 	"github.com/anywhere-ecs/anywhere/internal/preflight"
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
@@ -421,7 +422,7 @@ exit 0
 // holdService writes the policy, unless the host has one of its own. Should the script stop the agent all the same, the time
 // without one is longer, and that is all.
 func (u *upgrade) holdService(ctx context.Context, tx *engine.Tx) error {
-	if _, err := tx.Reader().Files.Lstat(policyPath); !missing(err) {
+	if _, err := tx.Reader().Files.Lstat(policyPath); !missing(err) || u.row.Family != platform.Deb {
 		return nil
 	}
 	return tx.WriteFile(ctx, policyPath, strings.NewReader(policy), 0o755)

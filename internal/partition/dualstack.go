@@ -13,7 +13,7 @@ func DualStack(region string) bool { return of(region).DualStackSuffix != "" }
 // of 2026-04-14.
 func S3(region string, dual bool) string {
 	p := of(region)
-	if !dual || p.DualStackSuffix == "" || p.ID == "aws-eusc" {
+	if !dual || p.DualStackSuffix == "" || p.Isolated || p.ID == "aws-eusc" {
 		return Endpoint("s3", region)
 	}
 	return fmt.Sprintf("https://s3.dualstack.%s.%s", region, p.Suffix)

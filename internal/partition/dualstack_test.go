@@ -15,7 +15,7 @@ func TestNamesWithIPv6(t *testing.T) {
 			"https://s3.dualstack.cn-north-1.amazonaws.com.cn"},
 		{"eusc-de-east-1", "ssm", "ssm.eusc-de-east-1.api.amazonwebservices.eu", "ssm.eusc-de-east-1.api.amazonwebservices.eu",
 			"https://s3.eusc-de-east-1.amazonaws.eu"},
-		{"us-iso-east-1", "ecs", "ecs.us-iso-east-1.c2s.ic.gov", "ecs.us-iso-east-1.c2s.ic.gov", "https://s3.us-iso-east-1.c2s.ic.gov"},
+		{"us-iso-east-1", "ecs", "ecs.us-iso-east-1.api.aws.ic.gov", "ecs.us-iso-east-1.api.aws.ic.gov", "https://s3.us-iso-east-1.c2s.ic.gov"},
 	} {
 		found := false
 		for _, d := range DestinationsByIPv6(test.region) {

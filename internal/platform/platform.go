@@ -55,11 +55,15 @@ type Row struct {
 	Docker   []string // sources, the better first; none means that Docker must be there before
 	// DockerPackage is the distribution's name for Docker; empty without SourceDistro.
 	DockerPackage string
-	ECSUnit       string // the ECS agent's unit
-	Built         bool   // anywhere can register it today
-	Broken        bool   // known not to work; Notes say why
-	Notes         string // what its operator should know
-	Source        string // where the facts are from
+	// DockerFolder is the system whose packages of Docker's own repository fit; the ID when empty.
+	DockerFolder string
+	// DockerEnable is a repository of the distribution that is configured but off, and has DockerPackage.
+	DockerEnable string
+	ECSUnit      string // the ECS agent's unit
+	Built        bool   // anywhere can register it today
+	Broken       bool   // known not to work; Notes say why
+	Notes        string // what its operator should know
+	Source       string // where the facts are from
 }
 
 // Verdict is how well a system fits its row.

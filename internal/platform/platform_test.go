@@ -31,23 +31,23 @@ func TestFindRealSystems(t *testing.T) {
 		{"ubuntu", "16.04", "Ubuntu", []string{"debian"}, "Ubuntu", Older, Never, "apt", true},
 		{"ubuntu", "28.04", "Ubuntu", []string{"debian"}, "Ubuntu", Newer, Never, "apt", true},
 		{"linuxmint", "21.3", "Linux Mint", []string{"ubuntu", "debian"}, "Ubuntu", Similar, Never, "apt", true},
-		{"amzn", "2", "Amazon Linux", []string{"centos", "rhel", "fedora"}, "Amazon Linux", Known, Listed, "yum", false},
-		{"amzn", "2023", "Amazon Linux", []string{"fedora"}, "Amazon Linux", Known, Listed, "dnf", false},
-		{"centos", "7", "CentOS Linux", []string{"rhel", "fedora"}, "CentOS Linux", Known, WasListed, "yum", false},
-		{"centos", "8", "CentOS Linux", []string{"rhel", "fedora"}, "CentOS Linux", Known, WasListed, "dnf", false},
-		{"centos", "8", "CentOS Stream", []string{"rhel", "fedora"}, "CentOS Stream", Known, WasListed, "dnf", false},
-		{"centos", "9", "CentOS Stream", []string{"rhel", "fedora"}, "CentOS Stream", Known, Listed, "dnf", false},
-		{"rhel", "8.10", "Red Hat Enterprise Linux", []string{"fedora"}, "Red Hat Enterprise Linux", Known, Listed, "dnf", false},
-		{"rhel", "10.0", "Red Hat Enterprise Linux", []string{"fedora"}, "Red Hat Enterprise Linux", Known, Never, "dnf", false},
-		{"rocky", "9.4", "Rocky Linux", []string{"rhel", "centos", "fedora"}, "Rocky Linux", Known, Never, "dnf", false},
-		{"ol", "7.9", "Oracle Linux Server", []string{"fedora"}, "Oracle Linux", Known, Never, "yum", false},
-		{"fedora", "33", "Fedora", nil, "Fedora", Known, Listed, "dnf", false},
-		{"fedora", "35", "Fedora Linux", nil, "Fedora", Known, Never, "dnf", false},
-		{"fedora", "40", "Fedora Linux", nil, "Fedora", Known, Listed, "dnf", false},
-		{"fedora", "41", "Fedora Linux", nil, "Fedora", Known, Never, "dnf5", false},
-		{"fedora", "50", "Fedora Linux", nil, "Fedora", Newer, Never, "dnf5", false},
-		{"sles", "15.5", "SLES", []string{"suse"}, "SUSE Linux Enterprise Server", Known, Listed, "zypper", false},
-		{"opensuse-tumbleweed", "20261101", "openSUSE Tumbleweed", []string{"opensuse", "suse"}, "openSUSE Tumbleweed", Known, Listed, "zypper", false},
+		{"amzn", "2", "Amazon Linux", []string{"centos", "rhel", "fedora"}, "Amazon Linux", Known, Listed, "yum", true},
+		{"amzn", "2023", "Amazon Linux", []string{"fedora"}, "Amazon Linux", Known, Listed, "dnf", true},
+		{"centos", "7", "CentOS Linux", []string{"rhel", "fedora"}, "CentOS Linux", Known, WasListed, "yum", true},
+		{"centos", "8", "CentOS Linux", []string{"rhel", "fedora"}, "CentOS Linux", Known, WasListed, "dnf", true},
+		{"centos", "8", "CentOS Stream", []string{"rhel", "fedora"}, "CentOS Stream", Known, WasListed, "dnf", true},
+		{"centos", "9", "CentOS Stream", []string{"rhel", "fedora"}, "CentOS Stream", Known, Listed, "dnf", true},
+		{"rhel", "8.10", "Red Hat Enterprise Linux", []string{"fedora"}, "Red Hat Enterprise Linux", Known, Listed, "dnf", true},
+		{"rhel", "10.0", "Red Hat Enterprise Linux", []string{"fedora"}, "Red Hat Enterprise Linux", Known, Never, "dnf", true},
+		{"rocky", "9.4", "Rocky Linux", []string{"rhel", "centos", "fedora"}, "Rocky Linux", Known, Never, "dnf", true},
+		{"ol", "7.9", "Oracle Linux Server", []string{"fedora"}, "Oracle Linux", Known, Never, "yum", true},
+		{"fedora", "33", "Fedora", nil, "Fedora", Known, Listed, "dnf", true},
+		{"fedora", "35", "Fedora Linux", nil, "Fedora", Known, Never, "dnf", true},
+		{"fedora", "40", "Fedora Linux", nil, "Fedora", Known, Listed, "dnf", true},
+		{"fedora", "41", "Fedora Linux", nil, "Fedora", Known, Never, "dnf5", true},
+		{"fedora", "50", "Fedora Linux", nil, "Fedora", Newer, Never, "dnf5", true},
+		{"sles", "15.5", "SLES", []string{"suse"}, "SUSE Linux Enterprise Server", Known, Listed, "zypper", true},
+		{"opensuse-tumbleweed", "20261101", "openSUSE Tumbleweed", []string{"opensuse", "suse"}, "openSUSE Tumbleweed", Known, Listed, "zypper", true},
 		{"bottlerocket", "1.20.0", "Bottlerocket", nil, "Bottlerocket", Known, WasListed, "", false},
 		{"windows", "20H2", "Windows Server", nil, "Windows Server", Known, Listed, "", false},
 		{"windows", "2025", "Windows Server", nil, "Windows Server", Known, Never, "", false},
@@ -86,8 +86,8 @@ func TestRowsAreWhole(t *testing.T) {
 		if row.Broken && (row.Built || row.Notes == "") {
 			t.Errorf("%s: broken needs a reason, and is never built", where)
 		}
-		if row.Built != (row.Family == Deb && !row.Broken) {
-			t.Errorf("%s: only deb systems are built today", where)
+		if row.Built != ((row.Family == Deb || row.Family == RPM) && !row.Broken) {
+			t.Errorf("%s: deb and rpm systems are built, and no other", where)
 		}
 		distro := false
 		for _, source := range row.Docker {

@@ -35,6 +35,13 @@ const (
 	noteAmazon = "use the generic amazon-ecs-init, not Amazon Linux's own ecs-init, whose unit reads only /etc/ecs/ecs.config"
 )
 
+// What the tests really run: see test/e2e. Everything else of the table is held to rules by unit tests only.
+const ()
+
+// extras is the repository of Amazon Linux 2 that amazon-linux-extras switches on for Docker. Source:
+// /etc/yum.repos.d/amzn2-extras.repo of Amazon Linux 2.
+const extras = "amzn2extra-docker"
+
 // Table is what is known of operating systems, each system's versions from old to new. The slice is the caller's.
 func Table() []Row {
 	both := []string{SourceDocker, SourceDistro}
@@ -55,36 +62,40 @@ func Table() []Row {
 	}
 	amazon := func(version, manager string, aws Position, source, notes string) Row {
 		return Row{System: "Amazon Linux", ID: "amzn", Versions: []string{version}, Family: RPM, Manager: manager, AWS: aws,
-			Docker: distro, DockerPackage: "docker", ECSUnit: ecsUnit, Notes: notes, Source: source}
+			Docker: distro, DockerPackage: "docker", ECSUnit: ecsUnit, Built: true, Notes: notes, Source: source}
 	}
 	centos := func(version, manager string, aws Position, source, notes string) Row {
 		return Row{System: "CentOS Linux", ID: "centos", NameNot: "Stream", Versions: []string{version}, Family: RPM,
-			Manager: manager, AWS: aws, Docker: docker, ECSUnit: ecsUnit, Notes: notes, Source: source}
+			Manager: manager, AWS: aws, Docker: docker, DockerFolder: "centos", ECSUnit: ecsUnit, Built: true, Notes: notes, Source: source}
 	}
 	stream := func(version string, aws Position, source, notes string) Row {
 		return Row{System: "CentOS Stream", ID: "centos", NameHas: "Stream", Versions: []string{version}, Family: RPM,
-			Manager: "dnf", AWS: aws, Docker: docker, ECSUnit: ecsUnit, Notes: notes, Source: source}
+			Manager: "dnf", AWS: aws, Docker: docker, DockerFolder: "centos", ECSUnit: ecsUnit, Built: true, Notes: notes, Source: source}
 	}
 	rhel := func(version, manager string, aws Position, source string) Row {
 		return Row{System: "Red Hat Enterprise Linux", ID: "rhel", Versions: []string{version}, Family: RPM, Manager: manager,
-			AWS: aws, ECSUnit: ecsUnit, Notes: noteRHEL, Source: source}
+			AWS: aws, ECSUnit: ecsUnit, Built: true, Notes: noteRHEL, Source: source}
 	}
 	rebuild := func(system, id, manager string, versions ...string) Row {
 		return Row{System: system, ID: id, Versions: versions, Family: RPM, Manager: manager, AWS: never, Docker: docker,
-			ECSUnit: ecsUnit, Notes: noteRebuild, Source: notIn + "; " + script}
+			DockerFolder: "centos", ECSUnit: ecsUnit, Built: true, Notes: noteRebuild, Source: notIn + "; " + script}
 	}
 	fedora := func(manager string, aws Position, source, notes string, versions ...string) Row {
 		return Row{System: "Fedora", ID: "fedora", Versions: versions, Family: RPM, Manager: manager, AWS: aws, Docker: both,
-			DockerPackage: "moby-engine", ECSUnit: ecsUnit, Notes: notes, Source: source}
+			DockerPackage: "moby-engine", ECSUnit: ecsUnit, Built: true, Notes: notes, Source: source}
 	}
 	suse := func(system, id string, aws Position, source string, versions ...string) Row {
 		return Row{System: system, ID: id, Versions: versions, Family: RPM, Manager: "zypper", AWS: aws, Docker: distro,
-			DockerPackage: "docker", ECSUnit: suseUnit, Source: source}
+			DockerPackage: "docker", ECSUnit: suseUnit, Built: true, Source: source}
 	}
 	windows := func(version string, aws Position, notes string) Row {
 		return Row{System: "Windows Server", ID: "windows", Versions: []string{version}, Family: Windows, AWS: aws,
 			ECSUnit: "AmazonECS", Notes: notes, Source: guide + "; ecs-anywhere-install.ps1 signed 2023-11-07"}
 	}
+
+	amazon2 := amazon("2", "yum", listed("early 2022"), guide, noteAmazon)
+	amazon2.DockerEnable = extras
+	rocky := func(versions ...string) Row { return rebuild("Rocky Linux", "rocky", "dnf", versions...) }
 
 	return []Row{
 		stretch,
@@ -104,7 +115,7 @@ func Table() []Row {
 		ubuntu("24.04", listed(after23), guide, noteOldCgroup),
 		ubuntu("26.04", never, notIn, noteOldCgroup),
 
-		amazon("2", "yum", listed("early 2022"), guide, noteAmazon),
+		amazon2,
 		amazon("2023", "dnf", listed(after23), guide, noteAmazon),
 
 		centos("7", "yum", was(start, after23), wasIn, "without updates since 2024-06-30"),
@@ -117,7 +128,9 @@ func Table() []Row {
 		rhel("8", "dnf", listed("2022-04-14"), guide),
 		rhel("9", "dnf", listed("2026-01"), rhel9),
 		rhel("10", "dnf", never, "https://github.com/aws/containers-roadmap/issues/2777, open"),
-		rebuild("Rocky Linux", "rocky", "dnf", "8", "9", "10"),
+		rocky("8"),
+		rocky("9"),
+		rocky("10"),
 		rebuild("AlmaLinux", "almalinux", "dnf", "8", "9", "10"),
 		rebuild("Oracle Linux", "ol", "yum", "7"),
 		rebuild("Oracle Linux", "ol", "dnf", "8", "9", "10"),
@@ -128,7 +141,8 @@ func Table() []Row {
 		fedora("dnf5", never, notIn, "AWS's script fails here: dnf5 has another config-manager", "41", "42", "43", "44", "45"),
 
 		suse("SUSE Linux Enterprise Server", "sles", listed(start), guide, "15"),
-		suse("openSUSE Leap", "opensuse-leap", never, notIn, "15", "16"),
+		suse("openSUSE Leap", "opensuse-leap", never, notIn, "15"),
+		suse("openSUSE Leap", "opensuse-leap", never, notIn, "16"),
 		suse("openSUSE Tumbleweed", "opensuse-tumbleweed", listed(start), guide),
 
 		{System: "Bottlerocket", ID: "bottlerocket", Family: None, AWS: was("2022-07-15", "2022-12-17"), Broken: true,

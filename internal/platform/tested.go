@@ -48,6 +48,19 @@ func Trials() []Trial {
 			What: "a host in systemd-nspawn whose programs for arm64, systemd and the agents' among them, are emulated one by one (qemu 7.2), with " +
 				"Docker 20.10 for amd64: registered, registered again, both agents upgraded, deregistered",
 			Tests: []string{"TestHostForARM64"}, Slow: true, Date: "2026-11-26"},
+		{Systems: []string{"Ubuntu 24.04"}, Arch: "amd64", How: Simulated, Manager: "a stand-in for snapd; apt 2.6, dpkg 1.21", Systemd: "252", Cgroup: "v2",
+			What: "a host of Debian's with Ubuntu's os-release, whose SSM agent is a snap: registered, killed and cut off while snapd works, " +
+				"upgraded, back, deregistered; no real snapd has run",
+			Tests: []string{"TestUbuntusSnap"}, Date: "2026-11-26"},
+		{Systems: []string{"Amazon Linux 2023", "SUSE Linux Enterprise Server 15"}, Arch: "amd64", How: Simulated,
+			Manager: "dnf 4.14 and zypper 1.14, rpm 4.18, Debian's builds", Systemd: "252", Cgroup: "v2",
+			What: "hosts of Debian's with the system's os-release, rpm and its package manager, Docker 20.10 there: registered, registered again, " +
+				"upgraded, back, deregistered",
+			Tests: []string{"TestLifeOnRPM"}, Date: "2026-11-26"},
+		{Systems: []string{"Rocky Linux 9", "openSUSE Leap 15"}, Arch: "amd64", How: Simulated,
+			Manager: "dnf 4.14 and zypper 1.14, rpm 4.18, Debian's builds", Systemd: "252", Cgroup: "v2",
+			What: "the same, without upgrades; on Rocky Linux also killed while rpm installs", Tests: []string{"TestLifeOnRPM", "TestKilledInRPM"},
+			Date: "2026-11-26"},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/platform"
 )
 
 // agentInQuestion is the version of the ECS agent that the host has or will have.
@@ -59,4 +60,14 @@ func newerAgent(floor string) string {
 	return "bring the ECS agent to " + floor + " or newer: before the host is registered, anywhere register " +
 		"--ecs-agent-version VERSION does it; afterwards https://docs.aws.amazon.com/AmazonECS/latest/developerguide/" +
 		"ecs-anywhere-updates.html has the steps"
+}
+
+// ecsUnit is the ECS agent's unit on this system.
+func ecsUnit(s Subject) string {
+	release, err := host.ReadOSRelease(s.Host.Files)
+	if err != nil {
+		return ecsagent.Unit
+	}
+	row, _, _ := platform.Find(release.ID, release.VersionID, release.Name, release.IDLike)
+	return ecsagent.UnitOf(s.Host.Files, row.ECSUnit)
 }

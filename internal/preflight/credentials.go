@@ -101,7 +101,7 @@ func readChain(ctx context.Context, s Subject) (chain, error) {
 	if c.ssmUnit, err = host.UnitEnvironment(ctx, s.Host, ssmagent.UnitOf(s.Host)); err != nil {
 		return c, err
 	}
-	if c.ecsUnit, err = host.UnitEnvironment(ctx, s.Host, ecsagent.Unit); err != nil {
+	if c.ecsUnit, err = host.UnitEnvironment(ctx, s.Host, ecsUnit(s)); err != nil {
 		return c, err
 	}
 	ssm, err := ssmagent.ReadConfig(s.Host)

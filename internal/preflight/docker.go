@@ -55,8 +55,7 @@ func dockerPresence(s Subject, info docker.Info) Result {
 		return pass("not installed yet; will be installed from %s", s.DockerFrom).with("from", s.DockerFrom)
 	}
 	if !info.Present {
-		const byHand = "apt-get install docker.io, or Docker's own packages (https://docs.docker.com/engine/install/), " +
-			"then run the command again"
+		byHand := installDocker(s) + ", then run the command again"
 		switch from := installable(s); {
 		case from != "" && s.Mutating:
 			return fail(failure.DockerAbsent, "Docker is not installed", "leave --docker-source none out, or "+byHand)
@@ -67,6 +66,29 @@ func dockerPresence(s Subject, info docker.Info) Result {
 		return fail(failure.DockerAbsent, "Docker is not installed", byHand)
 	}
 	return pass("%s", info.Flavour).with("flavour", info.Flavour).with("unit", info.Unit)
+}
+
+// installDocker is what an operator types to get Docker: the distribution's package, or else Docker's own. No package of
+// RHEL and its rebuilds is Docker, for what is called so there is podman-docker.
+func installDocker(s Subject) string {
+	const own = "Docker's own packages (https://docs.docker.com/engine/install/)"
+	release, err := host.ReadOSRelease(s.Host.Files)
+	if err != nil {
+		return "install " + own
+	}
+	row, _, known := platform.Find(release.ID, release.VersionID, release.Name, release.IDLike)
+	if !known || row.DockerPackage == "" {
+		return "install " + own
+	}
+	return host.ManagerState{Family: string(row.Family), Manager: row.Manager}.InstallCommand(row.DockerPackage) + ", or " + own
+}
+
+func removeCommand(s Subject, name string) string {
+	state, err := s.Host.Packages.State()
+	if err != nil {
+		return "remove " + name
+	}
+	return state.RemoveCommand(name)
 }
 
 // installable says where anywhere register would install Docker from; "" where it does not.
@@ -86,7 +108,7 @@ func installable(s Subject) string {
 	return strings.Join(names, ", else ")
 }
 
-func dockerFlavour(_ Subject, info docker.Info) Result {
+func dockerFlavour(s Subject, info docker.Info) Result {
 	if !info.Present {
 		return skip("Docker is not installed")
 	}
@@ -96,10 +118,10 @@ func dockerFlavour(_ Subject, info docker.Info) Result {
 		return pass("Docker Engine").with("flavour", info.Flavour)
 	case docker.Podman:
 		what, remedy = "podman stands in for Docker; the ECS agent does not work with it",
-			"apt-get remove podman-docker && apt-get install docker.io"
+			removeCommand(s, "podman-docker")+" && "+installDocker(s)
 	case docker.Snap:
 		what, remedy = "Docker is a snap: the ECS agent's folders are not visible to it",
-			"snap remove docker && apt-get install docker.io"
+			"snap remove docker && "+installDocker(s)
 	case docker.Rootless:
 		what, remedy = "Docker runs rootless; the ECS agent needs the system's daemon", "systemctl enable --now docker"
 	case docker.Desktop:

@@ -277,13 +277,20 @@ func open(rows []row) string {
 }
 
 func installAuthorities(s Subject) string {
-	if family(s) == "rpm" {
-		return "dnf install ca-certificates, or yum install ca-certificates"
+	state, err := s.Host.Packages.State()
+	if err != nil {
+		return "install the package ca-certificates"
 	}
-	return "apt-get install --reinstall ca-certificates"
+	if state.Family == "rpm" {
+		return state.InstallCommand("ca-certificates")
+	}
+	return state.ReinstallCommand("ca-certificates")
 }
 
 func trustAuthority(s Subject) string {
+	if state, err := s.Host.Packages.State(); err == nil && state.Manager == "zypper" {
+		return "put its certificate, as NAME.pem, into /etc/pki/trust/anchors, then update-ca-certificates"
+	}
 	if family(s) == "rpm" {
 		return "put its certificate into /etc/pki/ca-trust/source/anchors, then update-ca-trust"
 	}

@@ -234,7 +234,7 @@ func stateElsewhere(ctx context.Context, s Subject, config ecsagent.Config) (Res
 	if err != nil || !identity.Registered() {
 		return pass(""), err
 	}
-	unit, err := s.unit(ctx, ecsagent.Unit)
+	unit, err := s.unit(ctx, ecsUnit(s))
 	if err != nil {
 		return Result{}, err
 	}
@@ -257,7 +257,7 @@ func stateElsewhere(ctx context.Context, s Subject, config ecsagent.Config) (Res
 
 // agentStumbles looks for an ECS agent that systemd starts in vain, and for its own words about that.
 func agentStumbles(ctx context.Context, s Subject) (Result, error) {
-	unit, err := s.unit(ctx, ecsagent.Unit)
+	unit, err := s.unit(ctx, ecsUnit(s))
 	if err != nil || unit.Active != "failed" && !looping(unit, s.Host.Now()) {
 		return pass(""), err
 	}
@@ -265,11 +265,11 @@ func agentStumbles(ctx context.Context, s Subject) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	detail := fmt.Sprintf("%s starts and dies again and again (%d restarts)", ecsagent.Unit, unit.Restarts)
+	detail := fmt.Sprintf("%s starts and dies again and again (%d restarts)", unit.Name, unit.Restarts)
 	if unit.Active == "failed" {
-		detail = fmt.Sprintf("%s failed (%s, exit status %d)", ecsagent.Unit, unit.Result, unit.ExitStatus)
+		detail = fmt.Sprintf("%s failed (%s, exit status %d)", unit.Name, unit.Result, unit.ExitStatus)
 	}
-	remedy := "journalctl -u " + ecsagent.Unit + " -n 50 and " + ecsagent.LogPath + " say why"
+	remedy := "journalctl -u " + unit.Name + " -n 50 and " + ecsagent.LogPath + " say why"
 	if len(findings) > 0 {
 		detail, remedy = detail+": "+findings[0].Cause, cmp.Or(findings[0].Remedy, remedy)
 	}

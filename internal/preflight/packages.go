@@ -39,7 +39,7 @@ func packagesManager(_ context.Context, s Subject) Result {
 		if err != nil {
 			return broken(err)
 		}
-		if r := held(there, p.name, p.asked, p.bad); r.Status != Pass {
+		if r := held(state, there, p.asked, p.bad); r.Status != Pass {
 			return r.with("package", p.name).with("version", there.Version)
 		}
 	}
@@ -64,11 +64,13 @@ func waitFor(holder string) string {
 	return "wait until it has finished, then run the command again"
 }
 
-// held looks at a package that somebody keeps from changing. dpkg itself installs a file over a hold, and says nothing.
-func held(there host.Package, name, asked string, bad func(string) (string, bool)) Result {
+// held looks at a package that somebody keeps from changing. dpkg and rpm
+// install a file over a hold, and say nothing.
+func held(state host.ManagerState, there host.Package, asked string, bad func(string) (string, bool)) Result {
 	why, isBad := bad(there.Version)
 	other := asked != "" && there.Version != asked && !strings.HasPrefix(there.Version, asked+"-")
-	unhold := "apt-mark unhold " + name
+	name := there.Name
+	unhold := state.UnholdCommand(name)
 	switch {
 	case !there.Held:
 		return pass("")
@@ -101,6 +103,9 @@ func onlyReinstalls(state host.ManagerState) bool {
 // finish, because finishing runs scripts of packages that anywhere knows nothing of.
 func interruptedManager(state host.ManagerState) Result {
 	detail, remedy := "the package manager was interrupted and must be repaired first", "dpkg --configure -a"
+	if state.Family == "rpm" {
+		remedy = "rpm --rebuilddb"
+	}
 	packages := []string{}
 	var anew []string
 	for _, p := range state.Unfinished {
@@ -113,7 +118,7 @@ func interruptedManager(state host.ManagerState) Result {
 		detail = "the package manager was interrupted in " + strings.Join(packages, ", ") + " and must be repaired first"
 	}
 	if len(anew) > 0 { // configuring passes over them
-		remedy += "; apt-get install --reinstall " + strings.Join(anew, " ")
+		remedy += "; " + state.ReinstallCommand(anew...)
 	}
 	return fail(failure.PackagesBroken, detail, remedy+"; then run the same command again").with("unfinished", packages)
 }

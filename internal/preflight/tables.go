@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
 )
@@ -64,13 +63,10 @@ func networkTables(ctx context.Context, s Subject) Result {
 	var r Result
 	switch {
 	case len(missing) > 0:
-		install := "apt-get install "
-		if family(s) == "rpm" {
-			install = "dnf install "
-		}
+		state, _ := s.Host.Packages.State() // without it, the words are apt's
 		detail := fmt.Sprintf("%s %s not in the PATH of services (%s), and the ECS agent's service does not start without",
 			strings.Join(missing, " and "), isOrAre(missing), strings.Join(unitsPath, ":"))
-		r = fail(failure.ToolMissing, detail, install+strings.Join(packages, " "))
+		r = fail(failure.ToolMissing, detail, state.InstallCommand(packages...))
 		if len(missing) == 1 && missing[0] == "iptables" {
 			r.follows = "docker.presence" // what Docker's packages bring too
 			r = withoutDocker(s, r)
@@ -78,7 +74,7 @@ func networkTables(ctx context.Context, s Subject) Result {
 	case len(managers) > 0:
 		detail := fmt.Sprintf("%s is active: each time it loads its rules it drops those of the ECS agent, and tasks get no "+
 			"credentials until the agent is restarted", strings.Join(managers, " and "))
-		r = warn(detail, "after each reload of the firewall: systemctl restart "+ecsagent.Unit)
+		r = warn(detail, "after each reload of the firewall: systemctl restart "+ecsUnit(s))
 	default:
 		r = pass("iptables and sysctl are there")
 		if found["iptables"] == "" {

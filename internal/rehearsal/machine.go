@@ -86,7 +86,8 @@ func (m *machine) startDocker() error {
 	return nil
 }
 
-// debian12 is what the throw-away host plays where the real system is one that anywhere does not install on yet.
+// debian12 is what the throw-away host plays where the real system is not one with debs, which are all that it
+// can install.
 const debian12 = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n"
 
 // ubuntu2404 is what it plays with Ubuntu's snap.
@@ -98,7 +99,7 @@ const trustsNobody = "# the throw-away host trusts nobody: it speaks plain HTTP 
 func (m *machine) furnish() error {
 	release := debian12
 	if found, err := host.ReadOSRelease(host.NewDir("/")); err == nil {
-		if row, verdict, known := platform.Find(found.ID, found.VersionID, found.Name, found.IDLike); known && row.Built && verdict == platform.Known {
+		if row, verdict, known := platform.Find(found.ID, found.VersionID, found.Name, found.IDLike); known && row.Built && row.Family == platform.Deb && verdict == platform.Known {
 			if text, err := os.ReadFile("/etc/os-release"); err == nil {
 				release, m.borrows = string(text), found.PrettyName
 			}

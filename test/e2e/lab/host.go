@@ -21,6 +21,7 @@ type Host struct {
 	Cgroup int      // 1 or 2; 2 when zero
 	Docker bool     // installed and running
 	ARM    bool     // for arm64, emulated, always with Docker; needs ProvisionARM
+	System string   // what it is, of Systems; Debian 12 when empty
 	Names  []string // further names that lead to the test process, in /etc/hosts
 	Binds  []string // files or folders of the machine that the host sees read-only, as SOURCE:TARGET
 	Synced bool     // what is synced reaches the machine's disk, and takes its time
@@ -91,6 +92,13 @@ func (m *Machine) makeDisk() error {
 	if m.host.ARM {
 		lower = armRoot()
 	}
+	system := Systems[m.host.System]
+	if m.host.System != "" { // its layer lies on Docker's
+		if !m.host.Docker || system.Release == "" {
+			return fmt.Errorf("there is no host %q without Docker", m.host.System)
+		}
+		lower = map[string]string{"dnf": world.root.Dnf, "yum": world.root.Dnf, "zypper": world.root.Zypper}[system.Manager] + ":" + lower
+	}
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s",
 		lower, filepath.Join(m.dir, "upper"), filepath.Join(m.dir, "work"))
 	if !m.host.Synced { // Kill doesn't lose the page cache, so nothing could tell, and dpkg is faster
@@ -104,6 +112,9 @@ func (m *Machine) makeDisk() error {
 	files := map[string]string{"etc/hostname": m.host.Name + "\n", "etc/hosts": hosts, "etc/resolv.conf": ""}
 	if m.host.Cgroup == 1 {
 		files["etc/systemd/system/lab-cgroups.service"] = writableCgroups
+	}
+	if system.Release != "" {
+		files["etc/os-release"] = system.Release
 	}
 	for path, text := range files {
 		path = filepath.Join(m.disk(), path)

@@ -34,25 +34,34 @@ var (
 		"systemd", "systemd-sysv", "dbus", "ca-certificates", "iproute2", "procps", "openssh-server", "strace", "python3",
 	}
 	dockerPackages = []string{"docker.io", "iptables"}
+	// The package managers of other families, which run on Debian too. The two do not go together.
+	rpmPackages = map[string][]string{
+		"dnf":    {"rpm", "dnf", "createrepo-c"},
+		"zypper": {"rpm", "zypper", "createrepo-c"},
+	}
 )
 
 // recipe counts changes to the way the root is made that the lists above don't show.
-const recipe = "1"
+const recipe = "2"
 
 // Root is the file system that hosts are made from, in layers.
 type Root struct {
 	Base   string // Debian with systemd, without Docker
 	Docker string // what installing Docker adds: an overlay layer to lay on Base
 	Apt    string // a package repository with Docker and what it depends on
+	// Dnf and Zypper are layers to lay on Docker and Base: they put rpm and a front end in dpkg's place.
+	Dnf, Zypper string
 }
 
 // currentRoot is where the root for the lists above lies, or will.
 func currentRoot() Root {
-	dir := filepath.Join(cacheDir, "root-"+digest(recipe, suite, hostPackages, dockerPackages))
+	dir := filepath.Join(cacheDir, "root-"+digest(recipe, suite, hostPackages, dockerPackages, rpmPackages))
 	return Root{
 		Base:   filepath.Join(dir, "base"),
 		Docker: filepath.Join(dir, "docker"),
 		Apt:    filepath.Join(dir, "apt"),
+		Dnf:    filepath.Join(dir, "dnf"),
+		Zypper: filepath.Join(dir, "zypper"),
 	}
 }
 
@@ -158,6 +167,11 @@ func buildRoot(dir string) error {
 	if err := addDocker(base, docker, pool, dir); err != nil {
 		return err
 	}
+	for name, packages := range rpmPackages {
+		if err := addRPM(docker+":"+base, filepath.Join(dir, name), dir, packages); err != nil {
+			return err
+		}
+	}
 	// From here on the root has no network: one repository on its own disk, and no name server to wait for.
 	for path, text := range map[string]string{
 		"etc/apt/sources.list": "deb [trusted=yes] file:/srv/apt ./\n",
@@ -169,7 +183,7 @@ func buildRoot(dir string) error {
 			return err
 		}
 	}
-	for _, layer := range []string{base, docker} {
+	for _, layer := range []string{base, docker, filepath.Join(dir, "dnf"), filepath.Join(dir, "zypper")} {
 		lists, err := filepath.Glob(filepath.Join(layer, "var/lib/apt/lists/*_*"))
 		if err != nil {
 			return err
@@ -181,21 +195,78 @@ func buildRoot(dir string) error {
 	return os.MkdirAll(filepath.Join(base, "srv/apt"), 0o755)
 }
 
-// addDocker installs Docker into a layer over base, and keeps the packages that took as a repository.
-func addDocker(base, layer, pool, dir string) (err error) {
+// overlay mounts layer over lower, below dir.
+func overlay(lower, layer, dir string) (merged string, done func() error, err error) {
 	work, merged := filepath.Join(dir, "work"), filepath.Join(dir, "merged")
-	for _, d := range []string{work, merged} {
-		if err := os.Mkdir(d, 0o755); err != nil {
+	for _, d := range []string{work, merged, layer} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return "", nil, err
+		}
+	}
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, layer, work)
+	if err := unix.Mount("overlay", merged, "overlay", 0, options); err != nil {
+		return "", nil, fmt.Errorf("mount an overlay on %s: %w", merged, err)
+	}
+	return merged, func() error {
+		return errors.Join(unix.Unmount(merged, unix.MNT_DETACH), os.RemoveAll(work), os.Remove(merged))
+	}, nil
+}
+
+// addRPM installs rpm and a front end into a layer, and takes dpkg's database away: what is left is a host of that family,
+// which knows of no package.
+func addRPM(lower, layer, dir string, packages []string) (err error) {
+	merged, done, err := overlay(lower, layer, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	resolv, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(merged, "etc/resolv.conf"), resolv, 0o644); err != nil {
+		return err
+	}
+	if err := apt(merged, append([]string{"install"}, packages...)...); err != nil {
+		return err
+	}
+	if err := apt(merged, "clean"); err != nil {
+		return err
+	}
+	for _, path := range []string{"var/lib/dpkg", "etc/os-release", "etc/resolv.conf"} {
+		if err := os.RemoveAll(filepath.Join(merged, path)); err != nil {
 			return err
 		}
 	}
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", base, layer, work)
-	if err := unix.Mount("overlay", merged, "overlay", 0, options); err != nil {
-		return fmt.Errorf("mount an overlay on %s: %w", merged, err)
+	for path, text := range map[string]string{
+		"etc/rpm/macros": "%_dbpath /var/lib/rpm\n", // Debian's is in root's home
+		// Debian's own repository of what was installed once has no key.
+		"etc/dnf/plugins/local.conf": "[main]\nenabled = false\n",
+		"etc/resolv.conf":            "",
+	} {
+		path = filepath.Join(merged, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return err
+		}
 	}
-	defer func() {
-		err = errors.Join(err, unix.Unmount(merged, unix.MNT_DETACH), os.RemoveAll(work), os.Remove(merged))
-	}()
+	for _, path := range []string{"var/lib/rpm", "etc/yum.repos.d", "etc/zypp/repos.d"} {
+		if err := os.MkdirAll(filepath.Join(merged, path), 0o755); err != nil {
+			return err
+		}
+	}
+	return command("chroot", merged, "rpm", "--initdb")
+}
+
+// addDocker installs Docker into a layer over base, and keeps the packages that took as a repository.
+func addDocker(base, layer, pool, dir string) (err error) {
+	merged, done, err := overlay(base, layer, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
 	resolv, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil {
 		return err

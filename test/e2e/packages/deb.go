@@ -14,6 +14,7 @@ import (
 	"github.com/goreleaser/nfpm/v2"
 	"github.com/goreleaser/nfpm/v2/deb"
 	"github.com/goreleaser/nfpm/v2/files"
+	"github.com/goreleaser/nfpm/v2/rpm"
 )
 
 //go:embed files
@@ -35,6 +36,10 @@ type Options struct {
 	// Fault is what the ECS agent of this version does wrong when it runs: one of simagent's.
 	Fault string
 
+	// RPM builds an rpm, and not a deb. Unit is what the ECS agent's service is called; ecs.service when empty.
+	RPM  bool
+	Unit string
+
 	// What can be wrong with it.
 	ControlVersion string // the version the package itself claims, where the names claim Version
 	PostinstFails  bool   // installing ends with an error after the files are unpacked and the real postinst has run
@@ -53,6 +58,7 @@ func (o Options) arch() string {
 type builder struct {
 	dir  string
 	info nfpm.Info
+	kind string // deb or rpm
 }
 
 // newBuilder begins a package with the maintainer scripts that lie in files/KIND.
@@ -61,7 +67,11 @@ func newBuilder(name, kind, debVersion string, o Options) (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{dir: dir}
+	b := &builder{dir: dir, kind: "deb"}
+	scripts := "files"
+	if o.RPM {
+		b.kind, scripts = "rpm", "files/rpm"
+	}
 	upstream, revision, _ := strings.Cut(debVersion, "-")
 	b.info = nfpm.Info{
 		Name: name, Arch: o.arch(), Platform: "linux", Section: "admin", Priority: "optional",
@@ -71,9 +81,9 @@ func newBuilder(name, kind, debVersion string, o Options) (*builder, error) {
 	}
 	for script, field := range map[string]*string{
 		"preinst": &b.info.Scripts.PreInstall, "postinst": &b.info.Scripts.PostInstall,
-		"prerm": &b.info.Scripts.PreRemove, "postrm": &b.info.Scripts.PostRemove,
+		"prerm": &b.info.Scripts.PreRemove, "postrm": &b.info.Scripts.PostRemove, "posttrans": &b.info.RPM.Scripts.PostTrans,
 	} {
-		text, err := embedded.ReadFile(path.Join("files", kind, script))
+		text, err := embedded.ReadFile(path.Join(scripts, kind, script))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -134,6 +144,24 @@ func (b *builder) addText(data []byte, target string, mode os.FileMode) error {
 	return err
 }
 
+// addGhost claims a file that the package does not bring.
+func (b *builder) addGhost(target string) {
+	b.info.Contents = append(b.info.Contents, &files.Content{
+		Destination: target, Type: files.TypeRPMGhost, FileInfo: &files.ContentFileInfo{Mode: 0o644},
+	})
+}
+
+// compress chooses the compressor of either kind of package.
+func (b *builder) compress(how string) { b.info.Deb.Compression, b.info.RPM.Compression = how, how }
+
+// unitDir is where the kind of package has its units.
+func (b *builder) unitDir() string {
+	if b.kind == "rpm" {
+		return "/usr/lib/systemd/system/"
+	}
+	return "/lib/systemd/system/"
+}
+
 // addEmbedded puts a file from files/ into the package.
 func (b *builder) addEmbedded(name, target string) error {
 	data, err := embedded.ReadFile(path.Join("files", name))
@@ -159,12 +187,15 @@ func (b *builder) addLink(target, leadsTo string) {
 func (b *builder) build(to string) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
 	info := nfpm.WithDefaults(&b.info)
-	if err := nfpm.PrepareForPackager(info, "deb"); err != nil {
+	if err := nfpm.PrepareForPackager(info, b.kind); err != nil {
 		return err
 	}
 	f, err := os.Create(to)
 	if err != nil {
 		return err
+	}
+	if b.kind == "rpm" {
+		return errors.Join(rpm.Default.Package(info, f), f.Close())
 	}
 	return errors.Join(deb.Default.Package(info, f), f.Close())
 }

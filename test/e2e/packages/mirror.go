@@ -52,8 +52,12 @@ func (m *Mirror) Keyring() []byte {
 func (m *Mirror) AddECSInit(o Options) string {
 	m.t.Helper()
 	bucket := filepath.Join(m.Dir, "amazon-ecs-agent-"+m.Region)
-	file := filepath.Join(bucket, fmt.Sprintf("amazon-ecs-init-%s.%s.deb", o.Version, o.arch()))
-	latest := filepath.Join(bucket, fmt.Sprintf("amazon-ecs-init-latest.%s.deb", o.arch()))
+	suffix := o.arch() + ".deb"
+	if o.RPM {
+		suffix = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[o.arch()] + ".rpm"
+	}
+	file := filepath.Join(bucket, fmt.Sprintf("amazon-ecs-init-%s.%s", o.Version, suffix))
+	latest := filepath.Join(bucket, "amazon-ecs-init-latest."+suffix)
 	m.check(os.MkdirAll(bucket, 0o755))
 	m.check(ECSInit(file, o))
 	m.check(m.ECSKey.Sign(file, file+".asc", true))
@@ -67,6 +71,9 @@ func (m *Mirror) AddSSMAgent(o Options) string {
 	m.t.Helper()
 	bucket := filepath.Join(m.Dir, "amazon-ssm-"+m.Region)
 	file := func(version string) string {
+		if o.RPM {
+			return filepath.Join(bucket, version, "linux_"+o.arch(), "amazon-ssm-agent.rpm")
+		}
 		return filepath.Join(bucket, version, "debian_"+o.arch(), "amazon-ssm-agent.deb")
 	}
 	for _, version := range []string{o.Version, "latest"} {

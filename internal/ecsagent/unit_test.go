@@ -1,0 +1,38 @@
+package ecsagent
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/anywhere-ecs/anywhere/internal/host"
+)
+
+func TestUnitOf(t *testing.T) {
+	const suse = "amazon-ecs.service"
+	for _, test := range []struct {
+		name  string
+		files []string
+		want  string
+	}{
+		{"", nil, Unit},
+		{Unit, []string{"/usr/lib/systemd/system/" + suse}, Unit},
+		{suse, nil, suse},
+		{suse, []string{"/usr/lib/systemd/system/ecs.service"}, Unit},
+		{suse, []string{"/usr/lib/systemd/system/" + suse}, suse},
+		{suse, []string{"/usr/lib/systemd/system/" + suse, "/lib/systemd/system/ecs.service"}, suse},
+	} {
+		root := t.TempDir()
+		for _, file := range test.files {
+			if err := os.MkdirAll(filepath.Join(root, filepath.Dir(file)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(root, file), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := UnitOf(host.NewDir(root), test.name); got != test.want {
+			t.Errorf("%q with %v: %s, want %s", test.name, test.files, got, test.want)
+		}
+	}
+}

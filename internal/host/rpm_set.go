@@ -1,0 +1,312 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+)
+
+// Fetch implements [Repositories].
+func (r *Rpm) Fetch(ctx context.Context, set PackageSet) ([]PlannedPackage, error) {
+	if !set.Again { // what another run has brought may be of other versions
+		if err := r.disk.RemoveAll(path.Join(set.Dir, "cache")); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.prepareSet(set); err != nil {
+		return nil, err
+	}
+	result, err := r.front(ctx, set, true, r.download(set)...)
+	if err == nil && result.ExitCode != 0 {
+		err = frontComplaint(r.frontend().name, result, "download "+strings.Join(set.Names, ", "))
+	}
+	if err == nil && set.Key != "" {
+		err = r.verify(ctx, set)
+	}
+	if err != nil {
+		return nil, err
+	}
+	planned, err := r.Planned(ctx, set)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range set.Names { // some are another package's other name, but one of them at least must have come
+		there, err := r.versions(ctx, name)
+		if err != nil || len(there) > 0 || slices.ContainsFunc(planned, func(p PlannedPackage) bool { return p.Name == name }) {
+			return planned, err
+		}
+	}
+	return nil, failure.New(failure.ArtifactMissing, "%s says it has downloaded %s, and there is no package",
+		r.frontend().name, strings.Join(set.Names, ", ")).WithEvidence("%s", lastLines(result.Output)).
+		WithRemedy("install Docker yourself and give --docker-source none")
+}
+
+// ownRepository begins the name of the folder in which a front end keeps what comes from the set's own repository.
+const ownRepository = "anywhere-"
+
+// signed is what rpm says of a package with a good signature; of one that has none it only says that the sums are right.
+// Sources: rpm 4.11 ("rsa sha1 (md5) pgp md5 OK") and rpm 4.14 to 4.20 ("digests signatures OK"), lib/rpmchecksig.c.
+var signed = regexp.MustCompile(`(?m): .*\b(?:pgp|signatures)\b.* OK$`)
+
+// verify holds what came from the set's own repository to the set's key, in a keyring that is not the host's.
+func (r *Rpm) verify(ctx context.Context, set PackageSet) error {
+	files, err := r.fetched(path.Join(set.Dir, "cache"))
+	if err != nil {
+		return err
+	}
+	files = slices.DeleteFunc(files, func(file string) bool { return !strings.Contains(file, "/"+ownRepository) })
+	if len(files) == 0 {
+		return nil
+	}
+	ring := path.Join(set.Dir, "keys")
+	if err := r.disk.RemoveAll(ring); err != nil {
+		return err
+	}
+	if err := r.disk.Mkdir(ring, 0o700, Owner{}); err != nil {
+		return err
+	}
+	database := "--define=_dbpath " + r.disk.Local(ring)
+	run := func(args ...string) (Result, error) {
+		return r.runner.Run(ctx, Cmd{Path: "/usr/bin/rpmkeys", Args: append([]string{database}, args...), Disposable: true})
+	}
+	result, err := run("--import", r.disk.Local(set.Key))
+	if err != nil {
+		return err
+	}
+	if result.ExitCode != 0 {
+		return failure.New(failure.ArtifactKey, "rpm does not take %s for a key", set.Key).WithEvidence("%s", lastLines(result.Output))
+	}
+	for _, file := range files {
+		result, err := run("--checksig", r.disk.Local(file))
+		switch {
+		case err != nil:
+			return err
+		case result.ExitCode == 0 && signed.MatchString(strings.TrimSpace(result.Output)):
+			continue
+		case result.ExitCode == 0:
+			return failure.New(failure.ArtifactUnsigned, "%s is not signed", path.Base(file)).WithEvidence("%s", lastLines(result.Output))
+		case strings.Contains(result.Output, "NOKEY") || strings.Contains(result.Output, "MISSING KEYS") || strings.Contains(result.Output, "SIGNATURES NOT OK"):
+			return failure.New(failure.ArtifactKey, "%s is not signed by the key that was to sign it", path.Base(file)).
+				WithEvidence("%s", lastLines(result.Output))
+		}
+		return failure.New(failure.ArtifactCorrupt, "%s is damaged", path.Base(file)).WithEvidence("%s", lastLines(result.Output))
+	}
+	return nil
+}
+
+// Planned implements [Repositories]. What was downloaded is what is going to be installed.
+func (r *Rpm) Planned(ctx context.Context, set PackageSet) ([]PlannedPackage, error) {
+	files, err := r.fetched(path.Join(set.Dir, "cache"))
+	if err != nil {
+		return nil, err
+	}
+	planned := map[string]PlannedPackage{}
+	for _, file := range files {
+		name, version, err := r.inFile(ctx, file)
+		if err != nil {
+			return nil, err
+		}
+		there, err := r.versions(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(there, version) {
+			continue
+		}
+		p := PlannedPackage{Name: name, Version: version}
+		if len(there) > 0 {
+			p.Before = there[len(there)-1]
+		}
+		planned[name] = p
+	}
+	var list []PlannedPackage
+	for _, name := range slices.Sorted(maps.Keys(planned)) {
+		list = append(list, planned[name])
+	}
+	return list, nil
+}
+
+// fetched are the packages below a folder.
+func (r *Rpm) fetched(dir string) (files []string, err error) {
+	entries, err := r.files.ReadDir(dir)
+	if err != nil {
+		return nil, failure.Wrap(failure.PackageInstall, err, "cannot look into %s", dir)
+	}
+	for _, entry := range entries {
+		at := path.Join(dir, entry.Name())
+		switch {
+		case entry.IsDir():
+			below, err := r.fetched(at)
+			if err != nil {
+				return nil, err
+			}
+			files = append(files, below...)
+		case strings.HasSuffix(entry.Name(), ".rpm"):
+			files = append(files, at)
+		}
+	}
+	return files, nil
+}
+
+// InstallSet implements [Repositories]. rpm itself installs what the front end has chosen and brought, and what an earlier
+// run was killed in, all of it in one transaction: it asks no server, and no key of the host's.
+func (r *Rpm) InstallSet(ctx context.Context, set PackageSet) error {
+	files, err := r.fetched(path.Join(set.Dir, "cache"))
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	args := []string{"-U", "--oldpackage", "--replacepkgs", "--nosignature"}
+	for _, file := range files {
+		args = append(args, r.disk.Local(file))
+	}
+	doing := "install " + strings.Join(set.Names, ", ")
+	result, err := r.rpm(ctx, args...)
+	if err == nil && result.ExitCode != 0 {
+		err = r.complaint(result, doing)
+	}
+	return err
+}
+
+// Purge implements [Repositories].
+func (r *Rpm) Purge(ctx context.Context, set PackageSet, between func() error) error {
+	var there []string
+	for _, name := range set.Names {
+		versions, err := r.versions(ctx, name)
+		if err != nil {
+			return err
+		}
+		if len(versions) > 0 {
+			there = append(there, name)
+		}
+	}
+	if len(there) > 0 {
+		result, err := r.rpm(ctx, append([]string{"-e", "--allmatches"}, there...)...)
+		if err == nil && result.ExitCode != 0 {
+			err = r.complaint(result, "remove "+strings.Join(there, ", "))
+			if neededRPM.MatchString(result.Output) {
+				err = errors.Join(ErrNeeded, err)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return between()
+}
+
+func (r *Rpm) prepareSet(set PackageSet) error {
+	for _, dir := range []string{"", "cache", "repos"} {
+		if err := r.disk.Mkdir(path.Join(set.Dir, dir), 0o700, Owner{}); err != nil {
+			return err
+		}
+	}
+	file := path.Join(set.Dir, "repos", "anywhere.repo")
+	if set.Source == "" {
+		return r.disk.Remove(file)
+	}
+	return r.disk.WriteFile(file, strings.NewReader(set.Source), 0o600, Owner{})
+}
+
+// options keep all that a front end fetches below the set's folder. Sources: yum.conf(5), dnf.conf(5), dnf5.conf(5) and
+// zypper(8).
+func (r *Rpm) options(set PackageSet) []string {
+	f, local := r.frontend(), r.disk.Local(set.Dir)
+	if f.name == "zypper" {
+		return []string{"--non-interactive", "--pkg-cache-dir", local + "/cache"}
+	}
+	options := []string{
+		"-y", "--setopt=cachedir=" + local + "/cache", "--setopt=keepcache=1", "--setopt=install_weak_deps=0",
+		"--setopt=reposdir=" + f.lists + "," + local + "/repos", "--setopt=metadata_timer_sync=0", "--setopt=retries=3", "--setopt=timeout=30",
+	}
+	if set.Enable != "" {
+		options = append(options, "--enablerepo="+set.Enable)
+	}
+	if f.name == "yum" { // it knows no weak dependencies, and refuses what it does not know
+		options = slices.DeleteFunc(options, func(o string) bool {
+			return strings.Contains(o, "weak_deps") || strings.Contains(o, "timer_sync")
+		})
+	}
+	return options
+}
+
+func (r *Rpm) download(set PackageSet) []string {
+	f := r.frontend()
+	if f.name == "zypper" {
+		return append(append(r.options(set), "install", "--no-recommends", "--download-only"), set.Names...)
+	}
+	args := append(r.options(set), "install", "--downloadonly")
+	// A repository in a folder is not cached, and has to be copied from. Beside one of our own that must not be: what is
+	// not below its folder in the cache would count as the host's.
+	if set.Source == "" && f.name != "dnf5" {
+		args = append(args, "--downloaddir="+r.disk.Local(set.Dir)+"/cache")
+	}
+	return append(args, set.Names...)
+}
+
+// front runs the front end. One that only fills the cache is ended when ctx ends, and waited for where it outlived another run.
+func (r *Rpm) front(ctx context.Context, set PackageSet, disposable bool, args ...string) (Result, error) {
+	f := r.frontend()
+	if f.program == "" {
+		return Result{}, failure.New(failure.PackageInstall, "there is no program here that installs packages out of repositories").
+			WithRemedy("install Docker yourself and give --docker-source none")
+	}
+	cmd := Cmd{Path: f.program, Args: args, Disposable: disposable}
+	if disposable {
+		if err := r.runner.Wait(ctx, Child{Argv: cmd.masked()}); err != nil {
+			return Result{}, err
+		}
+	}
+	result, err := r.runner.Run(ctx, cmd)
+	for _, login := range aptLogin.FindAllStringSubmatch(set.Source, -1) {
+		result.Output = strings.ReplaceAll(result.Output, login[1], "")
+	}
+	return result, err
+}
+
+// frontCauses tell from a front end's words what kind of failure it is; the first that fits counts. Sources: yum 3.4.3,
+// dnf 4.14, dnf5 5.2, libzypp 17, librepo 1.15.
+var frontCauses = []struct {
+	words *regexp.Regexp
+	code  failure.Code
+}{
+	{regexp.MustCompile(`(?i)public key for .* is not installed|NOKEY|GPG keys? .*(not correct|mismatch)|Signature verification failed`),
+		failure.ArtifactKey},
+	{regexp.MustCompile(`(?i)is not signed|unsigned`), failure.ArtifactUnsigned},
+	{regexp.MustCompile(`(?i)checksum doesn't match|digest (verification|mismatch)|BADSIG|corrupt`), failure.ArtifactCorrupt},
+	{regexp.MustCompile(`(?i)SSL certificate|certificate verify`), failure.TLSUntrusted},
+	{regexp.MustCompile(`(?i)Could ?n[o']t resolve host|Couldn't connect|Failed to connect|Network is unreachable`), failure.Network},
+	{regexp.MustCompile(`(?i)No match for argument|Unable to find a match|No package .* available|not found in package names|Status code: 404`),
+		failure.ArtifactMissing},
+	{regexp.MustCompile(`(?i)Cannot download|Failed to download|Timeout was reached`), failure.ArtifactDownload},
+	{regexp.MustCompile(`(?i)No space left|more space needed`), failure.DiskFull},
+	{regexp.MustCompile(`(?i)waiting for process with pid|System management is locked|transaction lock|another app is currently holding`),
+		failure.PackagesLocked},
+}
+
+// frontError is the line in which a front end says why it gave up.
+var frontError = regexp.MustCompile(`(?mi)^(?:Error|Problem|Failed)\b:? ?(.*)$`)
+
+// frontComplaint is the error of a front end that failed, with its own words.
+func frontComplaint(name string, result Result, doing string) error {
+	code := failure.PackageInstall
+	for _, cause := range frontCauses {
+		if cause.words.MatchString(result.Output) {
+			code = cause.code
+			break
+		}
+	}
+	first := "it ended without a word"
+	for _, found := range frontError.FindAllStringSubmatch(result.Output, -1) {
+		if text := strings.TrimSpace(found[1]); text != "" {
+			first = text
+			break
+		}
+	}
+	return failure.New(code, "cannot %s: %s: %s", doing, name, first).WithEvidence("%s", lastLines(result.Output))
+}

@@ -1,0 +1,311 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/anywhere-ecs/anywhere/internal/failure"
+)
+
+// newRPMHost is a host with rpm and the programs of a front end.
+func newRPMHost(t *testing.T, s *scripted, programs ...string) (*Rpm, string) {
+	t.Helper()
+	files, root := newDir(t)
+	for _, program := range append(programs, rpmProgram) {
+		put(t, filepath.Join(root, program), "")
+	}
+	return NewRpm(files, files, s), root
+}
+
+const (
+	inNew  = "@agent\t2.0-1\n"
+	inOld  = "@agent\t1.0-1\n"
+	absent = "package agent is not installed\n"
+)
+
+func output(text string) Result { return Result{Output: text} }
+func refusal(text string) Result {
+	return Result{ExitCode: 1, Output: text}
+}
+
+func TestRPMPackage(t *testing.T) {
+	for _, test := range []struct {
+		name, note string
+		answer     Result
+		want       Package
+		code       failure.Code
+	}{
+		{"absent", "", refusal(absent), Package{}, ""},
+		{"there", "", output(inNew), Package{Version: "2.0-1", Installed: true}, ""},
+		{"warned of", "", output("warning: something\n" + inNew), Package{Version: "2.0-1", Installed: true}, ""},
+		{"two of them, after a killed upgrade", "", output(inOld + inNew), Package{Version: "2.0-1", Partial: true}, ""},
+		{"killed in its script", `{"doing":"install","file":"/p.rpm"}`, output(inNew), Package{Version: "2.0-1", Partial: true}, ""},
+		{"killed while its files came", `{"doing":"install","file":"/p.rpm"}`, refusal(absent), Package{Partial: true}, ""},
+		{"a database that is broken", "", refusal("error: rpmdb: BDB0113 Thread/process 1/2 failed\n"), Package{}, failure.PackagesBroken},
+		{"no answer", "", refusal("Killed\n"), Package{}, failure.PackagesBroken},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r, root := newRPMHost(t, &scripted{answers: []answer{{words: "rpm -q", result: test.answer}}})
+			if test.note != "" {
+				put(t, filepath.Join(root, notePath("agent")), test.note)
+			}
+			got, err := r.Package("agent")
+			test.want.Name = "agent"
+			if !failure.Is(err, test.code) && (err != nil || test.code != "") {
+				t.Fatalf("%v; want %q", err, test.code)
+			}
+			if err == nil && got != test.want {
+				t.Errorf("%+v; want %+v", got, test.want)
+			}
+			state, err := r.State()
+			if err != nil || state.Family != "rpm" || state.Interrupted != (test.note != "") {
+				t.Errorf("%+v, %v", state, err)
+			}
+			if test.note != "" && !cmp.Equal(state.Unfinished, []UnfinishedPackage{{"agent", "interrupted in install", true}}) {
+				t.Errorf("%+v", state)
+			}
+		})
+	}
+}
+
+func TestRPMInstall(t *testing.T) {
+	const file = "/packages/agent-2.rpm"
+	for _, test := range []struct {
+		name   string
+		result Result
+		after  string // what the database has afterwards
+		code   failure.Code
+		words  string
+		begun  bool // it counts as interrupted
+	}{
+		{"well", output("RPM should not be used directly\n"), inNew, "", "", false},
+		{"lacks what it needs", refusal("error: Failed dependencies:\n\tiptables is needed by agent-2.0-1.x86_64\n\tprocps is needed by agent-2.0-1.x86_64\n"),
+			absent, failure.PackageInstall, "iptables; procps", false},
+		{"locked", refusal("error: can't create transaction lock on /var/lib/rpm/.rpm.lock (Resource temporarily unavailable)\n"),
+			absent, failure.PackagesLocked, "another process", false},
+		{"a script that fails", output("warning: %post(agent-2.0-1.x86_64) scriptlet failed, exit status 1\n"),
+			inNew, failure.PackageInstall, "%post(agent-2.0-1.x86_64) scriptlet failed, exit status 1", true},
+		{"the old one's script fails", output("warning: %postun(agent-1.0-1.x86_64) scriptlet failed, exit status 1\n"), inNew, "", "", false},
+		{"killed", Result{ExitCode: -1}, absent, failure.PackageInstall, "without a word", true},
+		{"another version came", output(""), inOld, failure.PackageInstall, "versions 1.0-1", true},
+		{"two are there", output(""), inOld + inNew, failure.PackageInstall, "1.0-1, 2.0-1", true},
+		{"no room", refusal("error: unpacking of archive failed on file /x: cpio: write failed - No space left on device\n"),
+			absent, failure.DiskFull, "", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var r *Rpm
+			var root string
+			s := &scripted{}
+			s.answers = []answer{
+				{words: "rpm -qp", result: output(inNew)},
+				{words: "rpm -U", result: test.result, then: func() {
+					if text, err := os.ReadFile(filepath.Join(root, notePath("agent"))); err != nil || !strings.Contains(string(text), file) {
+						t.Errorf("it is not noted before it begins: %s, %v", text, err)
+					}
+				}},
+				{words: "rpm -q", result: output(test.after)},
+			}
+			r, root = newRPMHost(t, s, "/usr/bin/dnf")
+			err := r.Install(context.Background(), file)
+			if test.code == "" && err != nil || test.code != "" && (!failure.Is(err, test.code) || !strings.Contains(err.Error(), test.words)) {
+				t.Errorf("%v; want %q with %q", err, test.code, test.words)
+			}
+			if strings.Contains(test.name, "lacks") && !strings.Contains(failure.Of(err).Remedy, "dnf install iptables procps") {
+				t.Errorf("the remedy is %q", failure.Of(err).Remedy)
+			}
+			_, statErr := os.Stat(filepath.Join(root, rpmWork))
+			if gone := errors.Is(statErr, os.ErrNotExist); gone == test.begun {
+				t.Errorf("what is noted is gone: %t", gone)
+			}
+			if !slices.ContainsFunc(s.ran, func(line string) bool {
+				return strings.HasPrefix(line, "rpm -U --oldpackage --replacepkgs --nosignature ") && strings.HasSuffix(line, file)
+			}) {
+				t.Errorf("ran %q", s.ran)
+			}
+		})
+	}
+}
+
+// TestRPMAfterAKill goes back, or takes away, what a killed run wrote of another package file: rpm is told of it first, and
+// the files that it was writing are removed.
+func TestRPMAfterAKill(t *testing.T) {
+	for _, back := range []bool{true, false} {
+		s := &scripted{}
+		r, root := newRPMHost(t, s, "/usr/bin/dnf")
+		put(t, filepath.Join(root, notePath("agent")), `{"doing":"install","file":"/packages/agent-2.rpm"}`)
+		put(t, filepath.Join(root, "/packages/agent-2.rpm"), "")
+		for _, name := range []string{"agent;65a1b2c3", "agent;odd", "other;65a1b2c3"} {
+			put(t, filepath.Join(root, "/usr/bin", name), "")
+		}
+		known := false
+		s.answers = []answer{
+			{words: "rpm -qp FILENAMES", result: output("@/usr/bin/agent\n")},
+			{words: "rpm -qp agent-2", result: output(inNew)},
+			{words: "rpm -qp agent-1", result: output(inOld)},
+			{words: "rpm -i --justdb", then: func() { known = true }},
+			{words: "FILEFLAGS", result: output("")},
+			{words: "rpm -q", result: output(inOld)},
+		}
+		var err error
+		if back {
+			err = r.Install(context.Background(), "/packages/agent-1.rpm")
+		} else {
+			err = r.Remove(context.Background(), "agent", true)
+		}
+		if err != nil || !known {
+			t.Errorf("back %t: %v; rpm was told of it: %t", back, err, known)
+		}
+		for name, want := range map[string]bool{"agent;65a1b2c3": false, "agent;odd": true, "other;65a1b2c3": true} {
+			if _, err := os.Stat(filepath.Join(root, "/usr/bin", name)); (err == nil) != want {
+				t.Errorf("%s is there: %t", name, err == nil)
+			}
+		}
+		if last := s.ran[len(s.ran)-1]; !back && last != "rpm -e --allmatches agent" {
+			t.Errorf("ran %q", s.ran)
+		}
+	}
+}
+
+func TestRPMRemoveKeepsWhatSomebodyWrote(t *testing.T) {
+	s := &scripted{}
+	r, root := newRPMHost(t, s)
+	at := func(name string) string { return filepath.Join(root, name) }
+	sum := "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" // of "test"
+	for name, text := range map[string]string{"/etc/ghost": "mine", "/etc/own": "test", "/etc/changed": "mine", "/var/ghost": "its"} {
+		put(t, at(name), text)
+	}
+	s.answers = []answer{
+		{words: "FILEFLAGS", result: output("@64\t\t/etc/ghost\n@17\t" + sum + "\t/etc/own\n@17\t" + sum + "\t/etc/changed\n@64\t\t/var/ghost\n@0\t" + sum + "\t/usr/x\n")},
+		{words: "rpm -e", then: func() {
+			for _, name := range []string{"/etc/ghost", "/etc/own", "/var/ghost"} {
+				_ = os.Remove(at(name))
+			}
+			_ = os.Rename(at("/etc/changed"), at("/etc/changed.rpmsave"))
+		}},
+		{words: "rpm -q", result: output(inNew)},
+	}
+	if err := r.Remove(context.Background(), "agent", false); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{
+		"/etc/ghost": true, "/etc/own": false, "/etc/changed": true, "/etc/changed.rpmsave": false, "/var/ghost": false, rpmWork: false,
+	} {
+		if _, err := os.Stat(at(name)); (err == nil) != want {
+			t.Errorf("%s is there: %t", name, err == nil)
+		}
+	}
+	// Killed behind rpm: what was put aside comes back with the next run.
+	put(t, at(keptPath("/etc/ghost")), "older")
+	put(t, at(notePath("agent")), `{"doing":"remove"}`)
+	_ = os.Remove(at("/etc/ghost"))
+	s.answers = []answer{{words: "rpm -q", result: refusal(absent)}}
+	if err := r.Remove(context.Background(), "agent", false); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(at("/etc/ghost")); string(text) != "older" {
+		t.Errorf("it is %q, %v", text, err)
+	}
+}
+
+func TestRPMHolds(t *testing.T) {
+	for _, test := range []struct {
+		program, file, text string
+		held                bool
+	}{
+		{"/usr/bin/yum", "/etc/yum/pluginconf.d/versionlock.list", "# comment\n0:amazon-ssm-agent-3.3.4108.0-1.*\n", true},
+		{"/usr/bin/yum", "/etc/yum/pluginconf.d/versionlock.list", "!0:amazon-ssm-agent-3.3.4108.0-1.*\n", false},
+		{"/usr/bin/dnf", "/etc/dnf/plugins/versionlock.list", "amazon-ssm-agent-0:3.3.4108.0-1.*\n", true},
+		{"/usr/bin/dnf", "/etc/dnf/plugins/versionlock.list", "amazon-*\n", true},
+		{"/usr/bin/dnf", "/etc/dnf/plugins/versionlock.list", "amazon-ssm-agent-tools-0:1.0-1.*\n", false},
+		{"/usr/bin/dnf5", "/etc/dnf/versionlock.toml", "version = \"1.0\"\n\n[[packages]]\nname = \"amazon-ssm-agent\"\n", true},
+		{"/usr/bin/dnf5", "/etc/dnf/versionlock.toml", "[[packages]]\nname = \"amazon-ecs-init\"\n", false},
+		{"/usr/bin/zypper", "/etc/zypp/locks", "type: package\nmatch_type: glob\ncase_sensitive: on\nsolvable_name: amazon-ssm-agent\n", true},
+		{"/usr/bin/zypper", "/etc/zypp/locks", "type: package\nsolvable_name: kernel\n", false},
+	} {
+		r, root := newRPMHost(t, &scripted{answers: []answer{{words: "rpm -q", result: output("@amazon-ssm-agent\t3.3.4108.0-1\n")}}}, test.program)
+		put(t, filepath.Join(root, test.file), test.text)
+		if p, err := r.Package("amazon-ssm-agent"); err != nil || p.Held != test.held {
+			t.Errorf("%s with %q: %+v, %v", test.program, test.text, p, err)
+		}
+	}
+}
+
+func TestRPMLockOfAFrontEnd(t *testing.T) {
+	for comm, want := range map[string]string{"dnf": "pid 4711 (dnf)", "zypper": "pid 4711 (zypper)", "sshd": "", "": ""} {
+		r, root := newRPMHost(t, &scripted{}, "/usr/bin/dnf")
+		put(t, filepath.Join(root, "/var/cache/dnf/metadata_lock.pid"), "4711")
+		if comm != "" {
+			put(t, filepath.Join(root, "/proc/4711/comm"), comm+"\n")
+		}
+		if state, err := r.State(); err != nil || state.LockedBy != want || state.Manager != "dnf" {
+			t.Errorf("%q: %+v, %v", comm, state, err)
+		}
+	}
+}
+
+// TestRPMSet fetches with each front end, verifies in a keyring that is not the host's, and installs with rpm.
+func TestRPMSet(t *testing.T) {
+	for program, words := range map[string]string{
+		"/usr/bin/dnf": "--enablerepo=extra --setopt=reposdir=/etc/yum.repos.d,", "/usr/bin/yum": "install --downloadonly agent",
+		"/usr/bin/dnf5": "--setopt=keepcache=1", "/usr/bin/zypper": "--non-interactive --pkg-cache-dir --download-only agent",
+	} {
+		for said, code := range map[string]failure.Code{
+			"x.rpm: digests signatures OK\n": "", "x.rpm: rsa sha1 (md5) pgp md5 OK\n": "", "x.rpm: digests OK\n": failure.ArtifactUnsigned,
+			"x.rpm: digests SIGNATURES NOT OK\n": failure.ArtifactKey, "x.rpm: DIGESTS signatures NOT OK\n": failure.ArtifactCorrupt,
+		} {
+			var root string
+			s := &scripted{}
+			check := output(said)
+			if strings.Contains(said, "NOT OK") {
+				check = refusal(said)
+			}
+			s.answers = []answer{
+				{words: "rpmkeys --import"}, {words: "rpmkeys --checksig", result: check},
+				{words: "agent " + words, then: func() { put(t, filepath.Join(root, "/set/cache/anywhere-docker-1/packages/agent-2.rpm"), "") }},
+				{words: "rpm -qp", result: output(inNew)}, {words: "rpm -U"}, {words: "rpm -q", result: output(inOld)},
+			}
+			var r *Rpm
+			r, root = newRPMHost(t, s, program)
+			put(t, filepath.Join(root, "/set/cache/old/agent-1.rpm"), "of an earlier run")
+			set := PackageSet{Names: []string{"agent"}, Dir: "/set", Source: "[anywhere-docker]\n", Key: "/set/key", Enable: "extra"}
+			planned, err := r.Fetch(context.Background(), set)
+			if code != "" {
+				if !failure.Is(err, code) {
+					t.Errorf("%s, %s: %v", program, said, err)
+				}
+				continue
+			}
+			if err != nil || !cmp.Equal(planned, []PlannedPackage{{"agent", "1.0-1", "2.0-1"}}) {
+				t.Errorf("%s: %+v, %v; ran %q", program, planned, err, s.ran)
+			}
+			if err := r.InstallSet(context.Background(), set); err != nil || !strings.HasPrefix(s.ran[len(s.ran)-1], "rpm -U") {
+				t.Errorf("%s: %v; ran %q", program, err, s.ran)
+			}
+			for _, line := range s.ran {
+				if strings.HasPrefix(line, "rpmkeys") && !strings.Contains(line, "--define=_dbpath "+root) {
+					t.Errorf("the host's own keyring is used: %s", line)
+				}
+			}
+		}
+	}
+}
+
+func TestFrontComplaint(t *testing.T) {
+	for said, code := range map[string]failure.Code{
+		"Error: Unable to find a match: docker\n": failure.ArtifactMissing, "No package docker available.\nError: Nothing to do\n": failure.ArtifactMissing,
+		"'docker' not found in package names.\n": failure.ArtifactMissing, "Public key for x.rpm is not installed\n": failure.ArtifactKey,
+		"Curl error (6): Couldn't resolve host name\n": failure.Network, "System management is locked by the application with pid 5 (zypper).\n": failure.PackagesLocked,
+		"Curl error (60): SSL certificate problem\n": failure.TLSUntrusted, "Error: x\n": failure.PackageInstall, "": failure.PackageInstall,
+	} {
+		if err := frontComplaint("dnf", refusal(said), "download docker"); !failure.Is(err, code) {
+			t.Errorf("%q: %v is not %s", said, err, code)
+		}
+	}
+}
