@@ -103,7 +103,8 @@ func (u *upgrade) resolve(ctx context.Context, pins map[string]string) error {
 	}
 	var held []string
 	for _, a := range u.both() {
-		if a.in && a.action == actReplace && a.installed.Held {
+		// Of what dpkg installs the hold is gone; rpm and snapd leave theirs alone.
+		if a.in && a.action == actReplace && a.installed.Held && u.row.Family == platform.Deb && !a.installed.Snap {
 			held = append(held, a.name)
 		}
 	}
