@@ -51,6 +51,11 @@ func (r *Rpm) Install(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
+	if begun.Doing == removing { // a removal that was killed, and is taken back: before rpm brings files of the same names
+		if err := r.putBackAll(); err != nil {
+			return err
+		}
+	}
 	if err := r.begin(name, transaction{Doing: installing, File: file}); err != nil {
 		return err
 	}

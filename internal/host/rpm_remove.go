@@ -51,7 +51,7 @@ func (r *Rpm) Remove(ctx context.Context, name string, _ bool) error {
 		result, err := r.rpm(ctx, "-e", "--allmatches", name)
 		if err == nil && result.ExitCode != 0 {
 			err = r.complaint(result, "remove "+name)
-			if len(temporary) == 0 && begun == (transaction{}) && neededRPM.MatchString(result.Output) { // it has begun nothing
+			if len(temporary) == 0 && begun == (transaction{}) && untouched.MatchString(result.Output) { // it has begun nothing
 				err = errors.Join(err, r.putBackAll(), r.end(name))
 			}
 		}

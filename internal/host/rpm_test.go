@@ -214,6 +214,57 @@ func TestRPMRemoveKeepsWhatSomebodyWrote(t *testing.T) {
 	}
 }
 
+// TestRPMRemovalTakenBack installs a package anew whose removal was killed: what was put aside is there before rpm begins, for
+// it brings files of the same names.
+func TestRPMRemovalTakenBack(t *testing.T) {
+	s := &scripted{}
+	r, root := newRPMHost(t, s)
+	at := func(name string) string { return filepath.Join(root, name) }
+	put(t, at(keptPath("/etc/ghost")), "mine")
+	put(t, at(notePath("agent")), `{"doing":"remove"}`)
+	s.answers = []answer{
+		{words: "rpm -qp", result: output(inNew)},
+		{words: "rpm -U", then: func() {
+			if text, err := os.ReadFile(at("/etc/ghost")); string(text) != "mine" {
+				t.Errorf("rpm begins, and it is %q, %v", text, err)
+			}
+		}},
+		{words: "rpm -q", result: output(inNew)},
+	}
+	if err := r.Install(context.Background(), "/packages/agent-2.rpm"); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(at("/etc/ghost")); string(text) != "mine" {
+		t.Errorf("it is %q, %v", text, err)
+	}
+	if _, err := os.Stat(at(rpmWork)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("something is left in %s: %v", rpmWork, err)
+	}
+}
+
+// TestRPMRemoveRefused leaves no mark of a removal that rpm has not begun: the package would count as half-way.
+func TestRPMRemoveRefused(t *testing.T) {
+	for said, code := range map[string]failure.Code{
+		"error: can't create transaction lock on /var/lib/rpm/.rpm.lock (Resource temporarily unavailable)\n": failure.PackagesLocked,
+		"error: Failed dependencies:\n\tagent is needed by (installed) other-1.0-1.x86_64\n":                  failure.PackageInstall,
+	} {
+		s := &scripted{}
+		r, root := newRPMHost(t, s)
+		put(t, filepath.Join(root, "/etc/ghost"), "mine")
+		s.answers = []answer{
+			{words: "FILEFLAGS", result: output("@64\t\t/etc/ghost\n")},
+			{words: "rpm -e", result: refusal(said)},
+			{words: "rpm -q", result: output(inNew)},
+		}
+		if err := r.Remove(context.Background(), "agent", true); !failure.Is(err, code) {
+			t.Errorf("%v; want %s", err, code)
+		}
+		if p, err := r.Package("agent"); err != nil || !p.Installed {
+			t.Errorf("%q: it counts as %+v, %v", said, p, err)
+		}
+	}
+}
+
 func TestRPMHolds(t *testing.T) {
 	for _, test := range []struct {
 		program, file, text string
