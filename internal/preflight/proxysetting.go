@@ -143,7 +143,8 @@ func (p Proxy) Units() (dropIn, env []byte) {
 		for i, name := range names {
 			text += name + "=" + values[i] + "\n"
 		}
-		return []byte(head + "EnvironmentFile=" + ProxyEnv + "\n"), []byte(text)
+		// With a dash: Docker has to start at a boot between the removal of the one file and of the other.
+		return []byte(head + "EnvironmentFile=-" + ProxyEnv + "\n"), []byte(text)
 	}
 	for i, name := range names {
 		head += fmt.Sprintf("Environment=\"%s=%s\"\n", name, strings.ReplaceAll(values[i], "%", "%%"))

@@ -72,6 +72,21 @@ func TestProxyUnits(t *testing.T) {
 	}
 }
 
+// Docker starts all the same where the file with the variables is gone: a unit whose EnvironmentFile is missing does not, and
+// a run that takes both files away may be killed between them.
+func TestProxyUnitsWithoutTheirFile(t *testing.T) {
+	p, err := NewProxy("", "http://u:password@p.example.com:3128", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropIn, _ := p.Units()
+	for line := range strings.Lines(string(dropIn)) {
+		if file, is := strings.CutPrefix(line, "EnvironmentFile="); is && !strings.HasPrefix(file, "-") {
+			t.Errorf("the unit needs the file: %s", line)
+		}
+	}
+}
+
 // The ECS agent's proxy is this host's, else the SSM agent's, else Docker's.
 func TestHostProxy(t *testing.T) {
 	m := newMachine(t)
