@@ -282,8 +282,8 @@ type fileStep struct {
 	claims          []string
 	settings        bool // it is a file of the ECS agent's settings, which may be somebody's
 	wanted          func(reader host.Reader, old []byte) ([]byte, error)
-	after           func(ctx context.Context, tx *engine.Tx) error // optional
-	// due, optional, reports whether after is still to be done although the file is as it should be.
+	before, after   func(ctx context.Context, tx *engine.Tx) error // optional
+	// due, optional, reports whether one of these is still to be done although the file is as it should be.
 	due func(ctx context.Context, reader host.Reader) (bool, error)
 }
 
@@ -329,6 +329,11 @@ func (r *registration) fileStep(f fileStep) engine.Step {
 				record.addFolders(tx.Reader(), append(slices.Clone(f.claims), path.Dir(f.path))...)
 			}); err != nil {
 				return err
+			}
+			if f.before != nil {
+				if err := f.before(ctx, tx); err != nil {
+					return err
+				}
 			}
 			if err := tx.WriteFile(ctx, f.path, bytes.NewReader(text), f.mode); err != nil || f.after == nil {
 				return err
@@ -529,7 +534,7 @@ func (r *registration) ecsConfig() engine.Step {
 		due: func(_ context.Context, reader host.Reader) (bool, error) {
 			return r.openSecret(reader, ecsagent.ConfigPath)
 		},
-		after: func(ctx context.Context, tx *engine.Tx) error { return r.closeSecret(ctx, tx, ecsagent.ConfigPath) },
+		before: func(ctx context.Context, tx *engine.Tx) error { return r.closeSecret(ctx, tx, ecsagent.ConfigPath) },
 	})
 }
 
