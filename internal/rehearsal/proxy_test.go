@@ -2,6 +2,7 @@ package rehearsal
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,6 +10,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
+	"io"
 	"io/fs"
 	"math/big"
 	"os"
@@ -19,6 +22,8 @@ import (
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/cli"
+	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 )
 
 const (
@@ -73,6 +78,20 @@ func TestOneProxyForAll(t *testing.T) {
 	}
 }
 
+// secretive is a disk that is looked at each time that it is written to, and not at the end only.
+type secretive struct {
+	host.Disk
+	t *testing.T
+}
+
+func (d secretive) WriteFile(name string, data io.Reader, mode fs.FileMode, owner host.Owner) error {
+	text, err := io.ReadAll(data)
+	if bytes.Contains(text, []byte("c4n4ry")) && mode.Perm()&0o077 != 0 {
+		d.t.Errorf("for a while everybody can read the password in %s: its mode is %v", name, mode)
+	}
+	return errors.Join(err, d.Disk.WriteFile(name, bytes.NewReader(text), mode, owner))
+}
+
 // A password of a proxy is in two files that only root can read, and nowhere else: no log, journal, record, document, line
 // on the terminal.
 func TestAProxysPassword(t *testing.T) {
@@ -88,6 +107,10 @@ func TestAProxysPassword(t *testing.T) {
 	s.write(t, "etc/ecs/ecs.config", "ECS_LOGLEVEL=info\n") // somebody's, with their mode
 	if err := os.Chmod(filepath.Join(s.machine.root, "etc/ecs/ecs.config"), 0o644); err != nil {
 		t.Fatal(err)
+	}
+	s.around = func(h host.Host) host.Host {
+		h.Disk = secretive{h.Disk, t}
+		return h
 	}
 	flag := []string{"--https-proxy", "http://squid:" + password + "@proxy.example.com:3128", "--verbose"}
 	var told []byte
@@ -136,7 +159,7 @@ func TestAProxysPassword(t *testing.T) {
 	if want := []string{proxyEnv, "etc/ecs/ecs.config"}; err != nil || !slices.Equal(holds, want) {
 		t.Errorf("it is in %q, %v; want %q", holds, err, want)
 	}
-	if text := s.read(t, dockerDropIn); !strings.Contains(text, "EnvironmentFile=/etc/anywhere/proxy.env\n") {
+	if text := s.read(t, dockerDropIn); !strings.Contains(text, "EnvironmentFile=-/etc/anywhere/proxy.env\n") {
 		t.Errorf("Docker is told:\n%s", text)
 	}
 	if gone := s.leave(t, true, "--yes"); gone.RC != 0 {
@@ -223,6 +246,35 @@ func TestAuthoritiesAreTrusted(t *testing.T) {
 			t.Errorf("it leaves %q", left)
 		}
 	})
+}
+
+// A rehearsal plays with the caller's way out, and goes none of it: the proxy is nowhere, and the file is on the caller's
+// machine, not on the throw-away host.
+func TestTheWayOutIsRehearsed(t *testing.T) {
+	t.Parallel()
+	one := authority(t)
+	env, out, errs := world()
+	env.ReadFile = func(name string) ([]byte, error) {
+		if name != "ca.pem" {
+			return nil, fs.ErrNotExist
+		}
+		return []byte(one), nil
+	}
+	env.Rehearse = func(ctx context.Context, req cli.RehearseRequest) (lifecycle.Report, error) {
+		return Run(ctx, env, req)
+	}
+	status := cli.Main(t.Context(), env, []string{
+		"rehearse", "register", "--ca-file", "ca.pem", "--ip-mode", "ipv4", "--http-proxy", "http://proxy.invalid:1", "--https-proxy", "http://127.0.0.1:1",
+		"--no-proxy", "10.0.0.0/8", "-o", "json",
+	})
+	if status != 0 {
+		t.Fatalf("exit status %d: %s%s", status, out, errs)
+	}
+	for _, file := range []string{"/usr/local/share/ca-certificates/anywhere-", "/" + dockerDropIn, "/" + ssmDropIn} {
+		if !strings.Contains(out.String(), file) {
+			t.Errorf("%s is not among what changes: %s", file, out)
+		}
+	}
 }
 
 // --ip-mode is told to both agents, whatever the host was before.

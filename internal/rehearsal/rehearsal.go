@@ -409,6 +409,17 @@ func (s *stage) env(l line) cli.Env {
 	return env
 }
 
+// readFile reads what is on the throw-away host, and of the caller's own machine the file of --ca-file: what it would do to
+// a host can be seen, and nothing is reached by it.
+func (s *stage) readFile(given []cli.GivenFlag) func(string) ([]byte, error) {
+	return func(name string) ([]byte, error) {
+		if s.base.ReadFile != nil && slices.ContainsFunc(given, func(g cli.GivenFlag) bool { return g.Name == "ca-file" && g.Value == name }) {
+			return s.base.ReadFile(name)
+		}
+		return s.machine.disk.ReadFile(name)
+	}
+}
+
 // play runs one command line on the throw-away host and looks at what it changed.
 func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Command, error) {
 	if l.before != nil {
@@ -429,6 +440,9 @@ func (s *stage) play(ctx context.Context, l line, req cli.RehearseRequest) (Comm
 	typed = append(typed, given...)
 	command := Command{Line: "anywhere " + shellLine(shown(typed)), Changed: []string{}}
 	env := s.env(l)
+	if l.extra {
+		env.ReadFile = s.readFile(req.Given)
+	}
 	var ended error
 	env.Ended = func(_ int, _ lifecycle.Report, err error) { ended = err }
 	var printed bytes.Buffer
