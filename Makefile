@@ -38,6 +38,10 @@ test: ## go vet and all tests but e2e; TESTFLAGS adds flags
 race: ## the tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(MAKE) test TESTFLAGS='-race -timeout=20m $(TESTFLAGS)'
 
+.PHONY: cuts
+cuts: ## a power cut at each point of an upgrade, of which race takes a part
+	go test -count=1 -run '^TestPowerFails' ./internal/rehearsal
+
 .PHONY: e2e
 e2e: ## what needs root on Debian: the real dpkg, mounts, the binary on real systemd hosts; E2EFLAGS adds flags
 	go vet -tags root $(ROOTED) && go test -count=1 -tags root $(ROOTED)
@@ -45,7 +49,7 @@ e2e: ## what needs root on Debian: the real dpkg, mounts, the binary on real sys
 
 .PHONY: e2e-slow
 e2e-slow: ## hosts that take minutes to make: a whole one for arm64, emulated; docs/tested.md has what came of it
-	cd test/e2e && go vet -tags slow ./... && go test -tags slow -count=1 -timeout=40m -run 'TestHostForARM64' $(E2EFLAGS) .
+	cd test/e2e && go vet -tags slow ./... && go test -tags slow -count=1 -timeout=40m -run 'TestHostForARM64|TestLifeOnRPM' $(E2EFLAGS) .
 
 .PHONY: lint
 lint: ## gofmt and golangci-lint, both modules

@@ -141,7 +141,12 @@ func (s *Source) gaps(ctx context.Context, ref Ref) (missing []string, err error
 		for _, piece := range []string{key, key + ref.signature()} {
 			_, err := s.small(ctx, from, piece, 1)
 			if failure.Is(err, failure.ArtifactMissing) {
-				missing = append(missing, failure.Of(err).Message)
+				says := failure.Of(err).Message
+				if piece != key && len(missing) == 0 {
+					at, _, _ := strings.Cut(says, " ")
+					says = strings.TrimSuffix(at, ref.signature()) + noSignature + says
+				}
+				missing = append(missing, says)
 			} else if err != nil {
 				return nil, err
 			}
@@ -155,12 +160,19 @@ func (s *Source) gaps(ctx context.Context, ref Ref) (missing []string, err error
 	return pieces(ref.key(Latest)) // Fetch takes it from there
 }
 
+// noSignature is said of a package that is there without one.
+const noSignature = " has no signature: "
+
 // MissingFailure is the one error for all pieces that cannot be had.
 func MissingFailure(missing []string) *failure.Error {
-	if len(missing) == 1 {
-		return failure.New(failure.ArtifactMissing, "%s", missing[0])
+	code := failure.ArtifactMissing
+	if !slices.ContainsFunc(missing, func(says string) bool { return !strings.Contains(says, noSignature) }) {
+		code = failure.ArtifactUnsigned
 	}
-	return failure.New(failure.ArtifactMissing, "%d pieces are missing:\n%s", len(missing), strings.Join(missing, "\n"))
+	if len(missing) == 1 {
+		return failure.New(code, "%s", missing[0])
+	}
+	return failure.New(code, "%d pieces are missing:\n%s", len(missing), strings.Join(missing, "\n"))
 }
 
 // MakeMirror makes the mirror's folder where there is none.

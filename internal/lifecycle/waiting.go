@@ -78,6 +78,15 @@ func (r *registration) wait(ctx context.Context, tx *engine.Tx, w waiting) error
 // hopeless is the failure that the agents' logs name as final. The first one is the cause; what follows is how the agent
 // ended over it.
 func (r *registration) hopeless(ctx context.Context, reader host.Reader, w waiting) error {
+	unit := r.ssmUnit()
+	if w.ecs {
+		unit = r.ecsUnit()
+	}
+	// Before the logs: what has ended has said why.
+	state, err := reader.Units.Unit(ctx, unit)
+	if err != nil {
+		return err
+	}
 	findings, err := r.findings(reader, w)
 	if err != nil {
 		return err
@@ -86,14 +95,6 @@ func (r *registration) hopeless(ctx context.Context, reader host.Reader, w waiti
 		if f.Terminal {
 			return f.failure()
 		}
-	}
-	unit := r.ssmUnit()
-	if w.ecs {
-		unit = r.ecsUnit()
-	}
-	state, err := reader.Units.Unit(ctx, unit)
-	if err != nil {
-		return err
 	}
 	if state.Active == "failed" {
 		return failure.New(failure.ServiceFailed, "%s ended: %s, exit status %d", unit, state.Result, state.ExitStatus).

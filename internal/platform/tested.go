@@ -59,7 +59,7 @@ func Trials() []Trial {
 			Tests: []string{"TestLifeOnRPM"}, Date: "2026-11-26"},
 		{Systems: []string{"Rocky Linux 9", "openSUSE Leap 15"}, Arch: "amd64", How: Simulated,
 			Manager: "dnf 4.14 and zypper 1.14, rpm 4.18, Debian's builds", Systemd: "252", Cgroup: "v2",
-			What: "the same, without upgrades; on Rocky Linux also killed while rpm installs", Tests: []string{"TestLifeOnRPM", "TestKilledInRPM"},
+			What: "the same, without upgrades (make e2e-slow); on Rocky Linux also killed while rpm installs", Tests: []string{"TestLifeOnRPM", "TestKilledInRPM"},
 			Date: "2026-11-26"},
 	}
 }

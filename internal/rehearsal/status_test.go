@@ -37,7 +37,7 @@ type health struct {
 // status runs "anywhere status". It bounds its look at each part; where a busy machine has cut one short it looks again.
 func (s *stage) status(t *testing.T, flags ...string) health {
 	t.Helper()
-	for range 20 {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
 		h := s.look(t, flags...)
 		if !slices.ContainsFunc(h.Result.Reasons, func(r lifecycle.StatusReason) bool { return strings.Contains(r.Message, "no answer within") }) {
 			return h

@@ -12,7 +12,7 @@ import (
 )
 
 // roundsTime is how long a test goes round. BenchmarkFiftyUpgrades goes round fifty times, however long that takes.
-const roundsTime = 45 * time.Second
+const roundsTime = 20 * time.Second
 
 // leastRounds is how often it does however busy the machine is.
 const leastRounds = 5

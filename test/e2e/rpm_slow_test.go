@@ -1,0 +1,7 @@
+//go:build slow
+
+package e2e
+
+func init() {
+	rpmSystems["rocky9"], rpmSystems["leap15"] = "ecs.service", "ecs.service"
+}
