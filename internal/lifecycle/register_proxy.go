@@ -47,7 +47,8 @@ func (r *registration) settleProxy(ctx context.Context) error {
 	reader := r.deps.Host.Reader
 	dropIn, env := wanted.Units()
 	r.proxy.files = []proxyFile{{preflight.ProxyEnv, 0o600, env, true}}
-	units := []string{r.ecsUnit(), ssmagent.UnitOf(reader)}
+	// On SUSE only the package, which starts it, will tell which of its names the ECS agent's unit has.
+	units := append(r.ecsUnits(), ssmagent.UnitOf(reader))
 	now, err := preflight.DaemonProxy(ctx, reader)
 	if err != nil {
 		return err

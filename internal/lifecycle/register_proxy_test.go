@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/platform"
 	"github.com/anywhere-ecs/anywhere/internal/preflight"
 )
 
@@ -84,6 +85,39 @@ func TestWhenDockerIsRestarted(t *testing.T) {
 		writes := slices.ContainsFunc(r.proxy.files, func(f proxyFile) bool { return f.path == own })
 		if r.proxy.restart != test.restart || len(r.warnings) > 0 != test.warns || writes == test.leaves {
 			t.Errorf("%s: restarts %v, writes %v, warns %q", test.name, r.proxy.restart, writes, r.warnings)
+		}
+	}
+}
+
+// The ECS agent's unit is told of the proxy before its package brings it, under whichever name that will be: the package
+// starts it at once.
+func TestProxyOfAUnitThatIsToCome(t *testing.T) {
+	proxy, err := preflight.NewProxy("", "http://p:3128", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for system, units := range map[string][]string{
+		"opensuse-leap 15.6": {"amazon-ecs.service", "ecs.service"}, "debian 12": {"ecs.service"},
+	} {
+		m := newMachine(t)
+		r := m.registration(RegisterRequest{Proxy: proxy})
+		id, version, _ := strings.Cut(system, " ")
+		found := false
+		if r.row, _, found = platform.Find(id, version, "", nil); !found {
+			t.Fatalf("%s is no system of the table", system)
+		}
+		for _, brought := range append([]string{""}, units...) {
+			if brought != "" {
+				m.write("/usr/lib/systemd/system/"+brought, "[Service]\n")
+			}
+			if err := r.settleProxy(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for _, unit := range units {
+				if !slices.ContainsFunc(r.proxy.files, func(f proxyFile) bool { return f.path == preflight.ProxyDropIn(unit) }) {
+					t.Errorf("%s, where %q is there: %s is not told", system, brought, unit)
+				}
+			}
 		}
 	}
 }

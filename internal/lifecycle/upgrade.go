@@ -476,7 +476,7 @@ func (u *upgrade) settleTargets(ctx context.Context) error {
 	if errs[u.ssm()] != nil || errs[u.ecs()] != nil {
 		var named []artifact.Ref // what is asked for by name, and is looked for with the rest
 		for _, a := range u.both() {
-			if a.in && explicit(a.asked) != "" && !a.installed.Snap {
+			if a.in && explicit(a.asked) != "" && !a.installed.Snap { // no package can take a snap's place
 				named = append(named, u.ref(a.product, a.asked))
 			}
 		}
