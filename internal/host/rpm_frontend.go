@@ -17,6 +17,9 @@ type frontend struct {
 	pidFiles []string // with the pid of who works
 	locks    []string // lists of packages that must not change
 	lists    string   // where its repositories are written down
+	// late: it looks at signatures when it installs, which is left to rpm here, and not when it downloads. Sources: dnf5 5.2
+	// (libdnf5/base/transaction.cpp), yum 3.4.3 (cli.py); dnf 4.14 and zypper look before they say that they have downloaded.
+	late bool
 }
 
 // frontends are those of the rpm families, the first that is there counts: dnf5 brings a program dnf, and dnf one that is
@@ -28,7 +31,7 @@ var frontends = []frontend{
 		locks: []string{"/etc/zypp/locks"}, lists: "/etc/zypp/repos.d",
 	},
 	{
-		name: "dnf5", program: "/usr/bin/dnf5", locks: []string{"/etc/dnf/versionlock.toml"}, lists: "/etc/yum.repos.d",
+		name: "dnf5", program: "/usr/bin/dnf5", locks: []string{"/etc/dnf/versionlock.toml"}, lists: "/etc/yum.repos.d", late: true,
 	},
 	{
 		name: "dnf", program: "/usr/bin/dnf",
@@ -37,7 +40,7 @@ var frontends = []frontend{
 	},
 	{
 		name: "yum", program: "/usr/bin/yum", pidFiles: []string{"/run/yum.pid", "/var/run/yum.pid"},
-		locks: []string{"/etc/yum/pluginconf.d/versionlock.list"}, lists: "/etc/yum.repos.d",
+		locks: []string{"/etc/yum/pluginconf.d/versionlock.list"}, lists: "/etc/yum.repos.d", late: true,
 	},
 }
 

@@ -29,6 +29,9 @@ func (r *Rpm) Fetch(ctx context.Context, set PackageSet) ([]PlannedPackage, erro
 	if err == nil && set.Key != "" {
 		err = r.verify(ctx, set)
 	}
+	if err == nil && r.frontend().late {
+		err = r.verifyHosts(ctx, set)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -82,8 +85,33 @@ func (r *Rpm) verify(ctx context.Context, set PackageSet) error {
 	if result.ExitCode != 0 {
 		return failure.New(failure.ArtifactKey, "rpm does not take %s for a key", set.Key).WithEvidence("%s", lastLines(result.Output))
 	}
+	return r.checkSignatures(files, func(file string) (Result, error) { return run("--checksig", r.disk.Local(file)) })
+}
+
+// verifyHosts holds what came from the host's own repositories to the keys that are in the host's keyring: the front end has
+// not. A key that the front end would have asked about, and imported, is not there yet: then this is a refusal.
+func (r *Rpm) verifyHosts(ctx context.Context, set PackageSet) error {
+	files, err := r.fetched(path.Join(set.Dir, "cache"))
+	if err != nil {
+		return err
+	}
+	if set.Source != "" {
+		files = slices.DeleteFunc(files, func(file string) bool { return strings.Contains(file, "/"+ownRepository) })
+	}
+	err = r.checkSignatures(files, func(file string) (Result, error) {
+		return r.runner.Run(ctx, Cmd{Path: "/usr/bin/rpmkeys", Args: []string{"--checksig", r.disk.Local(file)}, Disposable: true})
+	})
+	if failure.Is(err, failure.ArtifactKey) || failure.Is(err, failure.ArtifactUnsigned) {
+		return failure.Of(err).WithRemedy("rpm --import the key of its repository (/etc/pki/rpm-gpg), then run the command again; " +
+			"or install Docker yourself and give --docker-source none")
+	}
+	return err
+}
+
+// checkSignatures asks rpm for its word on each package.
+func (r *Rpm) checkSignatures(files []string, ask func(file string) (Result, error)) error {
 	for _, file := range files {
-		result, err := run("--checksig", r.disk.Local(file))
+		result, err := ask(file)
 		switch {
 		case err != nil:
 			return err

@@ -348,6 +348,43 @@ func TestRPMSet(t *testing.T) {
 	}
 }
 
+// What came from the host's own repositories is held to the host's keys where the front end has not done so itself.
+func TestRPMSetOfTheHostsOwn(t *testing.T) {
+	for _, test := range []struct {
+		program, says string
+		exit          int
+		code          failure.Code
+		asked         bool
+	}{
+		{"/usr/bin/dnf5", "digests signatures OK", 0, "", true},
+		{"/usr/bin/dnf5", "digests OK", 0, failure.ArtifactUnsigned, true},
+		{"/usr/bin/dnf5", "digests SIGNATURES NOT OK", 1, failure.ArtifactKey, true},
+		{"/usr/bin/yum", "rsa sha1 (md5) pgp md5 OK", 0, "", true},
+		{"/usr/bin/yum", "sha1 md5 OK", 0, failure.ArtifactUnsigned, true},
+		{"/usr/bin/yum", "rsa sha1 (MD5) PGP md5 NOT OK (MISSING KEYS: PGP#1)", 1, failure.ArtifactKey, true},
+		{"/usr/bin/dnf", "", 0, "", false},
+		{"/usr/bin/zypper", "", 0, "", false},
+	} {
+		var root string
+		s := &scripted{}
+		s.answers = []answer{
+			{words: "rpmkeys --checksig", result: Result{Output: "agent-2.rpm: " + test.says + "\n", ExitCode: test.exit}},
+			{words: "agent install", then: func() { put(t, filepath.Join(root, "/set/cache/fedora-1/packages/agent-2.rpm"), "") }},
+			{words: "rpm -qp", result: output(inNew)}, {words: "rpm -q", result: output(inOld)},
+		}
+		var r *Rpm
+		r, root = newRPMHost(t, s, test.program)
+		_, err := r.Fetch(t.Context(), PackageSet{Names: []string{"agent"}, Dir: "/set"})
+		asked := slices.ContainsFunc(s.ran, func(line string) bool { return strings.HasPrefix(line, "rpmkeys") })
+		if asked != test.asked {
+			t.Errorf("%s: ran %q", test.program, s.ran)
+		}
+		if test.code == "" && err != nil || test.code != "" && (!failure.Is(err, test.code) || !strings.Contains(failure.Of(err).Remedy, "rpm --import")) {
+			t.Errorf("%s, %s: %v", test.program, test.says, err)
+		}
+	}
+}
+
 func TestFrontComplaint(t *testing.T) {
 	for said, code := range map[string]failure.Code{
 		"Error: Unable to find a match: docker\n": failure.ArtifactMissing, "No package docker available.\nError: Nothing to do\n": failure.ArtifactMissing,
