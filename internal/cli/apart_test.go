@@ -129,7 +129,12 @@ func TestWaitingForTheRunThatHasTakenOver(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(failure.New(test.cause, "so"))
+		left, over := make(chan struct{}), make(chan struct{})
 		a.await(ctx, child.Process, func() int {
+			defer close(over)
+			if test.cause == failure.Terminated { // the child is at work still
+				<-left
+			}
 			if test.cause != failure.Interrupted {
 				_ = child.Process.Kill()
 			}
@@ -138,6 +143,8 @@ func TestWaitingForTheRunThatHasTakenOver(t *testing.T) {
 			}
 			return 7
 		})
+		close(left)
+		<-over
 		if status := a.outcome.elsewhere; status == nil || *status != test.status || !strings.Contains(said.String(), test.says) {
 			t.Errorf("%s: %v, %s", test.cause, status, &said)
 		}
