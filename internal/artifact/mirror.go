@@ -172,7 +172,8 @@ func MissingFailure(missing []string) *failure.Error {
 	if len(missing) == 1 {
 		return failure.New(code, "%s", missing[0])
 	}
-	return failure.New(code, "%d pieces are missing:\n%s", len(missing), strings.Join(missing, "\n"))
+	list := strings.Join(missing, "\n")
+	return failure.New(code, "%d pieces are missing:\n%s", len(missing), list).WithEvidence("%s", list)
 }
 
 // MakeMirror makes the mirror's folder where there is none.

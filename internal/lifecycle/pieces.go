@@ -45,7 +45,7 @@ func (r *registration) pieces(ctx context.Context, refs []artifact.Ref, errs ...
 	}
 	err := artifact.MissingFailure(missing)
 	if r.req.Artifacts != "" {
-		err = err.WithRemedy("bring them from a machine that reaches AWS: anywhere mirror DIR %s", r.mirrorFlags(refs))
+		err = err.WithRemedy("bring them from a machine that reaches AWS: anywhere mirror DIR %s; or correct --artifacts", r.mirrorFlags(refs))
 	}
 	return err
 }

@@ -62,7 +62,11 @@ setsid sh -c "echo \$\$ >/sys/fs/cgroup$group/cgroup.procs; exec ssm-session-wor
 		await(t, "the upgrade runs", func() bool { return h.Exists("/var/lib/anywhere/deadline.json") || h.Exists("/root/session.rc") })
 		scopes := h.MustShell("systemctl list-units --plain --no-legend 'anywhere-upgrade-*.scope'")
 		await(t, "the upgrade has ended", closed)
-		out, _ := h.ReadFile("/root/session.out")
+		var out []byte
+		await(t, "it has told how", func() bool {
+			out, _ = h.ReadFile("/root/session.out")
+			return strings.HasSuffix(string(out), "}\n")
+		})
 		told, _ := h.ReadFile("/root/session.err")
 		if !strings.Contains(scopes, "running") || h.Exists("/root/session.rc") || len(h.Pids("ssm-session-wor")) > 0 {
 			t.Fatalf("the session did not end before the upgrade, in %q: %s\n%s", scopes, out, told)
