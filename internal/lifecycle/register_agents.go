@@ -409,13 +409,24 @@ const starting = ""
 // start enables and restarts a unit, and records what it read when it started. A run that is killed in between leaves a
 // unit that is started again: what it has read, nobody knows.
 func (r *registration) start(ctx context.Context, tx *engine.Tx, unit string, inputs func(host.Reader) (string, error)) error {
-	digest, err := inputs(tx.Reader())
+	digest, err := r.toStart(ctx, tx, unit, inputs)
 	if err != nil {
 		return err
 	}
-	if err := r.own(ctx, tx, func(record *Record) { record.Started[unit] = starting }); err != nil {
-		return err
+	return r.restart(ctx, tx, unit, digest)
+}
+
+// toStart is the first half of start: what the unit is going to read, and the record's word that it is about to.
+func (r *registration) toStart(ctx context.Context, tx *engine.Tx, unit string, inputs func(host.Reader) (string, error)) (digest string, err error) {
+	digest, err = inputs(tx.Reader())
+	if err != nil {
+		return "", err
 	}
+	return digest, r.own(ctx, tx, func(record *Record) { record.Started[unit] = starting })
+}
+
+// restart is the second half.
+func (r *registration) restart(ctx context.Context, tx *engine.Tx, unit, digest string) error {
 	if err := tx.Unit(ctx, unit, engine.UnitWant{Enable: true, Restart: true}); err != nil {
 		return err
 	}

@@ -533,6 +533,10 @@ func (u *upgrade) ecsAgain() engine.Step {
 			if err := u.awaitSilence(ctx, tx.Reader()); err != nil {
 				return err
 			}
+			digest, err := u.toStart(ctx, tx, u.ecsUnit(), u.ecsInputs) // no agent is connected between the stop and the start
+			if err != nil {
+				return err
+			}
 			if err := u.stopECS(ctx, tx); err != nil {
 				return err
 			}
@@ -541,8 +545,7 @@ func (u *upgrade) ecsAgain() engine.Step {
 			if life, err := ecsagent.ReadLife(tx.Reader(), u.ecsSince); err == nil {
 				u.oldDeaths = len(life.Deaths)
 			}
-			err := u.start(ctx, tx, u.ecsUnit(), u.ecsInputs)
-			if err == nil {
+			if err = u.restart(ctx, tx, u.ecsUnit(), digest); err == nil {
 				return nil
 			}
 			err = u.registration.because(tx, waiting{since: u.ecsSince, ecs: true}, err)
