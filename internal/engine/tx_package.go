@@ -24,7 +24,8 @@ func (tx *Tx) Install(ctx context.Context, name, file, former string, units ...s
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	r, err := tx.packageRecord(packageChange{Before: before, File: file, Former: former, Name: name, Units: images})
+	r, err := tx.firstRecord(kindPackage, &packageChange{Before: before, File: file, Former: former, Name: name, Units: images}, images,
+		func(c change) bool { first, ok := c.(*packageChange); return ok && first.Name == name })
 	if err != nil {
 		return err
 	}
@@ -53,23 +54,22 @@ func (tx *Tx) Install(ctx context.Context, name, file, former string, units ...s
 	return tx.journal.write(entry{Is: markDone, Seq: r.seq, Version: now.Version})
 }
 
-// packageRecord writes the record, or finds the operation's first one of this package: what was there before that is
-// what undo goes back to, and a run that was killed inside the package manager must not take its ruins for the
-// before-image.
-func (tx *Tx) packageRecord(c packageChange) (*record, error) {
+// firstRecord finds the operation's first record of a thing, or writes one: what was there before that is what undo goes
+// back to, and a run that was killed inside a package manager must not take its ruins for the before-image. Units that this
+// call names and the first one did not get records of their own.
+func (tx *Tx) firstRecord(kind string, c change, units []unitImage, same func(first change) bool) (*record, error) {
 	for _, r := range tx.journal.story.records {
-		first, ok := r.change.(*packageChange)
-		if !ok || first.Name != c.Name {
+		if !same(r.change) {
 			continue
 		}
-		for _, unit := range c.Units { // those that this call names and the first did not
+		for _, unit := range units {
 			if _, err := tx.journal.record(tx.step, kindUnit, unitChange{unit}); err != nil {
 				return nil, err
 			}
 		}
 		return r, nil
 	}
-	return tx.journal.record(tx.step, kindPackage, c)
+	return tx.journal.record(tx.step, kind, c)
 }
 
 // packageChange is a package that was installed.

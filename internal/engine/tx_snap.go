@@ -37,9 +37,9 @@ func (tx *Tx) Snap(ctx context.Context, name string, want SnapWant, units ...str
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	r, err := tx.snapRecord(snapChange{
+	r, err := tx.firstRecord(kindSnap, &snapChange{
 		Name: name, Revision: before.Revision, Version: before.Version, Want: want, Units: images,
-	})
+	}, images, func(c change) bool { first, ok := c.(*snapChange); return ok && first.Name == name })
 	if err != nil {
 		return err
 	}
@@ -88,23 +88,6 @@ func readSnap(r host.Reader, name string) (host.Snap, error) {
 		err = failure.New(failure.PackageInstall, "the snap %s is not installed", name).WithRemedy("snap list %s", name)
 	}
 	return snap, err
-}
-
-// snapRecord writes the record, or finds the operation's first one of this snap: that is what undo goes back to.
-func (tx *Tx) snapRecord(c snapChange) (*record, error) {
-	for _, r := range tx.journal.story.records {
-		first, ok := r.change.(*snapChange)
-		if !ok || first.Name != c.Name {
-			continue
-		}
-		for _, unit := range c.Units { // those that this call names and the first did not
-			if _, err := tx.journal.record(tx.step, kindUnit, unitChange{unit}); err != nil {
-				return nil, err
-			}
-		}
-		return r, nil
-	}
-	return tx.journal.record(tx.step, kindSnap, c)
 }
 
 // snapChange is a snap that was brought to another revision.

@@ -212,6 +212,15 @@ func overlay(lower, layer, dir string) (merged string, done func() error, err er
 	}, nil
 }
 
+// lendNameServers gives a root the machine's, for as long as it is built.
+func lendNameServers(root string) error {
+	resolv, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(root, "etc/resolv.conf"), resolv, 0o644)
+}
+
 // addRPM installs rpm and a front end into a layer, and takes dpkg's database away: what is left is a host of that family,
 // which knows of no package.
 func addRPM(lower, layer, dir string, packages []string) (err error) {
@@ -220,11 +229,7 @@ func addRPM(lower, layer, dir string, packages []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	resolv, err := os.ReadFile("/etc/resolv.conf")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(merged, "etc/resolv.conf"), resolv, 0o644); err != nil {
+	if err := lendNameServers(merged); err != nil {
 		return err
 	}
 	if err := apt(merged, append([]string{"install"}, packages...)...); err != nil {
@@ -267,11 +272,7 @@ func addDocker(base, layer, pool, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	resolv, err := os.ReadFile("/etc/resolv.conf")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(merged, "etc/resolv.conf"), resolv, 0o644); err != nil {
+	if err := lendNameServers(merged); err != nil {
 		return err
 	}
 	// No daemon may start in the chroot.
