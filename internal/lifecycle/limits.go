@@ -118,13 +118,8 @@ func (req RegisterRequest) Check() error {
 		}
 		seen[s.Key] = true
 	}
-	for _, v := range []struct{ flag, version string }{
-		{"--ecs-agent-version", req.ECSAgentVersion}, {"--ssm-agent-version", req.SSMAgentVersion},
-	} {
-		if explicit(v.version) != "" && !versionForm.MatchString(v.version) {
-			return failure.New(failure.Usage, "%s: %q is not a version", v.flag, v.version).
-				WithRemedy("give it like 1.105.1 or 3.3.4108.0, or latest, or leave it out")
-		}
+	if err := checkVersions([]string{req.ECSAgentVersion}, []string{req.SSMAgentVersion}); err != nil {
+		return err
 	}
 	if req.SSMProfile != "" {
 		if err := ssmagent.CheckProfile(req.SSMProfile); err != nil {
@@ -152,4 +147,20 @@ func (req RegisterRequest) Check() error {
 		return nil
 	}
 	return err
+}
+
+// checkVersions refuses what cannot be a version of either agent.
+func checkVersions(ecs, ssm []string) error {
+	for _, v := range []struct {
+		flag     string
+		versions []string
+	}{{"--ecs-agent-version", ecs}, {"--ssm-agent-version", ssm}} {
+		for _, version := range v.versions {
+			if explicit(version) != "" && !versionForm.MatchString(version) {
+				return failure.New(failure.Usage, "%s: %q is not a version", v.flag, version).
+					WithRemedy("give it like 1.105.1 or 3.3.4108.0, or latest, or leave it out")
+			}
+		}
+	}
+	return nil
 }

@@ -104,6 +104,9 @@ func (k kind) String() string { return k.family + "/" + k.arch }
 
 // Check refuses what cannot be meant, before anything is looked at.
 func (req MirrorRequest) Check() error {
+	if err := checkVersions(req.ECSAgent, req.SSMAgent); err != nil {
+		return err
+	}
 	_, err := req.kinds()
 	return err
 }

@@ -188,6 +188,9 @@ func (u *upgrade) ssm() *upgradedAgent { return u.agents[artifact.SSMAgent] }
 
 // check refuses what contradicts itself, before the host is looked at.
 func (req UpgradeRequest) check() error {
+	if err := checkVersions([]string{req.ECSAgentVersion}, []string{req.SSMAgentVersion}); err != nil {
+		return err
+	}
 	for _, c := range []struct{ only, flag, version string }{
 		{OnlySSM, "--ecs-agent-version", req.ECSAgentVersion}, {OnlyECS, "--ssm-agent-version", req.SSMAgentVersion},
 	} {
