@@ -163,17 +163,32 @@ func (s *Source) gaps(ctx context.Context, ref Ref) (missing []string, err error
 // noSignature is said of a package that is there without one.
 const noSignature = " has no signature: "
 
-// MissingFailure is the one error for all pieces that cannot be had.
+func isPlace(word string) bool { return strings.Contains(word, "/") }
+
+// MissingFailure is the one error for all pieces that cannot be had: where each was looked for, and in the evidence what came
+// of that.
 func MissingFailure(missing []string) *failure.Error {
-	code := failure.ArtifactMissing
+	code, what := failure.ArtifactMissing, "pieces are missing"
 	if !slices.ContainsFunc(missing, func(says string) bool { return !strings.Contains(says, noSignature) }) {
-		code = failure.ArtifactUnsigned
+		code, what = failure.ArtifactUnsigned, "packages have no signature"
 	}
 	if len(missing) == 1 {
 		return failure.New(code, "%s", missing[0])
 	}
-	list := strings.Join(missing, "\n")
-	return failure.New(code, "%d pieces are missing:\n%s", len(missing), list).WithEvidence("%s", list)
+	var places, reasons []string
+	for _, says := range missing {
+		place := says
+		if words := strings.Fields(says); slices.ContainsFunc(words, isPlace) {
+			place = words[slices.IndexFunc(words, isPlace)]
+		}
+		reason := strings.TrimSpace(strings.Replace(says, place, "", 1))
+		places = append(places, place)
+		if reason != "" && !slices.Contains(reasons, reason) {
+			reasons = append(reasons, reason)
+		}
+	}
+	return failure.New(code, "%d %s:\n%s", len(missing), what, strings.Join(places, "\n")).
+		WithEvidence("of each: %s", strings.Join(reasons, "; "))
 }
 
 // MakeMirror makes the mirror's folder where there is none.
