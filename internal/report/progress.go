@@ -11,10 +11,7 @@ import (
 )
 
 // How often a reader without a terminal hears of something that goes on.
-const (
-	patience    = 10 * time.Second
-	percentStep = 10
-)
+const patience = 10 * time.Second
 
 // Screen is where progress goes, and how.
 type Screen struct {
@@ -51,7 +48,6 @@ type current struct {
 	since       time.Time
 	spoken      time.Time // when the reader last heard of it
 	done, total int64
-	percent     int64 // last one told
 }
 
 // NewProgress returns a Progress on screen.
@@ -80,7 +76,7 @@ func (p *Progress) Tick() {
 	}
 	for _, c := range p.running() {
 		if p.screen.Now().Sub(c.spoken) >= patience {
-			p.line("", "still waiting for "+c.words(p.screen.Now()))
+			p.line("", "still waiting for "+c.what()+elapsed(p.screen.Now().Sub(c.since))) // bytes are for terminals
 			c.spoken = p.screen.Now()
 		}
 	}
@@ -127,7 +123,9 @@ func (p *Progress) Event(e engine.Event) {
 		p.fetches[e.Step] = &current{title: e.Title, since: e.Time, spoken: e.Time}
 		p.order = append(p.order, e.Step)
 	case engine.Progressed:
-		p.bytes(e)
+		if c := p.fetches[e.Step]; c != nil {
+			c.done, c.total = e.Done, e.Total
+		}
 	case engine.Fetched:
 		p.fetched(e)
 	case engine.Started:
@@ -171,28 +169,6 @@ var statusOf = map[engine.EventKind]string{
 
 func (p *Progress) begin(title string) {
 	p.now = &current{title: title, since: p.screen.Now(), spoken: p.screen.Now()}
-}
-
-// bytes of a fetch. A reader without a terminal hears of every tenth part, or of what there is after ten seconds.
-func (p *Progress) bytes(e engine.Event) {
-	c := p.fetches[e.Step]
-	if c == nil {
-		return
-	}
-	c.done, c.total = e.Done, e.Total
-	if p.screen.Live != nil {
-		return
-	}
-	var percent int64
-	if c.total > 0 {
-		percent = c.done * 100 / c.total
-	}
-	now := p.screen.Now()
-	if percent-c.percent < percentStep && now.Sub(c.spoken) < patience || percent >= 100 {
-		return
-	}
-	c.percent, c.spoken = percent-percent%percentStep, now
-	p.line("", "downloading "+c.words(now))
 }
 
 func (p *Progress) fetched(e engine.Event) {
@@ -276,11 +252,15 @@ func (p *Progress) running() []*current {
 }
 
 // words says what goes on: title, note, bytes and rate, seconds.
-func (c *current) words(now time.Time) string {
-	text := c.title
-	if c.note != "" {
-		text += ": " + c.note
+func (c *current) what() string {
+	if c.note == "" {
+		return c.title
 	}
+	return c.title + ": " + c.note
+}
+
+func (c *current) words(now time.Time) string {
+	text := c.what()
 	took := now.Sub(c.since)
 	if c.done > 0 {
 		text += " " + Bytes(c.done)
