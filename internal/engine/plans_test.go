@@ -180,6 +180,14 @@ var (
 		step("restart", func(r host.Reader) bool { return holds(r, "/run/units/base.service", "port=3\n") }, func(ctx context.Context, tx *Tx) error {
 			return tx.Unit(ctx, "base.service", UnitWant{Enable: true, Restart: true})
 		}),
+		step("rest", func(r host.Reader) bool { return there(r, "/srv/rested") && there(r, "/run/units/base.service") }, func(ctx context.Context, tx *Tx) error {
+			return tx.Unit(ctx, "base.service", UnitWant{Restart: true, AtRest: func(ctx context.Context) error {
+				if there(tx.Reader(), "/run/units/base.service") {
+					return errors.New("it runs")
+				}
+				return tx.WriteFile(ctx, "/srv/rested", strings.NewReader("it was at rest\n"), 0o644)
+			}})
+		}),
 		step("idle", func(r host.Reader) bool { return there(r, "/run/units/idle.service") }, func(ctx context.Context, tx *Tx) error {
 			if err := tx.Claim(ctx, "/var/lib/state-idle.service"); err != nil {
 				return err

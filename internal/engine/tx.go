@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
@@ -31,6 +32,16 @@ func (tx *Tx) Reader() host.Reader { return tx.host.Reader }
 // Note tells the listener what the step is doing or waiting for.
 func (tx *Tx) Note(format string, args ...any) {
 	tx.tell.event(Event{Kind: Noted, Step: tx.step, Text: fmt.Sprintf(format, args...)})
+}
+
+// Flush brings what waits to be written on the file systems of these paths to the disk, as far as that is done within the
+// time: what is soon to be as short as it can be then does not wait for it. It changes nothing.
+func (tx *Tx) Flush(ctx context.Context, within time.Duration, paths ...string) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for _, path := range paths {
+		_ = tx.host.Disk.Flush(ctx, path) // then it is written by whoever waits for his own file next
+	}
 }
 
 // Backup copies a file, which may hold secrets, to the operation's backup folder with mode 0600 and returns the

@@ -81,6 +81,9 @@ func TestAPrimitiveRefuses(t *testing.T) {
 		"two states at once": func(ctx context.Context, tx *Tx) error {
 			return tx.Unit(ctx, "base.service", UnitWant{Enable: true, Disable: true})
 		},
+		"work at rest of a unit that is only stopped": func(ctx context.Context, tx *Tx) error {
+			return tx.Unit(ctx, "base.service", UnitWant{Stop: true, AtRest: func(context.Context) error { return nil }})
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := testMachine(t)
@@ -93,6 +96,23 @@ func TestAPrimitiveRefuses(t *testing.T) {
 			equal(t, "the machine", m.tree(), before)
 		})
 	}
+}
+
+// What fails between a unit's stop and its start is told in its own words, and the undo starts the unit again.
+func TestAFailureAtRestIsTheCallers(t *testing.T) {
+	m := testMachine(t)
+	before, broken := m.tree(), failure.New(failure.DiskFull, "no space")
+	out, err := newEngine(m, "one").Apply(t.Context(), planOf(step("during", func(host.Reader) bool { return false }, func(ctx context.Context, tx *Tx) error {
+		err := tx.Unit(ctx, "base.service", UnitWant{Restart: true, AtRest: func(context.Context) error { return broken }})
+		if m.exists("/run/units/base.service") {
+			t.Error("it was started")
+		}
+		return err
+	})), Options{})
+	if !failure.Is(err, failure.DiskFull) || !out.RolledBack {
+		t.Errorf("outcome %+v, error %v", out, err)
+	}
+	equal(t, "the machine", m.tree(), before)
 }
 
 func TestAPackageManagerThatLiesIsFoundOut(t *testing.T) {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
@@ -14,36 +15,21 @@ type UnitWant struct {
 	Start   bool // start if it is not running
 	Restart bool // restart or start
 	Stop    bool
+	// AtRest, with Restart, is what is done between the stop and the start.
+	AtRest func(ctx context.Context) error
 }
 
 // Unit brings a unit to the wanted state; one that is in it already is left alone. Undo stops units first, takes
 // everything else back, reloads the manager, and then brings every unit to what it was before the operation touched it.
 func (tx *Tx) Unit(ctx context.Context, name string, want UnitWant) error {
-	if want.Enable && want.Disable || want.Stop && (want.Start || want.Restart) {
+	if want.Enable && want.Disable || want.Stop && (want.Start || want.Restart) || want.AtRest != nil && !want.Restart {
 		return failure.New(failure.Internal, "cannot bring %s to two states at once", name)
 	}
 	now, err := tx.host.Units.Unit(ctx, name)
 	if err != nil {
 		return failure.Wrap(failure.ServiceFailed, err, "cannot look at the unit %s", name)
 	}
-	type job struct {
-		due   bool
-		doing string
-		do    func(context.Context, string) error
-	}
-	manager, enabled, up := tx.host.Manager, now.IsEnabled(), isUp(now)
-	due := make([]job, 0, 3)
-	for _, j := range []job{
-		{want.Enable && !enabled, "enable", manager.Enable},
-		{want.Disable && enabled, "disable", manager.Disable},
-		{want.Stop && up, "stop", manager.Stop},
-		{want.Restart, "restart", manager.Restart},
-		{want.Start && !want.Restart && now.Active != "active", "start", manager.Start},
-	} {
-		if j.due {
-			due = append(due, j)
-		}
-	}
+	due := tx.jobs(now, want)
 	if len(due) == 0 {
 		return nil
 	}
@@ -58,6 +44,9 @@ func (tx *Tx) Unit(ctx context.Context, name string, want UnitWant) error {
 	}
 	for _, j := range due {
 		if err := j.do(tx.watched(ctx), name); err != nil {
+			if j.doing == atRest {
+				return err
+			}
 			return failure.Wrap(failure.ServiceFailed, err, "cannot %s %s", j.doing, name)
 		}
 	}
@@ -65,6 +54,31 @@ func (tx *Tx) Unit(ctx context.Context, name string, want UnitWant) error {
 		return nil
 	}
 	return tx.done(r)
+}
+
+// unitJob is one of the things that bring a unit to the wanted state.
+type unitJob struct {
+	due   bool
+	doing string
+	do    func(ctx context.Context, name string) error
+}
+
+// atRest is what the caller does; its errors are the caller's.
+const atRest = "at rest"
+
+// jobs are what is due to bring a unit from what it is to what is wanted, in their order.
+func (tx *Tx) jobs(now host.Unit, want UnitWant) []unitJob {
+	manager, enabled, up := tx.host.Manager, now.IsEnabled(), isUp(now)
+	inTwo := want.AtRest != nil
+	all := []unitJob{
+		{want.Enable && !enabled, "enable", manager.Enable},
+		{want.Disable && enabled, "disable", manager.Disable},
+		{(want.Stop || inTwo) && up, "stop", manager.Stop},
+		{inTwo, atRest, func(ctx context.Context, _ string) error { return want.AtRest(ctx) }},
+		{want.Restart && !inTwo, "restart", manager.Restart},
+		{inTwo || want.Start && !want.Restart && now.Active != "active", "start", manager.Start},
+	}
+	return slices.DeleteFunc(all, func(j unitJob) bool { return !j.due })
 }
 
 // ReloadUnits makes the service manager read its files again; an undo of the operation then does so too.

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -36,6 +37,32 @@ func (d *Dir) Space(name string) (uint64, error) {
 			return 0, &fs.PathError{Op: "statfs", Path: name, Err: err}
 		}
 		local = filepath.Dir(local)
+	}
+}
+
+// Flush implements [Disk].
+func (d *Dir) Flush(ctx context.Context, name string) error {
+	local, err := d.look(name, true)
+	if err != nil {
+		return err
+	}
+	folder, err := os.Open(local)
+	for ; errors.Is(err, fs.ErrNotExist) && filepath.Dir(local) != local; folder, err = os.Open(local) {
+		local = filepath.Dir(local)
+	}
+	if err != nil {
+		return err
+	}
+	written := make(chan error, 1)
+	go func() {
+		defer folder.Close()
+		written <- unix.Syncfs(int(folder.Fd()))
+	}()
+	select {
+	case err := <-written:
+		return os.NewSyscallError("syncfs", err)
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

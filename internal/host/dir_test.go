@@ -386,6 +386,15 @@ func TestSpaceOfAPathThatIsNotYet(t *testing.T) {
 	}
 }
 
+func TestFlush(t *testing.T) {
+	d, _ := newDir(t)
+	for _, path := range []string{"/", "/not/yet/there"} {
+		if err := d.Flush(t.Context(), path); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
 // A folder comes into being with its mode, so a killed Mkdir leaves the folder's name free, and the next one sweeps up.
 func TestMkdirAfterAKilledOne(t *testing.T) {
 	root := t.TempDir()

@@ -89,6 +89,9 @@ type Disk interface {
 	RemoveAll(path string) error
 	// Removable is the error with which RemoveAll would refuse path; it changes nothing. Something mounted on a file counts too.
 	Removable(path string) error
+	// Flush brings all that waits to be written on the file system of path, or its nearest existing parent, to the disk. It
+	// gives up when ctx ends; the system goes on writing.
+	Flush(ctx context.Context, path string) error
 	// Append opens path for appending, made with mode 0600 when missing; Sync of the result reaches the disk.
 	Append(path string) (AppendFile, error)
 	// Owner tells who owns path, without following a symbolic link.

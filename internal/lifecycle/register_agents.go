@@ -413,7 +413,7 @@ func (r *registration) start(ctx context.Context, tx *engine.Tx, unit string, in
 	if err != nil {
 		return err
 	}
-	return r.restart(ctx, tx, unit, digest)
+	return r.restart(ctx, tx, unit, digest, nil)
 }
 
 // toStart is the first half of start: what the unit is going to read, and the record's word that it is about to.
@@ -425,9 +425,9 @@ func (r *registration) toStart(ctx context.Context, tx *engine.Tx, unit string, 
 	return digest, r.own(ctx, tx, func(record *Record) { record.Started[unit] = starting })
 }
 
-// restart is the second half.
-func (r *registration) restart(ctx context.Context, tx *engine.Tx, unit, digest string) error {
-	if err := tx.Unit(ctx, unit, engine.UnitWant{Enable: true, Restart: true}); err != nil {
+// restart is the second half; atRest, if any, is done while the unit is stopped.
+func (r *registration) restart(ctx context.Context, tx *engine.Tx, unit, digest string, atRest func(context.Context) error) error {
+	if err := tx.Unit(ctx, unit, engine.UnitWant{Enable: true, Restart: true, AtRest: atRest}); err != nil {
 		return err
 	}
 	return r.own(ctx, tx, func(record *Record) { record.Started[unit] = digest })

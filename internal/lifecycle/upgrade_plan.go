@@ -460,14 +460,22 @@ func (u *upgrade) afterECS(ctx context.Context, tx *engine.Tx) error {
 // imageIsLoaded is ecs-init's own mark for it (see ecsagent.CacheState).
 const imageIsLoaded = "1"
 
-// stopECS stops the old agent and keeps what the new one could spoil: its state, which is whole only now.
-func (u *upgrade) stopECS(ctx context.Context, tx *engine.Tx) error {
-	if u.gapFrom.IsZero() {
-		u.gapFrom = u.deps.Host.Now()
+// flushTime bounds the wait for the disk before the old agent stops.
+const flushTime = 30 * time.Second
+
+// flush has the disk take what the package and the image have left to be written, while the old agent still runs: Docker
+// writes the state of a container that stops or starts through to the disk, and would wait for all of that.
+func (u *upgrade) flush(ctx context.Context, tx *engine.Tx) {
+	paths := []string{ecsagent.DataDir, DataDir}
+	if info, err := docker.Inspect(ctx, tx.Reader()); err == nil && info.Root != "" {
+		paths = append(paths, info.Root)
 	}
-	if err := tx.Unit(ctx, u.ecsUnit(), engine.UnitWant{Stop: true}); err != nil {
-		return err
-	}
+	tx.Flush(ctx, flushTime, paths...)
+}
+
+// betweenECS is done when the old agent has stopped and the new one has not started. It keeps what the new one could spoil:
+// the agent's state, which is whole only now.
+func (u *upgrade) betweenECS(ctx context.Context, tx *engine.Tx) error {
 	binding, err := ecsagent.ReadBinding(tx.Reader())
 	if err != nil {
 		return err
@@ -485,7 +493,15 @@ func (u *upgrade) stopECS(ctx context.Context, tx *engine.Tx) error {
 			saved.Files = append(saved.Files, savedFile{file, held})
 		}
 	}
-	return tx.Effect(ctx, stateKind, saved, func(context.Context) error { return nil })
+	if err := tx.Effect(ctx, stateKind, saved, func(context.Context) error { return nil }); err != nil {
+		return err
+	}
+	u.ecsSince = u.deps.Host.Now()
+	u.begin()
+	if life, err := ecsagent.ReadLife(tx.Reader(), u.ecsSince); err == nil {
+		u.oldDeaths = len(life.Deaths)
+	}
+	return nil
 }
 
 // startPlugins starts again what else of the package's ran, and its script has stopped.
@@ -537,16 +553,13 @@ func (u *upgrade) ecsAgain() engine.Step {
 			if err != nil {
 				return err
 			}
-			if err := u.stopECS(ctx, tx); err != nil {
+			u.flush(ctx, tx)
+			if u.gapFrom.IsZero() {
+				u.gapFrom = u.deps.Host.Now()
+			}
+			err = u.restart(ctx, tx, u.ecsUnit(), digest, func(ctx context.Context) error { return u.betweenECS(ctx, tx) })
+			if err == nil || u.ecsSince.IsZero() { // else the new one was started
 				return err
-			}
-			u.ecsSince = u.deps.Host.Now()
-			u.begin()
-			if life, err := ecsagent.ReadLife(tx.Reader(), u.ecsSince); err == nil {
-				u.oldDeaths = len(life.Deaths)
-			}
-			if err = u.restart(ctx, tx, u.ecsUnit(), digest); err == nil {
-				return nil
 			}
 			err = u.registration.because(tx, waiting{since: u.ecsSince, ecs: true}, err)
 			u.blame(u.ecs(), failure.Of(err))
