@@ -103,6 +103,7 @@ func (s *stage) changes(t *testing.T, l line, flags ...string) (register, []stri
 // A host that somebody else set up comes under anywhere: three files are written, nothing is started anew, and after it
 // register finds nothing to do.
 func TestAdopt(t *testing.T) {
+	t.Parallel()
 	s, was := foreign(t)
 	lives, registrations := s.lives(t), s.started(t)
 	if err := s.aws.Close(); err != nil { // nobody is asked
@@ -159,6 +160,7 @@ func TestAdopt(t *testing.T) {
 
 // An adopted host takes its record along: it is healthy, it keeps its node when it leaves, and a registration anew is anywhere's.
 func TestLifeOfAnAdoptedHost(t *testing.T) {
+	t.Parallel()
 	s, was := foreign(t)
 	if d := s.run(t, adopt); d.RC != 0 || len(d.Warnings) > 0 {
 		t.Fatalf("%+v", d)

@@ -71,6 +71,7 @@ func (d diagnosis) fix(id string) string {
 }
 
 func TestDoctorOfARegisteredHost(t *testing.T) {
+	t.Parallel()
 	s, _ := registered(t)
 	d := s.doctor(t)
 	if d.RC != 0 || d.Msg != "nothing wrong was found" || len(d.Result.Findings) > 0 || len(d.Result.Fixes) > 0 || len(d.Warnings) > 0 || d.Changed {
@@ -87,6 +88,7 @@ func TestDoctorOfARegisteredHost(t *testing.T) {
 }
 
 func TestDoctorBeforeAnyRegistration(t *testing.T) {
+	t.Parallel()
 	env, _, _ := world()
 	s, err := newStage(t.TempDir(), env, true)
 	if err != nil {
@@ -102,6 +104,7 @@ func TestDoctorBeforeAnyRegistration(t *testing.T) {
 
 // What is stopped is started, and the second time nothing is changed. The registration and Docker stay as they are.
 func TestDoctorFixesAHostWhoseAgentsAreAtRest(t *testing.T) {
+	t.Parallel()
 	s, before := registered(t)
 	ctx := t.Context()
 	for _, unit := range []string{ecsagent.Unit, ssmagent.UnitName} {
@@ -152,6 +155,7 @@ func TestDoctorFixesAHostWhoseAgentsAreAtRest(t *testing.T) {
 
 // Another operation that is unfinished keeps --fix from beginning, and nothing from being seen.
 func TestDoctorBesideAnUnfinishedOperation(t *testing.T) {
+	t.Parallel()
 	env, _, _ := world()
 	s, err := newStage(t.TempDir(), env, true)
 	if err != nil {
@@ -181,6 +185,7 @@ func TestDoctorBesideAnUnfinishedOperation(t *testing.T) {
 
 // With AWS's refusals behind a running unit, the agents' own words come first.
 func TestDoctorOfHostsThatFailBehindTheirUnits(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		fault string // empty: the node is deregistered in Systems Manager
 		unit  string // that is started anew; empty is none
@@ -227,6 +232,7 @@ func TestDoctorOfHostsThatFailBehindTheirUnits(t *testing.T) {
 
 // With an operator's credentials the cluster's task definitions are held to what external instances cannot do.
 func TestDoctorRemoteNamesWhatCannotRunHere(t *testing.T) {
+	t.Parallel()
 	s, d := registered(t)
 	external := []string{"EXTERNAL"}
 	for family, more := range map[string]map[string]any{
@@ -286,6 +292,7 @@ func TestDoctorRemoteNamesWhatCannotRunHere(t *testing.T) {
 
 // What the operator may not read is told as not seen, and is no failure.
 func TestDoctorRemoteWithoutRights(t *testing.T) {
+	t.Parallel()
 	s, _ := registered(t)
 	s.aws.AddTaskDefinition(emulator.TaskDefinition{Family: "vpc", More: map[string]any{"networkMode": "awsvpc"}})
 	for _, test := range []struct {
@@ -309,6 +316,7 @@ func TestDoctorRemoteWithoutRights(t *testing.T) {
 
 // On a terminal the plan is shown and asked about; only a yes is one.
 func TestDoctorAsksOnATerminal(t *testing.T) {
+	t.Parallel()
 	s, _ := registered(t)
 	ctx := t.Context()
 	if err := s.machine.units.Stop(ctx, ecsagent.Unit); err != nil {

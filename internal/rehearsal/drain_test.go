@@ -90,6 +90,7 @@ func (d moved) says(t *testing.T, want string) {
 }
 
 func TestTheDrainsStory(t *testing.T) {
+	t.Parallel()
 	env, _, _ := world()
 	report, err := Run(t.Context(), env, cli.RehearseRequest{Scenario: "drain", JSON: true})
 	if err != nil {

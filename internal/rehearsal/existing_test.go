@@ -80,6 +80,7 @@ func (s *stage) keeps(t *testing.T, before register, l line, changed bool, flags
 // An identity that the agent no longer sees, because the vault's manifest was lost or damaged (a known failure of agent
 // 3.2.183.0), is made visible again: it is whole.
 func TestAHiddenIdentityIsKept(t *testing.T) {
+	t.Parallel()
 	for name, damage := range map[string]func(*testing.T, *stage){
 		"manifest gone":  func(t *testing.T, s *stage) { s.remove(t, manifest) },
 		"manifest cut":   func(t *testing.T, s *stage) { s.write(t, manifest, `{"RegistrationKey":"/var/lib`) },
@@ -102,6 +103,7 @@ func TestAHiddenIdentityIsKept(t *testing.T) {
 
 // What else can be wrong with an identity store, and does not hinder: the vault is the truth.
 func TestAnIdentityStoreThatIsNotWhole(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		damage  func(*testing.T, *stage)
 		changed bool
@@ -131,6 +133,7 @@ func TestAnIdentityStoreThatIsNotWhole(t *testing.T) {
 
 // An identity without a key is no identity: nothing is made of what is left, and a copy of it stays.
 func TestAnIdentityThatIsLost(t *testing.T) {
+	t.Parallel()
 	s, before := registered(t)
 	s.remove(t, keyFile)
 	s.refuses(t, plain, 2, "usage", "not registered", "--token -")
@@ -152,6 +155,7 @@ func TestAnIdentityThatIsLost(t *testing.T) {
 // A node that has lost its fingerprint works until its agent starts anew: then the agent makes another one, which the
 // service does not accept. The next command is named, and works.
 func TestALostFingerprint(t *testing.T) {
+	t.Parallel()
 	s, before := registered(t)
 	s.remove(t, vault+"Store/InstanceFingerprint")
 	s.keeps(t, before, plain, false)
@@ -172,6 +176,7 @@ func TestALostFingerprint(t *testing.T) {
 
 // The state of the ECS agent decides where a host belongs.
 func TestStateOfAnotherPlace(t *testing.T) {
+	t.Parallel()
 	s, before := registered(t)
 	mine := s.read(t, stateDB)
 	s.write(t, stateDB, strings.ReplaceAll(mine, cluster, "elsewhere"))
@@ -193,6 +198,7 @@ func TestStateOfAnotherPlace(t *testing.T) {
 
 // A sound identity is given up only for a new activation and when that is accepted; the same command again keeps the new one.
 func TestASoundIdentityIsReplacedOnDemand(t *testing.T) {
+	t.Parallel()
 	s, before := registered(t)
 	expired := s.anotherToken()
 	s.keeps(t, before, withToken, false)
@@ -215,6 +221,7 @@ func TestASoundIdentityIsReplacedOnDemand(t *testing.T) {
 
 // A token whose time is over does not matter to a host that needs none.
 func TestAnExpiredTokenOnASoundHost(t *testing.T) {
+	t.Parallel()
 	s, before := registered(t)
 	token := s.anotherToken()
 	token.Expires = token.Expires.AddDate(0, 0, -1)
@@ -224,6 +231,7 @@ func TestAnExpiredTokenOnASoundHost(t *testing.T) {
 
 // Attributes of a registered instance are an operator's to change.
 func TestAttributesOfARegisteredInstance(t *testing.T) {
+	t.Parallel()
 	s, before := registered(t)
 	operator := s.operator
 	attends := plain
@@ -274,6 +282,7 @@ func (s *stage) started(t *testing.T) map[string]int {
 
 // A registration that was begun for a cluster that is not there, abandoned, and made in another: the record says which.
 func TestTheRecordOfAnAbandonedRegistration(t *testing.T) {
+	t.Parallel()
 	env, _, _ := world()
 	s, err := newStage(t.TempDir(), env, true)
 	if err != nil {

@@ -87,6 +87,7 @@ func bites() []bite {
 
 // TestFaults holds what a user sees of each fault to the contract.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	for _, b := range bites() {
 		name := strings.ReplaceAll(strings.Join(append([]string{b.fault}, b.line.args...), " "), "/", " ")
 		t.Run(name, func(t *testing.T) {

@@ -47,6 +47,7 @@ func (s *stage) bucketsAsked() (n int) {
 
 // A site without a way to AWS's buckets: a mirror is filled, and a host is registered and upgraded from its folder alone.
 func TestMirrorThenRegisterAndUpgradeFromIt(t *testing.T) {
+	t.Parallel()
 	s := empty(t)
 	if d := s.mirror(t, "--dry-run", "--detailed-exitcode"); d.RC != 11 || d.Changed || len(d.Result.Packages) != 2 || d.Result.Packages[0].Status != "planned" {
 		t.Fatalf("a dry run: %+v", d)
@@ -107,6 +108,7 @@ func TestMirrorThenRegisterAndUpgradeFromIt(t *testing.T) {
 
 // What a mirror lacks is named all at once, by mirror, register and upgrade, before anything is touched.
 func TestAllMissingPiecesAtOnce(t *testing.T) {
+	t.Parallel()
 	s := empty(t)
 	d := s.mirror(t, "--ecs-agent-version", "9.9.9", "--ssm-agent-version", "9.9.9.9,latest")
 	if d.RC != 5 || d.Error.Code != string(failure.ArtifactMissing) || d.Changed ||
@@ -165,6 +167,7 @@ func TestAllMissingPiecesAtOnce(t *testing.T) {
 // The agent's image that is gone from the cache would be downloaded from us-east-1 at the next start: register puts it back,
 // from the mirror.
 func TestTheImageThatIsGoneIsPutBack(t *testing.T) {
+	t.Parallel()
 	s, _ := joined(t)
 	if d := s.mirror(t); d.RC != 0 {
 		t.Fatalf("%+v", d)

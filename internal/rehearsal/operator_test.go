@@ -43,6 +43,7 @@ func (s *stage) asked(operation string) (n int) {
 
 // TestTheOperatorsStory: an activation is made and deleted, AWS agrees, and the second run changes nothing.
 func TestTheOperatorsStory(t *testing.T) {
+	t.Parallel()
 	env, _, _ := world()
 	report, err := Run(context.Background(), env, cli.RehearseRequest{Scenario: "operator", JSON: true})
 	if err != nil {
@@ -72,6 +73,7 @@ func TestTheOperatorsStory(t *testing.T) {
 }
 
 func TestTheActivationThatRegisterMakes(t *testing.T) {
+	t.Parallel()
 	s := attended(t, "ssm:DeleteActivation") // so that it can be looked at
 	d := s.run(t, joins, "--name", "web-1", "--iam-role", "/site/hosts")
 	left := s.aws.Activations()
@@ -91,6 +93,7 @@ func TestTheActivationThatRegisterMakes(t *testing.T) {
 
 // What AWS refuses is found out before anything is touched, and ends with AWS's own exit status.
 func TestAWSRefusesTheOperator(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name  string
 		deny  []string
@@ -141,6 +144,7 @@ func TestAWSRefusesTheOperator(t *testing.T) {
 
 // A failure before the slot is spent deletes the activation, whatever else it takes back.
 func TestAFailureDeletesTheActivation(t *testing.T) {
+	t.Parallel()
 	s := attended(t)
 	if err := s.aws.Fault(emulator.FaultActivationInvalid); err != nil {
 		t.Fatal(err)
@@ -156,6 +160,7 @@ func TestAFailureDeletesTheActivation(t *testing.T) {
 
 // A token is checked with an operator's credentials before it is tried.
 func TestATokenThatAWSDoesNotLike(t *testing.T) {
+	t.Parallel()
 	s := attended(t)
 	token := s.anotherToken()
 	with := line{args: []string{"register", "--token", "-"}, token: true, operator: true}
@@ -174,6 +179,7 @@ func TestATokenThatAWSDoesNotLike(t *testing.T) {
 // What AWS says of a registration that is proven on the host: who may not look stays with the local proof, a
 // contradiction fails, silence fails with nothing undone.
 func TestWhatAWSSaysOfARegistration(t *testing.T) {
+	t.Parallel()
 	arn := func(s *stage) string { return s.aws.Instances()[0].ARN }
 	for _, test := range []struct {
 		name     string
@@ -244,6 +250,7 @@ func (s *stage) fault(name string) {
 
 // Silence and contradiction after a registration that this very run has made.
 func TestWhatAWSSaysOfANewRegistration(t *testing.T) {
+	t.Parallel()
 	t.Run("silence keeps all and owes nothing", func(t *testing.T) {
 		t.Parallel()
 		s := attended(t)
@@ -290,6 +297,7 @@ func leftBehind(t *testing.T) *stage {
 
 // The activation of a run that was killed is found by the run's id, and deleted by whoever goes on or undoes.
 func TestWhatAKilledRunLeavesIsDeleted(t *testing.T) {
+	t.Parallel()
 	undo := line{args: []string{"rollback"}}
 	t.Run("by the same command", func(t *testing.T) {
 		t.Parallel()
@@ -338,6 +346,7 @@ func TestWhatAKilledRunLeavesIsDeleted(t *testing.T) {
 
 // The key that SSM Agent keeps on a host is no operator's: nothing is asked with it, and nothing is said of it.
 func TestTheNodesOwnKeyIsNoOperators(t *testing.T) {
+	t.Parallel()
 	s, _ := registered(t)
 	var id, key, token string
 	for row := range strings.Lines(s.read(t, "root/.aws/credentials")) {

@@ -23,6 +23,7 @@ func unregistered(t *testing.T) *stage {
 // A person's default profile stops a registration; a profile of SSM Agent's own lets both live, and is kept by later runs
 // that do not name it.
 func TestAProfileOfTheAgentsOwn(t *testing.T) {
+	t.Parallel()
 	s := unregistered(t)
 	s.write(t, "root/.aws/credentials", person+"[mine]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\n")
 	register := line{args: []string{"register", "--token", "-"}, token: true}
@@ -68,6 +69,7 @@ func TestAProfileOfTheAgentsOwn(t *testing.T) {
 
 // A registered host gets a profile of its own without being registered anew.
 func TestAProfileAfterwards(t *testing.T) {
+	t.Parallel()
 	s, before := registered(t)
 	s.write(t, "root/.aws/credentials", s.read(t, "root/.aws/credentials")+"[mine]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\n")
 	after := s.run(t, line{args: []string{"register"}}, "--ssm-profile", "ecs")
@@ -88,6 +90,7 @@ func TestAProfileAfterwards(t *testing.T) {
 // A GPU host without a driver is refused before anything is changed; where it is there, ecs-init is told in the file that
 // waits for it.
 func TestGPUs(t *testing.T) {
+	t.Parallel()
 	s := unregistered(t)
 	register := line{args: []string{"register", "--token", "-"}, token: true}
 	refused := s.run(t, register, "--enable-gpu")

@@ -61,6 +61,7 @@ func play(t *testing.T, req cli.RehearseRequest) (lifecycle.Report, []register) 
 }
 
 func TestTheMainJob(t *testing.T) {
+	t.Parallel()
 	keep := t.TempDir()
 	report, documents := play(t, cli.RehearseRequest{Keep: keep})
 	first, second := documents[0], documents[1]
@@ -133,6 +134,7 @@ func withoutLogs(changed []string) []string {
 }
 
 func TestAfterKeepingTheSameCommandGoesOnWithoutAToken(t *testing.T) {
+	t.Parallel()
 	env, _, errs := world()
 	root := t.TempDir()
 	s, err := newStage(root, env, true)
@@ -170,6 +172,7 @@ func TestAfterKeepingTheSameCommandGoesOnWithoutAToken(t *testing.T) {
 }
 
 func TestNoSecretAnywhere(t *testing.T) {
+	t.Parallel()
 	env, out, errs := world()
 	root := t.TempDir()
 	s, err := newStage(root, env, false)
@@ -225,6 +228,7 @@ func search(t *testing.T, root, text string) (found []string) {
 }
 
 func TestBadRequests(t *testing.T) {
+	t.Parallel()
 	full := t.TempDir()
 	if err := os.WriteFile(filepath.Join(full, "mine"), []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)

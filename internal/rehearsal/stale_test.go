@@ -81,6 +81,7 @@ func (s *stage) backups(t *testing.T) (names []string) {
 }
 
 func TestAnInstanceThatWasDeregisteredBehindTheHostsBackRegistersAnew(t *testing.T) {
+	t.Parallel()
 	s, before := registered(t)
 	if err := s.aws.Fault(emulator.FaultInstanceInactive); err != nil {
 		t.Fatal(err)
@@ -111,6 +112,7 @@ func TestAnInstanceThatWasDeregisteredBehindTheHostsBackRegistersAnew(t *testing
 
 // A failed re-registration by hand blanks the identity and leaves the ECS agent's state of the node that is gone.
 func TestANewManagedNodeDoesNotInheritTheOldOnesState(t *testing.T) {
+	t.Parallel()
 	s, before := registered(t)
 	key := filepath.Join(s.machine.root, "var/lib/amazon/ssm/Vault/Store/RegistrationKey")
 	var stored map[string]any
@@ -137,6 +139,7 @@ func TestANewManagedNodeDoesNotInheritTheOldOnesState(t *testing.T) {
 }
 
 func TestAnIdentityThatDoesNotWorkIsReplacedOnlyWhenThatIsAccepted(t *testing.T) {
+	t.Parallel()
 	s, before := registered(t)
 	if err := os.WriteFile(filepath.Join(s.machine.root, "etc/machine-id"), []byte(strings.Repeat("c", 32)+"\n"), 0o644); err != nil {
 		t.Fatal(err)

@@ -114,6 +114,7 @@ func (s *stage) operatorConfig(t *testing.T) aws.Config {
 }
 
 func TestARegisteredHostIsHealthy(t *testing.T) {
+	t.Parallel()
 	s, d := registered(t)
 	h := s.status(t)
 	if h.RC != 0 || h.Result.State != lifecycle.Healthy || h.Result.Verified != lifecycle.VerifiedLocal || len(h.Warnings) > 0 {
@@ -135,6 +136,7 @@ func TestARegisteredHostIsHealthy(t *testing.T) {
 }
 
 func TestStatusBeforeAnyRegistration(t *testing.T) {
+	t.Parallel()
 	env, _, _ := world()
 	s, err := newStage(t.TempDir(), env, true)
 	if err != nil {
@@ -152,6 +154,7 @@ func TestStatusBeforeAnyRegistration(t *testing.T) {
 
 // Each of these leaves the units active and, but for the first two, the port answering.
 func TestStatusOfHostsThatFailBehindTheirUnits(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name  string
 		fault string
@@ -214,6 +217,7 @@ func TestStatusOfHostsThatFailBehindTheirUnits(t *testing.T) {
 }
 
 func TestDrift(t *testing.T) {
+	t.Parallel()
 	kinds := func(h health) (all []lifecycle.DriftKind) {
 		for _, d := range h.Result.Remote.Drift {
 			if d.Message == "" || d.Remedy == "" {
@@ -280,6 +284,7 @@ func TestDrift(t *testing.T) {
 }
 
 func TestRemoteThatCannotBeAsked(t *testing.T) {
+	t.Parallel()
 	s, _ := registered(t)
 	local := func(h health) {
 		t.Helper()
@@ -310,6 +315,7 @@ func TestRemoteThatCannotBeAsked(t *testing.T) {
 }
 
 func TestStatusOfServicesThatAreDown(t *testing.T) {
+	t.Parallel()
 	s, _ := registered(t)
 	if err := s.machine.units.Stop(t.Context(), ssmagent.UnitName); err != nil {
 		t.Fatal(err)
@@ -326,6 +332,7 @@ func TestStatusOfServicesThatAreDown(t *testing.T) {
 }
 
 func TestFactsOfARegisteredHost(t *testing.T) {
+	t.Parallel()
 	s, d := registered(t)
 	s.until(t, is(lifecycle.Healthy))
 	first := s.run(t, line{args: []string{"status"}}, "--facts")

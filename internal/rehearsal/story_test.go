@@ -51,6 +51,7 @@ func played(t *testing.T, args ...string) (Result, string) {
 }
 
 func TestEveryScenarioHasAStory(t *testing.T) {
+	t.Parallel()
 	var names []string
 	for _, s := range cli.Scenarios {
 		names = append(names, s.Name)
@@ -120,6 +121,7 @@ func TestTheLineOfAnOperator(t *testing.T) {
 }
 
 func TestWhereabouts(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		scenario, cluster, region string
 		want                      site
@@ -214,6 +216,7 @@ func TestAStoryKeepsSecretsOfSettings(t *testing.T) {
 }
 
 func TestShown(t *testing.T) {
+	t.Parallel()
 	in := []string{"register", "--ecs-config=ECS_ENGINE_AUTH_DATA=x", "ECS_CLUSTER=shop", "--ecs-config", "HTTP_PROXY=http://u:p@h"}
 	want := "register --ecs-config=ECS_ENGINE_AUTH_DATA=[redacted] ECS_CLUSTER=shop --ecs-config HTTP_PROXY=[redacted]"
 	if got := strings.Join(shown(in), " "); got != want {
@@ -225,6 +228,7 @@ func TestShown(t *testing.T) {
 }
 
 func TestDiff(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ before, after, want string }{
 		{"", "", ""},
 		{"a\n", "a\n", ""},
@@ -321,6 +325,7 @@ func TestFaultsAreInterrupted(t *testing.T) {
 }
 
 func TestAllFaultsTakesNoFault(t *testing.T) {
+	t.Parallel()
 	if said, status := typed(t, false, cli.AllFaults, "--fault", "slow"); status != 2 || !strings.Contains(said, "--fault") {
 		t.Errorf("exit status %d: %s", status, said)
 	}

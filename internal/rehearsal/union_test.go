@@ -122,6 +122,7 @@ func (s *stage) clear(t *testing.T) {
 // Whatever is unfinished or cannot be read on a host, every command that would change it is refused with what to type, before
 // anything is touched. The commands are those of the tree: a new one is in the table.
 func TestUnfinishedIsRefusedByAll(t *testing.T) {
+	t.Parallel()
 	s, _ := registered(t)
 	record := s.read(t, recordFile)
 	verbs := []string{"register", "adopt", "move", "deregister", "drain", "activate", "upgrade"}
@@ -186,6 +187,7 @@ func TestUnfinishedIsRefusedByAll(t *testing.T) {
 
 // What must work without a readable journal or record does: status tells of them, and the ways out are open.
 func TestWhatIsUnfinishedDoesNotStopWhatMustWork(t *testing.T) {
+	t.Parallel()
 	s, _ := registered(t)
 	record := s.read(t, recordFile)
 	type journal struct{ name, text string }
@@ -228,6 +230,7 @@ func TestWhatIsUnfinishedDoesNotStopWhatMustWork(t *testing.T) {
 
 // deregister --local-only is for a host of which nothing can be read any more. What a newer program wrote can be read, by that one.
 func TestLocalDeregistrationOfAHostThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	if _, built := changers(t)["deregister"]; !built {
 		return
 	}

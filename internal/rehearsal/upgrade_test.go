@@ -98,6 +98,7 @@ func (s *stage) disarmed(t *testing.T) {
 }
 
 func TestUpgradeOfBothAndBack(t *testing.T) {
+	t.Parallel()
 	s, first := joined(t)
 	if d := s.upgrade(t); d.RC != 0 || d.Changed || d.Result.ECSAgent.Due {
 		t.Fatalf("nothing is newer: %+v", d)
@@ -149,6 +150,7 @@ func TestUpgradeOfBothAndBack(t *testing.T) {
 
 // Every kind of a bad version ends with the old agent connected, and is not tried again.
 func TestBadVersionsAreTakenBack(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		fault string
 		code  failure.Code
@@ -192,6 +194,7 @@ func TestBadVersionsAreTakenBack(t *testing.T) {
 
 // With --drain the tasks leave first, and the instance is ACTIVE again at the end, whichever end that is.
 func TestUpgradeWithDrain(t *testing.T) {
+	t.Parallel()
 	s, first := joined(t)
 	status := func() string {
 		for _, i := range s.aws.Instances() {
@@ -232,6 +235,7 @@ func TestUpgradeWithDrain(t *testing.T) {
 // AWS that asks to slow down, or has trouble of its own, is no reason to give the new agent up: it has its time again once
 // that is over.
 func TestAWSIsOutDuringAnUpgrade(t *testing.T) {
+	t.Parallel()
 	for _, fault := range []string{emulator.FaultThrottled, emulator.FaultServerError} {
 		t.Run(fault, func(t *testing.T) {
 			s, first := joined(t)
@@ -311,6 +315,7 @@ func eventually(so func() bool) bool {
 
 // A host that anywhere did not register is adopted first, which the plan shows; nothing of it becomes anywhere's own.
 func TestUpgradeOfAHostThatIsSomebodyElses(t *testing.T) {
+	t.Parallel()
 	s, first := joined(t)
 	const record = "/var/lib/anywhere/record.json"
 	s.remove(t, record)
@@ -360,6 +365,7 @@ func TestUpgradeOfAHostThatIsSomebodyElses(t *testing.T) {
 
 // What an upgrade cannot begin with is refused before anything is touched.
 func TestUpgradesThatAreRefused(t *testing.T) {
+	t.Parallel()
 	t.Run("no way back", func(t *testing.T) {
 		s, _ := joined(t)
 		s.publish(t, "", nextECS, "")
@@ -414,6 +420,7 @@ func TestUpgradesThatAreRefused(t *testing.T) {
 
 // The story is played to its end.
 func TestTheStoryOfAnUpgrade(t *testing.T) {
+	t.Parallel()
 	env, _, _ := world()
 	report, err := Run(t.Context(), env, cli.RehearseRequest{Scenario: "upgrade", JSON: true})
 	if err != nil {
