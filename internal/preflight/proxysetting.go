@@ -161,7 +161,7 @@ func HostProxy(ctx context.Context, r host.Reader) (Proxy, error) {
 	if err != nil {
 		return Proxy{}, err
 	}
-	for _, who := range []string{ecs, ssm, daemon} {
+	for _, who := range []string{ecs, ssm, daemon, ecsInit} {
 		for _, p := range all {
 			if p.who == who && p.set() {
 				return Proxy{HTTP: p.http, HTTPS: p.whole(), None: p.none}, nil
@@ -198,6 +198,7 @@ func (p proxies) planned(wanted Proxy) proxies {
 	}
 	for i := range p {
 		if p[i].who != daemon || p[i].file != daemonConfig { // that one stays, and overrules the unit
+			p[i].torn = nil
 			p[i].http, p[i].https, p[i].none, p[i].file = wanted.HTTP, wanted.HTTPS, wanted.None, "--https-proxy"
 		}
 	}
