@@ -22,6 +22,7 @@ func Main(ctx context.Context, env Env, args []string) int {
 func start(ctx context.Context, a *app, args []string, extend func(*app, *cobra.Command)) int {
 	a.args, a.started, a.runID = args, a.env.Now(), a.env.NewRunID()
 	a.takeCode()
+	a.knowProxies()
 	ctx, stop := a.watch(ctx)
 	defer stop()
 

@@ -12,6 +12,7 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 	"github.com/anywhere-ecs/anywhere/internal/preflight"
+	"github.com/anywhere-ecs/anywhere/internal/secret"
 )
 
 // registerProxy declares the flags of a proxy. Their variables keep a password off the command line, which every user of
@@ -55,6 +56,13 @@ func (a *app) givenProxy(o *registerOptions) (preflight.Proxy, error) {
 // proxyVariables are those that say that somebody has decided on a proxy for this process.
 var proxyVariables = []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"}
 
+// knowProxies makes the redactor know the credentials of the proxies in the environment before anything is told of them.
+func (a *app) knowProxies() {
+	for _, name := range append([]string{"ANYWHERE_HTTPS_PROXY", "ANYWHERE_HTTP_PROXY"}, proxyVariables...) {
+		a.redactor.Add(secret.InAddress(a.getenv(name))...)
+	}
+}
+
 // wayOut is how this host reaches AWS, where nothing else is said: it lets a command that was started without a proxy in its environment, as by sudo, go through the proxy that
 // this host's agents are told of, and on a host without IPv4 by names with IPv6. What cannot be read is told by the checks.
 func (a *app) wayOut(ctx context.Context, r host.Reader) error {
@@ -65,6 +73,10 @@ func (a *app) wayOut(ctx context.Context, r host.Reader) error {
 		if err := a.byIPv6(); err != nil {
 			return err
 		}
+	}
+	known, err := preflight.ProxySecrets(ctx, r) // network.proxy tells of an error, here and below
+	if err == nil {
+		a.redactor.Add(known...)
 	}
 	for _, name := range proxyVariables {
 		if a.getenv(name) != "" {

@@ -90,12 +90,19 @@ func complaint(result Result, code failure.Code, doing string) error {
 	if reason := dpkgReason.FindStringSubmatch(result.Output); reason != nil {
 		how = how + ": " + reason[1]
 	}
+	if full := noSpace.FindString(result.Output); full != "" { // its own, or a script's
+		code, how = failure.DiskFull, how+": "+full
+	}
 	return failure.New(code, "cannot %s: dpkg ended with %s", doing, how).WithEvidence("%s", lastLines(result.Output))
 }
 
 // dpkgReason is the line in which dpkg says why it gave a package up: " new amazon-ecs-init package pre-installation
 // script subprocess returned error exit status 1".
 var dpkgReason = regexp.MustCompile(`(?m)^dpkg: error processing .*:\n (\S.*)$`)
+
+// noSpace is what dpkg, and what its scripts run, say of a full disk, with the file: " unable to flush /var/lib/dpkg/updates/tmp.i after padding: No space
+// left on device".
+var noSpace = regexp.MustCompile(`(?m)[^\s:][^\n:]*(?:: |\()No space left on device\)?`)
 
 // unmetDependency is a line like " amazon-ecs-init depends on docker-ce (>= 17.12.0) | docker.io; however:".
 var unmetDependency = regexp.MustCompile(`(?m)^ \S+ (?:pre-)?depends on (.+); however:\s*$`)

@@ -176,7 +176,7 @@ func snapComplaint(result Result, doing string) error {
 	case snapAway.MatchString(result.Output):
 		code, remedy = failure.PackagesBroken, "systemctl status snapd.socket snapd.service, then run the command again"
 	case snapOffline.MatchString(result.Output):
-		code, remedy = failure.Network, "snapd reaches the store through its own proxy setting: snap debug connectivity; snap get system proxy"
+		code, remedy = failure.Network, "snapd reaches the store through a proxy setting of its own: snap get system proxy shows it, snap set system proxy.https=URL changes it, snap debug connectivity tries it"
 	}
 	f := failure.New(code, "cannot %s: %s", doing, why).WithEvidence("%s", lastLines(result.Output))
 	if remedy != "" {

@@ -171,7 +171,7 @@ func (f *farewell) ownSettings() engine.Step {
 			}
 			rest := ecsagent.Parse(text)
 			for key, value := range settings {
-				if now, ok := rest.Get(key); ok && (now == value || remembered(now) == value) {
+				if now, ok := rest.Get(key); ok && (now == value || remembered(key, now) == value) {
 					rest.Unset(key)
 				}
 			}
@@ -181,12 +181,32 @@ func (f *farewell) ownSettings() engine.Step {
 		}
 		return changed, nil
 	}
+	// A file that has secrets no more gets the mode back that anywhere has taken from it, unless somebody has chosen another since.
+	closed := func(r host.Reader) (files []string, err error) {
+		for _, file := range slices.Sorted(maps.Keys(f.record.Modes)) {
+			info, err := r.Files.Stat(file)
+			if missing(err) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			if info.Mode().Perm() == secretMode && f.record.Modes[file] != secretMode {
+				files = append(files, file)
+			}
+		}
+		return files, nil
+	}
 	return engine.Step{
 		ID: "ecs.config", Title: "Take anywhere's settings out of files that were there before",
 		Observe: func(_ context.Context, r host.Reader) (engine.Obs, error) {
 			changed, err := look(r)
 			if err != nil || len(changed) > 0 {
 				return engine.Obs{State: engine.Pending, Detail: "edit " + strings.Join(slices.Sorted(maps.Keys(changed)), ", ")}, err
+			}
+			files, err := closed(r)
+			if err != nil || len(files) > 0 {
+				return engine.Obs{State: engine.Pending, Detail: "give back the mode of " + strings.Join(files, ", ")}, err
 			}
 			return engine.Obs{State: engine.OK, Detail: "none is in them"}, nil
 		},
@@ -196,7 +216,16 @@ func (f *farewell) ownSettings() engine.Step {
 				return err
 			}
 			for _, file := range slices.Sorted(maps.Keys(changed)) {
-				if err := tx.WriteFile(ctx, file, bytes.NewReader(changed[file]), 0o600); err != nil {
+				if err := tx.WriteFile(ctx, file, bytes.NewReader(changed[file]), secretMode); err != nil {
+					return err
+				}
+			}
+			files, err := closed(tx.Reader())
+			if err != nil {
+				return err
+			}
+			for _, file := range files {
+				if err := changeMode(ctx, tx, f.deps.Host, file, f.record.Modes[file]); err != nil {
 					return err
 				}
 			}

@@ -120,7 +120,7 @@ func (x *examination) scrubber() *secret.Scrubber {
 	}
 	for _, name := range []string{"http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"} {
 		if x.deps.Getenv != nil {
-			s.Know(passwordOf(x.deps.Getenv(name))...)
+			s.Know(secret.InAddress(x.deps.Getenv(name))...)
 		}
 	}
 	if text, err := r.Files.ReadFile(ssmagent.CredentialsPath); err == nil {
@@ -145,7 +145,7 @@ func (x *examination) scrubber() *secret.Scrubber {
 			value, _ := config.Get(key)
 			switch {
 			case strings.HasSuffix(strings.ToLower(key), "_proxy"):
-				s.Know(passwordOf(value)...)
+				s.Know(secret.InAddress(value)...)
 			case value != "":
 				s.Know(value)
 				s.Know(jsonSecrets([]byte(value))...)
@@ -153,19 +153,6 @@ func (x *examination) scrubber() *secret.Scrubber {
 		}
 	}
 	return s
-}
-
-// passwordOf is the password in a proxy's URL, with its user.
-func passwordOf(proxy string) []string {
-	if i := strings.Index(proxy, "://"); i >= 0 {
-		proxy = proxy[i+3:]
-	}
-	at := strings.LastIndexByte(proxy, '@')
-	if at < 0 {
-		return nil
-	}
-	_, password, _ := strings.Cut(proxy[:at], ":")
-	return []string{proxy[:at], password}
 }
 
 // openKeys are values of identity and configuration files that are no secrets.

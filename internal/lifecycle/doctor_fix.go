@@ -345,12 +345,7 @@ func closeSecrets(ctx context.Context, d Deps, tx *engine.Tx, _ string) error {
 		return err
 	}
 	for _, file := range files {
-		info, err := tx.Reader().Files.Lstat(file)
-		if err != nil {
-			return err
-		}
-		change := modeChange{file, info.Mode().Perm()}
-		if err := tx.Effect(ctx, modeKind, change, func(context.Context) error { return setMode(d.Host, file, 0o600) }); err != nil {
+		if err := changeMode(ctx, tx, d.Host, file, secretMode); err != nil {
 			return err
 		}
 	}
@@ -377,6 +372,18 @@ func modes() engine.Kind {
 		}
 		return nil, setMode(h, c.Path, c.Before)
 	}}
+}
+
+// secretMode is that of a file with secrets.
+const secretMode fs.FileMode = 0o600
+
+// changeMode gives a file another mode, and an undo the former one.
+func changeMode(ctx context.Context, tx *engine.Tx, h host.Host, file string, mode fs.FileMode) error {
+	info, err := tx.Reader().Files.Stat(file)
+	if err != nil {
+		return err
+	}
+	return tx.Effect(ctx, modeKind, modeChange{file, info.Mode().Perm()}, func(context.Context) error { return setMode(h, file, mode) })
 }
 
 // setMode gives a file another mode by replacing it whole with itself.

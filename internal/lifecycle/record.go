@@ -31,6 +31,8 @@ type Record struct {
 	// Settings are those that anywhere has added to files of somebody, by file and key: they go with the registration, and
 	// the rest of the file stays.
 	Settings map[string]map[string]string `json:"settings,omitempty"`
+	// Modes are those that such files had before anywhere kept others from reading a secret that it has added.
+	Modes map[string]fs.FileMode `json:"modes,omitempty"`
 	// Docker is nil unless anywhere installed it. It is not among Packages: nothing removes it with the registration.
 	Docker *OwnedDocker `json:"docker,omitempty"`
 	// Authorities are nil unless anywhere has put some into the host's store.

@@ -3,10 +3,12 @@ package lifecycle
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/preflight"
@@ -25,7 +27,7 @@ func (r *registration) gpuDoubts(ctx context.Context) []string {
 	if !r.req.EnableGPU || ctx.Err() != nil {
 		return nil
 	}
-	seen, err := r.gpusSeen(ctx)
+	seen, err := r.gpusSeen(ctx, smiTime)
 	if err != nil {
 		return []string{"whether the instance has this host's GPUs was not seen: " + err.Error()}
 	}
@@ -50,13 +52,33 @@ func (r *registration) gpuDoubts(ctx context.Context) []string {
 	return nil
 }
 
-// gpusSeen are the ids that nvidia-smi names, sorted.
-func (r *registration) gpusSeen(ctx context.Context) (ids []string, err error) {
+// smiTime is enough for nvidia-smi, which wakes each GPU first: some seconds where nothing keeps them awake.
+const smiTime = 30 * time.Second
+
+// gpusSeen are the ids that nvidia-smi names, sorted. A driver that is stuck keeps it for ever, and no signal ends it then: it is left to itself after
+// the limit.
+func (r *registration) gpusSeen(ctx context.Context, limit time.Duration) (ids []string, err error) {
 	program, err := preflight.NvidiaSMI(r.deps.Host.Files)
-	if err != nil || program == "" {
-		return nil, fmt.Errorf("there is no nvidia-smi: %w", err)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("cannot look for nvidia-smi: %w", err)
+	case program == "":
+		return nil, errors.New("there is no nvidia-smi")
 	}
-	result, err := r.deps.Host.Runner.Run(ctx, host.Cmd{Path: program, Args: []string{"-L"}, Stdin: strings.NewReader("")})
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var result host.Result
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		result, err = r.deps.Host.Runner.Run(ctx, host.Cmd{Path: program, Args: []string{"-L"}, Stdin: strings.NewReader(""), Disposable: true})
+		ended <- err
+	}()
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s -L has not ended within %s: the driver is stuck; dmesg says more, and only a reboot helps", program, limit)
+	}
 	switch {
 	case err != nil:
 		return nil, err

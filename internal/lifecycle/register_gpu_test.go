@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/host"
 )
@@ -59,5 +60,31 @@ func TestGPUsOfTheInstance(t *testing.T) {
 	}
 	if doubts := newMachine(t).registration(RegisterRequest{}).gpuDoubts(t.Context()); doubts != nil {
 		t.Errorf("nobody asked for GPUs: %q", doubts)
+	}
+}
+
+// stuck is nvidia-smi with a driver that does not answer: no signal ends it.
+type stuck struct {
+	smi
+	until <-chan struct{}
+}
+
+func (s stuck) Run(context.Context, host.Cmd) (host.Result, error) {
+	<-s.until
+	return host.Result{}, nil
+}
+
+func TestNvidiaSMIThatIsMissingOrStuck(t *testing.T) {
+	m := newMachine(t)
+	r := m.registration(RegisterRequest{EnableGPU: true})
+	if got := strings.Join(r.gpuDoubts(t.Context()), "; "); got != "whether the instance has this host's GPUs was not seen: there is no nvidia-smi" {
+		t.Errorf("missing: %q", got)
+	}
+	m.write("/usr/bin/nvidia-smi", "")
+	until := make(chan struct{})
+	defer close(until)
+	r.deps.Host.Runner = stuck{until: until}
+	if ids, err := r.gpusSeen(t.Context(), time.Millisecond); err == nil || !strings.Contains(err.Error(), "has not ended within 1ms: the driver is stuck") {
+		t.Errorf("stuck: %q, %v", ids, err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/engine"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/secret"
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
@@ -699,13 +699,13 @@ func (record *Record) addSettings(file string, old, text []byte) {
 		if record.Settings[file] == nil {
 			record.Settings[file] = map[string]string{}
 		}
-		record.Settings[file][key] = remembered(value)
+		record.Settings[file][key] = remembered(key, value)
 	}
 }
 
-// remembered is a setting as the record keeps it: one with a proxy's credentials as a digest, by which it is known again.
-func remembered(value string) string {
-	if u, err := url.Parse(value); err != nil || u.User == nil {
+// remembered is a setting as the record keeps it: one that is a secret, or has credentials in it, as a digest, by which it is known again.
+func remembered(key, value string) string {
+	if !ecsagent.IsSecret(key) && new(secret.Redactor).Clean(value) == value {
 		return value
 	}
 	sum := sha256.Sum256([]byte(value))

@@ -226,9 +226,10 @@ func outwardInputs(reader host.Reader, unit string) (there []string) {
 	return append(there, caFiles(reader)...)
 }
 
-// openSecret reports whether others may read a file that holds, or will hold, the credentials of a proxy.
+// openSecret reports whether others may read a file that holds, or will hold, a secret that this command was given.
 func (r *registration) openSecret(reader host.Reader, file string) (bool, error) {
-	if len(r.req.Proxy.Secrets()) == 0 {
+	isSecret := func(p Pair) bool { return remembered(p.Key, p.Value) != p.Value }
+	if !slices.ContainsFunc(append(r.proxySettings(), r.req.Settings...), isSecret) {
 		return false, nil
 	}
 	info, err := reader.Files.Stat(file)
@@ -238,7 +239,7 @@ func (r *registration) openSecret(reader host.Reader, file string) (bool, error)
 	return err == nil && info.Mode().Perm()&0o077 != 0, err
 }
 
-// closeSecret keeps others from reading it.
+// closeSecret keeps others from reading it. The record knows how they could.
 func (r *registration) closeSecret(ctx context.Context, tx *engine.Tx, file string) error {
 	open, err := r.openSecret(tx.Reader(), file)
 	if err != nil || !open {
@@ -248,7 +249,19 @@ func (r *registration) closeSecret(ctx context.Context, tx *engine.Tx, file stri
 	if err != nil {
 		return err
 	}
-	return tx.Effect(ctx, modeKind, modeChange{Path: file, Before: info.Mode().Perm()}, func(context.Context) error {
-		return setMode(r.deps.Host, file, 0o600)
-	})
+	if err := r.own(ctx, tx, func(record *Record) { record.addMode(file, info.Mode().Perm()) }); err != nil {
+		return err
+	}
+	return changeMode(ctx, tx, r.deps.Host, file, secretMode)
+}
+
+// addMode notes the mode of somebody's file that is about to be closed.
+func (record *Record) addMode(file string, mode fs.FileMode) {
+	if slices.Contains(record.Files, file) {
+		return
+	}
+	if record.Modes == nil {
+		record.Modes = map[string]fs.FileMode{}
+	}
+	record.Modes[file] = mode
 }

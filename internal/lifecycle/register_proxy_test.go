@@ -122,14 +122,21 @@ func TestProxyOfAUnitThatIsToCome(t *testing.T) {
 	}
 }
 
-// A proxy's password is no part of what the record keeps of somebody's file, and is known again all the same.
+// A secret is no part of what the record keeps of somebody's file, and is known again all the same.
 func TestRemembered(t *testing.T) {
-	const secret = "http://u:s3cr3t@p:3128"
-	if got := remembered(secret); strings.Contains(got, "s3cr3t") || got != remembered(secret) || got == remembered(secret+"0") {
+	for _, value := range []string{"http://u:s3cr3t@p:3128", "u:s3cr3t@p:3128", "https://u:s3cr3t%40@p", "{\"https://r\":{\"password\":\"s3cr3t\"}}"} {
+		for _, key := range []string{"HTTPS_PROXY", "ECS_ENGINE_AUTH_DATA"} {
+			got := remembered(key, value)
+			if strings.Contains(got, "s3cr3t") || got != remembered(key, value) || got == remembered(key, value+"0") {
+				t.Errorf("%s=%s is remembered as %s", key, value, got)
+			}
+		}
+	}
+	if got := remembered("ECS_BACKEND_HOST", "u:s3cr3t@host:1"); strings.Contains(got, "s3cr3t") {
 		t.Errorf("remembered as %s", got)
 	}
-	for _, plain := range []string{"http://p:3128", "shop", `{"a":"b@c"}`} {
-		if got := remembered(plain); got != plain {
+	for key, plain := range map[string]string{"NO_PROXY": "10.0.0.0/8,localhost", "ECS_CLUSTER": "shop", "ECS_INSTANCE_ATTRIBUTES": `{"a":"b@c"}`} {
+		if got := remembered(key, plain); got != plain {
 			t.Errorf("%s is remembered as %s", plain, got)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
@@ -334,6 +335,10 @@ func (r *registration) settleSource() error {
 		return err
 	}
 	r.ipv6 = r.req.IPMode == "ipv6" || r.explicitIPMode() == "" && preflight.IPv6Only(r.deps.Host.Reader)
+	if r.ipv6 && r.req.Artifacts == "" && !partition.DualStackBuckets(r.region) {
+		r.warnings = append(r.warnings, fmt.Sprintf("AWS documents no names with IPv6 for the buckets of %s, from which the agents' packages come: where "+
+			"nothing translates addresses, anywhere mirror on another machine and --artifacts here are the way", r.region))
+	}
 	r.source = &artifact.Source{
 		Base: r.req.Artifacts, IPv6: r.ipv6, HTTP: r.deps.HTTP, Keys: keys,
 		Disk: r.deps.Host.Disk, Files: r.deps.Host.Files, CacheDir: PackageDir, Now: r.deps.Host.Now,

@@ -91,6 +91,30 @@ func TestWhatIsCached(t *testing.T) {
 	}
 }
 
+// Where the buckets have no names with IPv6 it is said beforehand, unless the packages come from elsewhere.
+func TestBucketsWithoutIPv6AreTold(t *testing.T) {
+	for _, test := range []struct {
+		region string
+		req    RegisterRequest
+		told   bool
+	}{
+		{"eusc-de-east-1", RegisterRequest{IPMode: "ipv6"}, true},
+		{"us-iso-east-1", RegisterRequest{IPMode: "ipv6"}, true},
+		{"us-iso-east-1", RegisterRequest{IPMode: "ipv6", Artifacts: "/srv/mirror"}, false},
+		{"us-iso-east-1", RegisterRequest{IPMode: "ipv4"}, false},
+		{"cn-north-1", RegisterRequest{IPMode: "ipv6"}, false},
+		{"us-gov-west-1", RegisterRequest{IPMode: "ipv6"}, false},
+	} {
+		r := newMachine(t).registration(test.req).with(test.region, "", "shop")
+		if err := r.settleSource(); err != nil {
+			t.Fatal(err)
+		}
+		if told := strings.Contains(strings.Join(r.warnings, "\n"), "names with IPv6 for the buckets of "+test.region); told != test.told {
+			t.Errorf("%s, %+v: %q", test.region, test.req, r.warnings)
+		}
+	}
+}
+
 func TestListEndpoints(t *testing.T) {
 	m := newMachine(t)
 	d := Deps{Host: m.host()}

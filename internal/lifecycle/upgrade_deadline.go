@@ -197,6 +197,8 @@ func openSelf() (*os.File, error) {
 	return os.Open(name)
 }
 
+// tenderUnit says nothing of a time for its start: a oneshot has no limit, and systemd 219 of CentOS 7 and Amazon Linux 2 cannot start a service with
+// TimeoutStartSec=infinity (manticoresoftware/manticoresearch issue 1351).
 func tenderUnit(d deadline) string {
 	return fmt.Sprintf(`# Written by anywhere for the time of an upgrade (run %s), and removed with its end.
 [Unit]
@@ -207,7 +209,6 @@ ConditionPathExists=%s
 [Service]
 Type=oneshot
 ExecStart=%s operation tend
-TimeoutStartSec=infinity
 KillMode=process
 `, d.Run, deadlinePath, d.tender())
 }

@@ -9,14 +9,19 @@ import (
 // Sovereign Cloud out (ecs-anywhere-install.sh of 2026-04-14).
 func DualStack(region string) bool { return of(region).DualStackSuffix != "" }
 
+// DualStackBuckets reports whether a Region's buckets have names with IPv6.
+func DualStackBuckets(region string) bool {
+	p := of(region)
+	return p.DualStackSuffix != "" && !p.Isolated && p.ID != "aws-eusc"
+}
+
 // S3 is the base URL of a Region's buckets; dual is the name with IPv6, where there is one. Source: ecs-anywhere-install.sh
 // of 2026-04-14.
 func S3(region string, dual bool) string {
-	p := of(region)
-	if !dual || p.DualStackSuffix == "" || p.Isolated || p.ID == "aws-eusc" {
+	if !dual || !DualStackBuckets(region) {
 		return Endpoint("s3", region)
 	}
-	return fmt.Sprintf("https://s3.dualstack.%s.%s", region, p.Suffix)
+	return fmt.Sprintf("https://s3.dualstack.%s.%s", region, of(region).Suffix)
 }
 
 // DestinationsByIPv6 are Destinations with the names that have IPv6. ECS tells the agent the names of its channels, and AWS

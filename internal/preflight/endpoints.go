@@ -237,7 +237,8 @@ func (g group) remedy(s Subject) string {
 		if ofAWS(g.cause) {
 			return installAuthorities(s)
 		}
-		return fmt.Sprintf("let %s through unopened, or trust that authority: %s", open(g.rows), trustAuthority(s))
+		return fmt.Sprintf("let %s through unopened, or trust that authority: anywhere register --ca-file FILE tells "+
+			"everybody on this host; by hand, %s", open(g.rows), trustAuthority(s))
 	case expired:
 		return fmt.Sprintf("renew the certificate of what answers at %s; a proxy that opens connections is the likeliest",
 			first.host)

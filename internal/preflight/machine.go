@@ -21,9 +21,12 @@ func machineChecks() []Check {
 		{ID: "os.systemd", Title: "systemd", Run: osSystemd},
 		{ID: "os.machine-id", Title: "Machine id", Run: machineID},
 		{ID: "os.pending-reboot", Title: "Pending reboot", Run: pendingReboot},
-		{ID: "os.container", Title: "Container", Run: container},
+		{ID: inContainer, Title: "Container", Run: container},
 	}
 }
+
+// inContainer is the check that knows why there is no systemd, and what to do, where the machine is a container or WSL.
+const inContainer = "os.container"
 
 func privileges(_ context.Context, s Subject) Result {
 	switch {
@@ -42,7 +45,9 @@ func osRelease(_ context.Context, s Subject) Result {
 	}
 	release, err := host.ReadOSRelease(s.Host.Files)
 	if err != nil {
-		return broken(err)
+		r := broken(err)
+		r.follows = inContainer // an image may hold one program and nothing that says which system it is
+		return r
 	}
 	name := release.PrettyName
 	if name == "" {
@@ -83,7 +88,9 @@ func osArch(_ context.Context, s Subject) Result {
 
 func osSystemd(ctx context.Context, s Subject) Result {
 	if err := s.Host.Units.Available(ctx); err != nil {
-		return broken(err)
+		r := broken(err)
+		r.follows = inContainer
+		return r
 	}
 	return pass("systemd answers")
 }

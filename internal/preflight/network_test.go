@@ -327,6 +327,27 @@ var networkCases = []checkCase{
 	}, status: Warn,
 		detail: "the ECS agent, told of the proxy in /etc/ecs/ecs.config, would go through it to /var/run/docker.sock",
 		remedy: "NO_PROXY=169.254.0.0/16,example.com,/var/run/docker.sock"},
+	{id: "network.proxy", name: "ecs-init alone is told", change: func(m *machine) { proxyUnit(m, "ecs.service", "HTTPS_PROXY", corporate) },
+		status: Warn, detail: "the ECS agent is told of no proxy, and ecs-init is (/etc/systemd/system/ecs.service.d/proxy.conf)",
+		remedy: "HTTPS_PROXY=http://proxy.example:3128 for the ECS agent too: add it to /etc/ecs/ecs.config"},
+	{id: "network.proxy", name: "ecs-init is told of another", change: func(m *machine) {
+		proxied(m)
+		proxyUnit(m, "ecs.service", "HTTPS_PROXY", "http://other.example:8080")
+	}, status: Warn, detail: "and ecs-init through http://other.example:8080 (/etc/systemd/system/ecs.service.d/proxy.conf)", remedy: "systemctl edit ecs.service"},
+	{id: "network.proxy", name: "small letters say something else", change: func(m *machine) {
+		proxied(m)
+		m.write("/etc/systemd/system/amazon-ssm-agent.service.d/q.conf", "[Service]\nEnvironment=https_proxy=http://other.example:8080\n")
+	}, status: Warn, detail: "HTTPS_PROXY and https_proxy differ, of which the agents and Docker take the first", remedy: "make them the same in"},
+	{id: "network.proxy", name: "small letters say the same", change: func(m *machine) {
+		proxied(m)
+		m.write("/etc/systemd/system/amazon-ssm-agent.service.d/q.conf", "[Service]\nEnvironment=https_proxy="+corporate+"\n")
+	}, status: Pass, detail: corporate + ", for all"},
+	{id: "network.proxy", name: "NO_PROXY differs", change: func(m *machine) {
+		proxied(m)
+		m.write(ecsagent.ConfigPath, "HTTPS_PROXY="+corporate+"\nNO_PROXY="+bypass+",registry.example, .Corp.example,10.0.0.0/8,127.0.0.1\n")
+		m.write("/etc/systemd/system/docker.service.d/proxy.conf", "[Service]\nEnvironment=HTTPS_PROXY="+corporate+" 'NO_PROXY="+bypass+",example'\n")
+	}, status: Warn, detail: "the ECS agent reaches 10.0.0.0/8 without the proxy (/etc/ecs/ecs.config), and Docker does not " +
+		"(/etc/systemd/system/docker.service.d/proxy.conf)", remedy: bypass + ",example,10.0.0.0/8: systemctl edit docker.service"},
 	{id: "network.proxy", name: "written as https", change: func(m *machine) {
 		proxied(m)
 		m.write("/etc/docker/daemon.json", `{"proxies":{"https-proxy":"https://user:not-a-real-secret@proxy.example:3128"}}`)

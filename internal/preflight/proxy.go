@@ -19,10 +19,11 @@ import (
 
 // Who goes through a proxy of their own.
 const (
-	self   = "this command"
-	daemon = "Docker"
-	ecs    = "the ECS agent"
-	ssm    = "the SSM agent"
+	self    = "this command"
+	daemon  = "Docker"
+	ecs     = "the ECS agent"
+	ssm     = "the SSM agent"
+	ecsInit = "ecs-init"
 )
 
 const (
@@ -33,10 +34,11 @@ const (
 // proxy is what one of them is told.
 type proxy struct {
 	who         string
-	file        string // where its first setting stands; "the environment"
-	http, https string // as they stand there: with credentials, if they have any
-	none        string // NO_PROXY
-	add         string // where and how to add a setting
+	file        string   // where its first setting stands; "the environment"
+	http, https string   // as they stand there: with credentials, if they have any
+	none        string   // NO_PROXY
+	add         string   // where and how to add a setting
+	torn        []string // variables that say something else in capitals than in small letters
 }
 
 func (p proxy) set() bool { return p.http != "" || p.https != "" }
@@ -51,12 +53,12 @@ func (p proxy) whole() string {
 }
 
 // proxies are the settings of all, in the order of their names above.
-type proxies [4]proxy
+type proxies [5]proxy
 
 func (p proxies) any() bool { return slices.ContainsFunc(p[:], proxy.set) }
 
 // readProxies reads what each is told: the environment of this process, Docker's daemon.json or unit, the ECS agent's
-// configuration, the SSM agent's unit. What needs root and cannot be read counts as not told.
+// configuration, the units of the SSM agent and of ecs-init. What needs root and cannot be read counts as not told.
 func readProxies(ctx context.Context, s Subject) (proxies, error) {
 	own := proxy{who: self, file: "the environment", add: "set it in the shell that runs this command (sudo drops it)"}
 	own.take(func(name string) (variable, bool) {
@@ -92,7 +94,14 @@ func readProxies(ctx context.Context, s Subject) (proxies, error) {
 	if err != nil {
 		return proxies{}, err
 	}
-	return proxies{own, docker, agent, node}.planned(s.Proxy), nil
+	starter, err := unitProxy(ctx, s.Host, ecsInit, ecsUnit(s))
+	if err != nil {
+		return proxies{}, err
+	}
+	if !starter.set() { // its unit, which may not be there yet, reads the agent's configuration (EnvironmentFile=)
+		starter.http, starter.https, starter.none, starter.file = agent.http, agent.https, agent.none, agent.file
+	}
+	return proxies{own, docker, agent, node, starter}.planned(s.Proxy), nil
 }
 
 // variable is a variable that a service gets, and the file that says so.
@@ -119,11 +128,16 @@ func (p *proxy) take(get func(string) (variable, bool)) {
 		name string
 		to   *string
 	}{{"NO_PROXY", &p.none}, {"HTTP_PROXY", &p.http}, {"HTTPS_PROXY", &p.https}} {
-		for _, spelled := range []string{one.name, strings.ToLower(one.name)} {
-			if v, ok := get(spelled); ok {
-				*one.to, p.file = v.value, v.file // that of HTTPS_PROXY counts most
-				break
-			}
+		v, capitals := get(one.name)
+		small, ok := get(strings.ToLower(one.name))
+		if capitals && ok && small.value != v.value {
+			p.torn = append(p.torn, one.name+" and "+strings.ToLower(one.name))
+		}
+		if !capitals {
+			v = small
+		}
+		if capitals || ok {
+			*one.to, p.file = v.value, v.file // that of HTTPS_PROXY counts most
 		}
 	}
 }
@@ -248,6 +262,9 @@ const (
 	dockerSocket     = "/var/run/docker.sock"
 )
 
+// onHost are further entries that mean this host itself.
+var onHost = []string{"localhost", "127.0.0.1", "127.0.0.0/8", "::1", dockerSocket, "unix://" + dockerSocket, "169.254.0.0/16"}
+
 var mustBypass = map[string][]string{
 	ecs:    {instanceMetadata, taskCredentials, dockerSocket},
 	daemon: {instanceMetadata, taskCredentials},
@@ -269,6 +286,22 @@ func (p proxy) missing() (all []string) {
 		}
 	}
 	return all
+}
+
+// aroundOnly are the entries of NO_PROXY by which p goes around the proxy to where other goes through it. What is on the host itself is not among them:
+// missing tells of that.
+func (p proxy) aroundOnly(other proxy) (alone []string) {
+	for entry := range strings.SplitSeq(p.none, ",") {
+		entry = strings.ToLower(strings.TrimSpace(entry))
+		if entry == "" || slices.Contains(onHost, entry) || bypassed("169.254.0.0/16", entry, "80") || slices.Contains(alone, entry) {
+			continue
+		}
+		theirs := strings.Split(strings.ToLower(strings.ReplaceAll(other.none, " ", "")), ",")
+		if !slices.Contains(theirs, entry) && !bypassed(other.none, strings.TrimLeft(entry, "*."), "443") {
+			alone = append(alone, entry)
+		}
+	}
+	return alone
 }
 
 // networkProxy says whether all who go through a proxy are told the same, and told what not to bring there.
@@ -307,6 +340,10 @@ func networkProxy(ctx context.Context, s Subject) Result {
 					fmt.Sprintf("write http://%s in %s, unless the proxy really takes TLS", u.Host, p.file))
 			}
 		}
+		if len(p.torn) > 0 {
+			trouble(fmt.Sprintf("%s is told two things in %s: %s differ, of which the agents and Docker take the first and curl the second",
+				p.who, p.file, strings.Join(p.torn, "; ")), "make them the same in "+p.file)
+		}
 		if missing := p.missing(); len(missing) > 0 {
 			trouble(
 				fmt.Sprintf("%s, told of the proxy in %s, would go through it to %s", p.who, p.file, strings.Join(missing, ", ")),
@@ -319,6 +356,14 @@ func networkProxy(ctx context.Context, s Subject) Result {
 			if p.whole() != first.whole() {
 				trouble(fmt.Sprintf("%s goes through %s (%s) and %s through %s (%s)", first.who, shown(first.whole()), first.file,
 					p.who, shown(p.whole()), p.file), "settle on one: "+p.add)
+				continue
+			}
+			for _, pair := range [][2]proxy{{first, p}, {p, first}} {
+				if alone := pair[0].aroundOnly(pair[1]); len(alone) > 0 {
+					trouble(fmt.Sprintf("%s reaches %s without the proxy (%s), and %s does not (%s)",
+						pair[0].who, strings.Join(alone, ", "), pair[0].file, pair[1].who, pair[1].file),
+						fmt.Sprintf("NO_PROXY=%s: %s", strings.Trim(pair[1].none+","+strings.Join(alone, ","), ","), pair[1].add))
+				}
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/secret"
 )
 
 // Proxy is the one setting of which everybody's on a host is made. The zero value is none.
@@ -84,21 +85,7 @@ func checkProxy(flag, text string) error {
 
 // Secrets are the parts of the addresses that nobody may see, in the forms in which they travel.
 func (p Proxy) Secrets() (all []string) {
-	for _, text := range []string{p.HTTP, p.HTTPS} {
-		u, err := url.Parse(text)
-		if err != nil || u.User == nil {
-			continue
-		}
-		password, _ := u.User.Password()
-		raw, _, _ := strings.Cut(strings.TrimPrefix(text, u.Scheme+"://"), "@"+u.Host)
-		_, encoded, _ := strings.Cut(raw, ":")
-		for _, form := range []string{raw, encoded, password} {
-			if form != "" && !slices.Contains(all, form) {
-				all = append(all, form)
-			}
-		}
-	}
-	return all
+	return append(secret.InAddress(p.HTTP), secret.InAddress(p.HTTPS)...)
 }
 
 // Shown is the address by which https names are reached, as it may be shown.
@@ -174,7 +161,7 @@ func HostProxy(ctx context.Context, r host.Reader) (Proxy, error) {
 	if err != nil {
 		return Proxy{}, err
 	}
-	for _, who := range []string{ecs, ssm, daemon} {
+	for _, who := range []string{ecs, ssm, daemon, ecsInit} {
 		for _, p := range all {
 			if p.who == who && p.set() {
 				return Proxy{HTTP: p.http, HTTPS: p.whole(), None: p.none}, nil
@@ -182,6 +169,15 @@ func HostProxy(ctx context.Context, r host.Reader) (Proxy, error) {
 		}
 	}
 	return Proxy{}, nil
+}
+
+// ProxySecrets are the credentials in all that Docker and the agents are told.
+func ProxySecrets(ctx context.Context, r host.Reader) (secrets []string, err error) {
+	all, err := readProxies(ctx, Subject{Host: r})
+	for _, p := range all {
+		secrets = append(secrets, Proxy{HTTP: p.http, HTTPS: p.https}.Secrets()...)
+	}
+	return secrets, err
 }
 
 // ProxyFiles are the files in which Docker and the agents are told of a proxy.
@@ -202,6 +198,7 @@ func (p proxies) planned(wanted Proxy) proxies {
 	}
 	for i := range p {
 		if p[i].who != daemon || p[i].file != daemonConfig { // that one stays, and overrules the unit
+			p[i].torn = nil
 			p[i].http, p[i].https, p[i].none, p[i].file = wanted.HTTP, wanted.HTTPS, wanted.None, "--https-proxy"
 		}
 	}

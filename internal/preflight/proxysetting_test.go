@@ -66,8 +66,10 @@ func TestProxyUnits(t *testing.T) {
 		if got, err := DaemonProxy(t.Context(), m.reader()); err != nil || got != p {
 			t.Errorf("Docker is told %+v, %v; want %+v", got, err, p)
 		}
-		if want := []string{"u:p%25ss%2Fword", "p%25ss%2Fword", "p%ss/word"}; secret && !slices.Equal(p.Secrets(), want) {
-			t.Errorf("the secrets are %q", p.Secrets())
+		for _, want := range []string{"u:p%25ss%2Fword", "p%25ss%2Fword", "p%ss/word"} {
+			if secret != slices.Contains(p.Secrets(), want) {
+				t.Errorf("the secrets are %q", p.Secrets())
+			}
 		}
 	}
 }

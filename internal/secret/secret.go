@@ -1,8 +1,11 @@
 package secret
 
 import (
+	"encoding/base64"
 	"io"
+	"net/url"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -48,8 +51,68 @@ var shapes = []*regexp.Regexp{
 	regexp.MustCompile(`(\B-code[= ])\S+`),
 }
 
-// userinfo is the user and password of a URL, as proxies have them.
-var userinfo = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/@]+@`)
+// Credentials in front of a host, as proxies have them. Greedy: a password may have an @ that nobody encoded.
+var (
+	// ofProxy stands behind the name of a setting, so that also a slash may be in the password.
+	ofProxy  = regexp.MustCompile(`(?i)(proxy\\*["']?\s*[=:]\s*\\*["']?(?:[a-z][a-z0-9+.-]*://)?)[^\s"']+@`)
+	userinfo = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/"']+@`)
+	// schemeless is an address such as user:password@host, which all programs take for a proxy's too.
+	schemeless = regexp.MustCompile(`(^|[\s"'=(,\\])[^\s:/@"'=(,]+:[^\s/"']+@[^\s"']`)
+)
+
+// withoutCredentials takes what stands in front of the host out of the addresses in a text.
+func withoutCredentials(s string) string {
+	if !strings.Contains(s, "@") {
+		return s
+	}
+	s = ofProxy.ReplaceAllString(s, "${1}"+Mask+"@")
+	s = userinfo.ReplaceAllString(s, "${1}"+Mask+"@")
+	at := 0
+	var out strings.Builder
+	for _, m := range schemeless.FindAllStringSubmatchIndex(s, -1) {
+		if strings.HasPrefix(s[m[1]-1:], "sha256:") { // an image's tag and digest
+			continue
+		}
+		out.WriteString(s[at:m[3]] + Mask + "@")
+		at = m[1] - 1
+	}
+	return out.String() + s[at:]
+}
+
+// InAddress are the credentials in the address of a proxy, with or without a scheme, in the forms in which they travel: as they stand there, decoded,
+// encoded, and as a header has them.
+func InAddress(address string) (all []string) {
+	if _, rest, found := strings.Cut(address, "://"); found {
+		address = rest
+	}
+	end := strings.LastIndexByte(address, '@')
+	if end <= 0 {
+		return nil
+	}
+	raw := address[:end]
+	user, password, _ := strings.Cut(raw, ":")
+	add := func(forms ...string) {
+		for _, form := range forms {
+			if form != "" && !slices.Contains(all, form) {
+				all = append(all, form)
+			}
+		}
+	}
+	add(raw, password)
+	plainUser, err := url.PathUnescape(user)
+	if err != nil {
+		plainUser = user
+	}
+	plain, err := url.PathUnescape(password)
+	if err != nil {
+		plain = password
+	}
+	add(plain, url.PathEscape(plain), url.QueryEscape(plain), strings.TrimPrefix(url.UserPassword("", plain).String(), ":"))
+	if password != "" {
+		add(plainUser+":"+plain, base64.StdEncoding.EncodeToString([]byte(plainUser+":"+plain)))
+	}
+	return all
+}
 
 // Redactor replaces known secrets, and what has a secret's shape, by Mask. The zero value is ready; it is safe for
 // concurrent use.
@@ -81,7 +144,7 @@ func (r *Redactor) Clean(s string) string {
 	for _, shape := range shapes {
 		s = shape.ReplaceAllString(s, "${1}"+Mask)
 	}
-	return userinfo.ReplaceAllString(s, "${1}"+Mask+"@")
+	return withoutCredentials(s)
 }
 
 // Writer returns a writer that cleans each Write before w sees it. Callers must write whole lines.

@@ -41,6 +41,12 @@ func TestClean(t *testing.T) {
 		{`"ActivationCode":"abc/def+ghi"`, `"ActivationCode":"[redacted]"`},
 		{"amazon-ssm-agent -register -code s3cr3t -id x", "amazon-ssm-agent -register -code [redacted] -id x"},
 		{"http://user:pass@proxy:3128/", "http://[redacted]@proxy:3128/"},
+		{"https://user:p@ss@proxy:3128", "https://[redacted]@proxy:3128"},
+		{"HTTPS_PROXY=user:pa/ss@proxy:3128", "HTTPS_PROXY=[redacted]@proxy:3128"},
+		{"Environment=\"https_proxy=http://user:pa/s@s@proxy:3128\" \"NO_PROXY=x\"", "Environment=\"https_proxy=http://[redacted]@proxy:3128\" \"NO_PROXY=x\""},
+		{`{\"https-proxy\": \"u:p@proxy:3128\"}`, `{\"https-proxy\": \"[redacted]@proxy:3128\"}`},
+		{"through user:pass@proxy:3128, u:p@q", "through [redacted]@proxy:3128, [redacted]@q"},
+		{"redis:7@sha256:0123 and user@1000.service at 10:20 by git@example.com:x", "redis:7@sha256:0123 and user@1000.service at 10:20 by git@example.com:x"},
 		{"https://s3.eu-west-1.amazonaws.com/a@b", "https://s3.eu-west-1.amazonaws.com/a@b"},
 		{`ECS_ENGINE_AUTH_DATA={"https://r":{"password":"p"}}`, "ECS_ENGINE_AUTH_DATA=[redacted]"},
 		{"nothing to hide", "nothing to hide"},
@@ -95,6 +101,21 @@ func TestOnlyADocumentDiscloses(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
 		if text := fmt.Sprintf(verb, d); strings.Contains(text, "hunter2") {
 			t.Errorf("%s prints %s", verb, text)
+		}
+	}
+}
+
+func TestInAddress(t *testing.T) {
+	for address, want := range map[string]string{
+		"http://proxy:3128": "[]", "proxy:3128": "[]", "": "[]", "@proxy": "[]",
+		"http://token@proxy:3128":     "[token]",
+		"user:pass@proxy:3128":        "[user:pass pass dXNlcjpwYXNz]",
+		"http://user:p@ss@proxy:3128": "[user:p@ss p@ss p%40ss dXNlcjpwQHNz]",
+		"http://u:p%2Fw@proxy:3128/":  "[u:p%2Fw p%2Fw p/w u:p/w dTpwL3c=]",
+		"u:100%@proxy":                "[u:100% 100% 100%25 dToxMDAl]",
+	} {
+		if got := fmt.Sprint(InAddress(address)); got != want {
+			t.Errorf("%q has %s, want %s", address, got, want)
 		}
 	}
 }

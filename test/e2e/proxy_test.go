@@ -35,6 +35,7 @@ type middlebox struct {
 	root  *x509.Certificate
 	key   *ecdsa.PrivateKey
 	plain http.Handler
+	aws   http.Handler // answers on the connections that it has opened
 
 	mu    sync.Mutex
 	asked map[string]int // GET, POST, CONNECT, or "refused"
@@ -55,6 +56,7 @@ func newMiddlebox(t *testing.T, login string) *middlebox {
 	if login != "" {
 		m.login = "Basic " + base64.StdEncoding.EncodeToString([]byte(login))
 	}
+	m.aws = http.NotFoundHandler()
 	m.plain = &httputil.ReverseProxy{Rewrite: func(*httputil.ProxyRequest) {}, ErrorLog: log.New(io.Discard, "", 0)}
 	l, err := net.Listen("tcp", net.JoinHostPort(lab.Address, "0"))
 	must(t, err)
@@ -116,7 +118,7 @@ func (m *middlebox) open(conn net.Conn, name string) {
 	}
 	_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
 	secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: m.key}}})
-	server := &http.Server{Handler: http.NotFoundHandler(), ErrorLog: log.New(io.Discard, "", 0)}
+	server := &http.Server{Handler: m.aws, ErrorLog: log.New(io.Discard, "", 0)}
 	ended := make(chan struct{})
 	server.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateClosed {

@@ -36,8 +36,8 @@ var (
 	dockerPackages = []string{"docker.io", "iptables"}
 	// The package managers of other families, which run on Debian too. The two do not go together.
 	rpmPackages = map[string][]string{
-		"dnf":    {"rpm", "dnf", "createrepo-c"},
-		"zypper": {"rpm", "zypper", "createrepo-c"},
+		"dnf":    {"rpm", "dnf", "createrepo-c", "p11-kit"},
+		"zypper": {"rpm", "zypper", "createrepo-c", "p11-kit"},
 	}
 )
 
