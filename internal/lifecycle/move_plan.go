@@ -278,7 +278,7 @@ func (m *moving) ecsState() engine.Step {
 // sends those with its first registration, so that no task is placed here before they are there.
 func (m *moving) ecsConfig() engine.Step {
 	return m.to.fileStep(fileStep{
-		id: "ecs.config", title: "Configure the ECS agent for the cluster", path: ecsagent.ConfigPath, mode: 0o600,
+		id: "ecs.config", title: "Configure the ECS agent for the cluster", path: ecsagent.ConfigPath, mode: 0o600, settings: true,
 		wanted: func(reader host.Reader, _ []byte) ([]byte, error) {
 			config, err := ecsagent.ReadConfig(reader)
 			if err != nil {
