@@ -464,8 +464,14 @@ func (f *farewell) trees() (all []string) {
 
 // folders are those that go once nothing is in them, the inner ones first.
 func (f *farewell) folders() (all []string) {
-	if f.req.KeepPackages || f.ssmStays() && f.record.Registration == nil {
+	if f.req.KeepPackages {
 		return nil
+	}
+	if f.ssmStays() && f.record.Registration == nil { // the rest is its node's
+		if folder := path.Dir(dropInOf(f.ecsUnit)); slices.Contains(f.record.Folders, folder) {
+			all = append(all, folder)
+		}
+		return all
 	}
 	if f.ssm {
 		all = append(all, ssmagent.IdentityFolders()...)
@@ -473,6 +479,13 @@ func (f *farewell) folders() (all []string) {
 	for _, folder := range slices.Backward(f.record.Folders) {
 		if !slices.Contains(all, folder) {
 			all = append(all, folder)
+		}
+	}
+	if f.req.Purge && f.ssm && f.ours(ssmagent.Package) { // whoever made them
+		for _, folder := range []string{ssmagent.ConfigPath, ssmagent.DataDir + "/", ssmagent.LogDir + "/"} {
+			if folder = path.Dir(path.Dir(folder)); !slices.Contains(all, folder) {
+				all = append(all, folder)
+			}
 		}
 	}
 	return all

@@ -346,7 +346,7 @@ func (r *registration) fileStep(f fileStep) engine.Step {
 func (r *registration) ssmPackage() engine.Step {
 	return r.agentStep(packageStep{
 		id: "ssm.package", title: "Install the SSM agent", name: ssmagent.Package, pin: pinSSM, product: artifact.SSMAgent,
-		asked: r.req.SSMAgentVersion, bad: ssmagent.KnownBad, units: []string{ssmagent.UnitName},
+		asked: r.req.SSMAgentVersion, bad: ssmagent.KnownBad, units: []string{ssmagent.UnitName}, program: ssmagent.Binary,
 		claims: []string{"/var/lib/amazon", ssmagent.DataDir, "/var/log/amazon", ssmagent.LogDir, "/etc/amazon", "/etc/amazon/ssm"},
 		later:  []string{path.Dir(ssmagent.CredentialsPath)},
 	})
@@ -355,7 +355,7 @@ func (r *registration) ssmPackage() engine.Step {
 func (r *registration) ecsPackage() engine.Step {
 	return r.packageStep(packageStep{
 		id: "ecs.package", title: "Install the ECS agent", name: ecsagent.Package, pin: pinECS, product: artifact.ECSInit,
-		asked: r.req.ECSAgentVersion, bad: ecsagent.KnownBad, units: r.ecsUnits(),
+		asked: r.req.ECSAgentVersion, bad: ecsagent.KnownBad, units: r.ecsUnits(), program: ecsagent.InitBinary,
 		claims: []string{"/etc/ecs", "/var/lib/ecs", ecsagent.DataDir, ecsagent.LogDir, ecsagent.CacheDir},
 	})
 }
@@ -379,6 +379,7 @@ type packageStep struct {
 	bad                         func(string) (string, bool)
 	units, claims               []string
 	later                       []string // folders that the agent makes once it is registered
+	program                     string   // without which the package is as good as not installed; no snap has it there
 }
 
 func (r *registration) packageStep(p packageStep) engine.Step {
@@ -400,6 +401,11 @@ func (r *registration) packageStep(p packageStep) engine.Step {
 				return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("replace %s %s by %s", p.name, installed.Version, wanted)}, nil
 			case isBad:
 				return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("replace %s %s: %s", p.name, installed.Version, why)}, nil
+			}
+			if p.program != "" && !installed.Snap {
+				if _, err := reader.Files.Lstat(p.program); missing(err) {
+					return engine.Obs{State: engine.Pending, Detail: fmt.Sprintf("install %s %s again: %s is gone", p.name, installed.Version, p.program)}, nil
+				}
 			}
 			return engine.Obs{State: engine.OK, Detail: p.name + " " + installed.Version}, nil
 		},

@@ -185,6 +185,9 @@ func TestLifeOfAnAdoptedHost(t *testing.T) {
 		if installed, err := s.machine.host().Packages.Package(ecsagent.Package); err != nil || !installed.Installed {
 			t.Errorf("the package that somebody else installed is gone: %v", err)
 		}
+		if _, err := os.Lstat(filepath.Join(s.machine.root, dropInDir)); err == nil {
+			t.Errorf("the drop-in's folder, which adopt made, is left")
+		}
 		return
 	}
 	d := s.run(t, withToken, "--accept-risk", "replace-identity")

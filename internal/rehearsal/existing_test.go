@@ -9,8 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/emulator"
 	"github.com/anywhere-ecs/anywhere/internal/secret"
+	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
 const (
@@ -266,6 +268,27 @@ func TestAttributesOfARegisteredInstance(t *testing.T) {
 	}
 	// Nobody needs to be asked for what is so.
 	s.keeps(t, before, plain, false, "--attribute", "rack=8")
+}
+
+// A package whose program somebody has removed is installed again, as doctor promises, and as the version that it was.
+func TestAProgramThatIsGone(t *testing.T) {
+	t.Parallel()
+	s, before := registered(t)
+	for name, pkg := range map[string]string{ecsagent.InitBinary: ecsagent.Package, ssmagent.Binary: ssmagent.Package} {
+		was, err := s.machine.host().Packages.Package(pkg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.remove(t, name)
+		s.keeps(t, before, plain, true)
+		if _, err := os.Lstat(filepath.Join(s.machine.root, name)); err != nil {
+			t.Errorf("it is still gone: %v", err)
+		}
+		if now, err := s.machine.host().Packages.Package(pkg); err != nil || now.Version != was.Version {
+			t.Errorf("the version is %s, %v, and was %s", now.Version, err, was.Version)
+		}
+		s.keeps(t, before, plain, false)
+	}
 }
 
 // started is when the agents registered or asked for credentials last, by operation.

@@ -254,7 +254,7 @@ func TestDeregisterAHostOfAWSsScript(t *testing.T) {
 		t.Fatalf("%+v", d)
 	}
 	for _, gone := range []string{"etc/ecs", "etc/amazon/ssm", "var/lib/ecs", "var/lib/amazon/ssm", "var/log/ecs", "var/log/amazon/ssm", "var/lib/anywhere",
-		"usr/libexec/amazon-ecs-init", "usr/bin/amazon-ssm-agent", "root/.aws/credentials"} {
+		"etc/amazon", "var/lib/amazon", "var/log/amazon", "usr/libexec/amazon-ecs-init", "usr/bin/amazon-ssm-agent", "root/.aws/credentials"} {
 		if _, err := os.Lstat(filepath.Join(s.machine.root, gone)); err == nil {
 			t.Errorf("%s is still there", gone)
 		}
@@ -263,6 +263,28 @@ func TestDeregisterAHostOfAWSsScript(t *testing.T) {
 		t.Errorf("our own log is gone: %v", err)
 	}
 	s.settled(t)
+}
+
+// What a move has written into somebody's configuration goes with the registration too.
+func TestDeregisterAfterAMove(t *testing.T) {
+	t.Parallel()
+	s := empty(t)
+	const settings = "# the platform team's\nECS_LOGLEVEL=debug\n"
+	s.write(t, "etc/ecs/ecs.config", settings)
+	first := s.settled(t)
+	s.tag(t, first.Result.ContainerInstanceARN)
+	if d := s.move(t, other); d.RC != 0 {
+		t.Fatalf("%+v", d)
+	}
+	if text := s.read(t, "etc/ecs/ecs.config"); !strings.Contains(text, `{"rack":"7"}`) || !strings.Contains(text, "ECS_CLUSTER="+other) {
+		t.Fatalf("moved with %s", text)
+	}
+	if d := s.leave(t, true); d.RC != 0 {
+		t.Fatalf("%+v", d)
+	}
+	if text := s.read(t, "etc/ecs/ecs.config"); text != settings {
+		t.Errorf("the configuration is\n%s\nand was\n%s", text, settings)
+	}
 }
 
 // What is somebody's stays to the letter.

@@ -13,7 +13,7 @@ import (
 
 // livesOf is what changes when an agent, Docker or the agent's container is started anew.
 func livesOf(h *lab.Machine) string {
-	return h.MustShell("systemctl show -p Id,MainPID,NRestarts,ActiveEnterTimestampMonotonic,UnitFileState amazon-ssm-agent ecs docker" +
+	return h.MustShell("systemctl show -p Id,MainPID,NRestarts,ActiveEnterTimestampMonotonic,UnitFileState amazon-ssm-agent docker " + ecsUnit(h) +
 		" && docker inspect -f '{{.Id}} {{.State.StartedAt}} {{.RestartCount}}' ecs-agent")
 }
 

@@ -72,13 +72,17 @@ func (s *site) isGone(h *lab.Machine, before lab.Tree) {
 	if diff := differences(before, h.Tree(lived...), ofTheLife); len(diff) > 0 {
 		s.t.Errorf("it differs from a host that was never registered:\n%s", strings.Join(diff, "\n"))
 	}
-	for _, unit := range []string{"amazon-ssm-agent.service", "ecs.service"} {
+	for _, unit := range []string{"amazon-ssm-agent.service", "ecs.service", suseUnit} {
 		if u := h.Unit(unit); u.Active == "active" || u.Active == "activating" || u.Enabled == "enabled" {
 			s.t.Errorf("%s is %+v", unit, u)
 		}
 	}
-	if got := h.MustShell("dpkg --audit; dpkg-query -W -f '${Package} ${Status}\\n' 'amazon-*' 2>/dev/null || :"); strings.Contains(got, "amazon") {
-		s.t.Errorf("dpkg still knows %s", got)
+	known := "dpkg --audit; dpkg-query -W -f '${Package} ${Status}\\n' 'amazon-*' 2>/dev/null || :"
+	if byRPM(h) {
+		known = "rpm -qa 'amazon-*'; ls -d /var/lib/anywhere/rpm 2>/dev/null; find /etc -name '*.rpmsave' -o -name '*.rpmnew' -o -name '*.rpmorig'"
+	}
+	if got := h.MustShell(known); byRPM(h) && got != "" || strings.Contains(got, "amazon") {
+		s.t.Errorf("the package manager still knows, or has left, %s", got)
 	}
 	if h.Exists(openJournal) {
 		s.t.Errorf("the journal is still open:\n%s", strings.Join(journal(h), ""))

@@ -262,9 +262,13 @@ type view struct {
 }
 
 func look(h *lab.Machine) view {
+	list := `dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Abbrev}\n'; dpkg --audit`
+	if byRPM(h) {
+		list = "rpm -qa | sort; ls /var/lib/anywhere/rpm 2>/dev/null || :"
+	}
 	v := view{
 		tree:     h.Tree("/etc", "/root", "/opt", "/var/lib", "/var/cache", "/var/log", "/run/systemd/system"),
-		packages: h.MustShell(`dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Abbrev}\n'; dpkg --audit`),
+		packages: h.MustShell(list),
 		images: h.MustShell("command -v docker >/dev/null || exit 0; " +
 			"docker images -aq --no-trunc | sort; docker ps -aq; docker volume ls -q"),
 		units: h.Units(),
@@ -289,7 +293,7 @@ var moving = []string{
 	"/var/lib/anywhere", "/var/log/anywhere",
 	"/var/log/dpkg.log", "/var/log/apt", "/var/log/alternatives.log", "/etc/group-", "/etc/gshadow-", "/var/lib/dpkg/status-old", "/var/lib/dpkg/status", "/var/lib/dpkg/lock",
 	"/var/lib/dpkg/lock-frontend",
-	"/var/lib/dpkg/triggers/Lock", "/var/cache/ldconfig", "/var/cache/man",
+	"/var/lib/dpkg/triggers/Lock", "/var/cache/ldconfig", "/var/cache/man", "/var/lib/rpm",
 }
 
 // same compares a host with what it was; one look serves for all failures that are told after it.

@@ -19,7 +19,7 @@ const (
 echo '{"Identity":{"ConsumptionOrder":["OnPrem"]},"Ssm":{"Endpoint":"%URL%"},"Mds":{"Endpoint":"%URL%"},"Mgs":{"Endpoint":"%TLS%"}}' \
 	> /etc/amazon/ssm/amazon-ssm-agent.json
 `
-	scriptSSM      = "dpkg -i /root/ssm.deb\n"
+	scriptSSM      = "%INSTALL% /root/ssm.%KIND%\n"
 	scriptRegister = "systemctl stop amazon-ssm-agent || :\namazon-ssm-agent -register -code %CODE% -id %ID% -region %REGION% </dev/null\n"
 	scriptSSMStart = "systemctl enable amazon-ssm-agent\nsystemctl start amazon-ssm-agent\n"
 	scriptCerts    = `mkdir -p /var/lib/ecs/deps/execute-command/certs
@@ -35,14 +35,14 @@ head -c 1000 /usr/bin/amazon-ssm-agent > /var/lib/ecs/deps/execute-command/bin/3
 done
 rmdir /root/ssm-binaries
 `
-	scriptECS    = "dpkg -i /root/ecs.deb\n"
+	scriptECS    = "%INSTALL% /root/ecs.%KIND%\n"
 	scriptConfig = `mkdir -p /etc/ecs
 echo ECS_CLUSTER=prod >> /etc/ecs/ecs.config
 echo AWS_DEFAULT_REGION=%REGION% >> /var/lib/ecs/ecs.config
 echo ECS_EXTERNAL=true >> /var/lib/ecs/ecs.config
 echo ECS_BACKEND_HOST=%URL% >> /var/lib/ecs/ecs.config
 `
-	scriptECSStart = "systemctl enable ecs\nsystemctl start ecs\n"
+	scriptECSStart = "systemctl enable %UNIT%\nsystemctl start %UNIT%\n"
 )
 
 // jqPackage is a package of the system's in whose postinst AWS's script can be killed.
@@ -72,10 +72,16 @@ rm -f /run/jq.waits /run/amazon-ecs-init.postinst
 func (s *site) play(h *lab.Machine, script ...string) {
 	s.t.Helper()
 	id, code := s.aws.AddActivation(1, time.Now().Add(time.Hour))
+	kind, install, unit := "deb", "dpkg -i", "ecs"
+	ssm, ecs := "debian_amd64/amazon-ssm-agent.deb", "amazon-ecs-init-latest.amd64.deb"
+	if byRPM(h) {
+		kind, install = "rpm", "rpm -U --nosignature"
+		ssm, ecs = "linux_amd64/amazon-ssm-agent.rpm", "amazon-ecs-init-latest.x86_64.rpm"
+	}
+	h.CopyIn("/root/ssm."+kind, s.mirror.Dir+"/amazon-ssm-"+region+"/latest/"+ssm, 0o644)
+	h.CopyIn("/root/ecs."+kind, s.mirror.Dir+"/amazon-ecs-agent-"+region+"/"+ecs, 0o644)
 	text := strings.NewReplacer("%URL%", s.url, "%TLS%", strings.Replace(s.url, "http:", "https:", 1), "%REGION%", region,
-		"%CODE%", code, "%ID%", id).Replace(strings.Join(script, ""))
-	h.CopyIn("/root/ssm.deb", s.mirror.Dir+"/amazon-ssm-"+region+"/latest/debian_amd64/amazon-ssm-agent.deb", 0o644)
-	h.CopyIn("/root/ecs.deb", s.mirror.Dir+"/amazon-ecs-agent-"+region+"/amazon-ecs-init-latest.amd64.deb", 0o644)
+		"%CODE%", code, "%ID%", id, "%INSTALL%", install, "%KIND%", kind, "%UNIT%", unit).Replace(strings.Join(script, ""))
 	h.MustShell("set -e\n" + text)
 }
 

@@ -188,10 +188,10 @@ func (s *site) settledIn(h *lab.Machine) {
 	if h.Exists(openJournal) {
 		s.t.Errorf("the journal is still open:\n%s", strings.Join(journal(h), ""))
 	}
-	if got := h.MustShell("dpkg --audit"); got != "" {
-		s.t.Errorf("dpkg is not well: %s", got)
+	if got := audit(h); got != "" {
+		s.t.Errorf("the package manager is not well: %s", got)
 	}
-	for _, unit := range []string{"amazon-ssm-agent.service", "ecs.service"} {
+	for _, unit := range []string{"amazon-ssm-agent.service", ecsUnit(h)} {
 		if u := h.Unit(unit); u.Active != "active" || u.Sub != "running" || u.Enabled != "enabled" {
 			s.t.Errorf("%s is %+v", unit, u)
 		}
@@ -248,13 +248,41 @@ func record(t *testing.T, h *lab.Machine) string {
 
 // state is what an undone operation must leave as it was: files and units.
 type state struct {
-	tree  lab.Tree
-	units map[string]string
-	dpkg  string
+	tree     lab.Tree
+	units    map[string]string
+	packages string
 }
 
 func stateOf(h *lab.Machine) state {
-	return state{h.Tree(treeOf...), h.Units(), h.MustShell("dpkg-query -W")}
+	list := "dpkg-query -W"
+	if byRPM(h) {
+		list = "rpm -qa | sort"
+	}
+	return state{h.Tree(treeOf...), h.Units(), h.MustShell(list)}
+}
+
+// byRPM reports whether the host's packages are rpms.
+func byRPM(h *lab.Machine) bool { return h.Exists("/usr/bin/rpm") }
+
+// suseUnit is the ECS agent's service where ecs.service is not.
+const suseUnit = "amazon-ecs.service"
+
+// ecsUnit is the ECS agent's service on a host.
+func ecsUnit(h *lab.Machine) string {
+	if h.Exists("/usr/lib/systemd/system/" + suseUnit) {
+		return suseUnit
+	}
+	return "ecs.service"
+}
+
+// audit is what the package manager finds amiss with what is installed; empty when all is well.
+func audit(h *lab.Machine) string {
+	if !byRPM(h) {
+		return h.MustShell("dpkg --audit")
+	}
+	// What is a configuration file (c) may be changed, what is only claimed (g) may be missing, and ecs-init writes its state.
+	return h.MustShell("for p in $(rpm -qa 'amazon-*'); do rpm -V --nodeps $p | grep -v -e ' [cg] /' -e /var/cache/ecs/state; done; " +
+		"ls -d /var/lib/anywhere/rpm 2>/dev/null || :")
 }
 
 // notOurChange is what stays after an undone operation: caches and the journals are not changes.
@@ -280,11 +308,11 @@ func (s *site) mustBeAsBefore(h *lab.Machine, before state, after string) {
 			s.t.Errorf("%s %s is %q and was not there", after, unit, is)
 		}
 	}
-	if before.dpkg != now.dpkg {
-		s.t.Errorf("%s dpkg lists\n%s\nand listed\n%s", after, now.dpkg, before.dpkg)
+	if before.packages != now.packages {
+		s.t.Errorf("%s the package manager lists\n%s\nand listed\n%s", after, now.packages, before.packages)
 	}
-	if got := h.MustShell("dpkg --audit"); got != "" {
-		s.t.Errorf("%s dpkg is not well: %s", after, got)
+	if got := audit(h); got != "" {
+		s.t.Errorf("%s the package manager is not well: %s", after, got)
 	}
 	if h.Exists(openJournal) {
 		s.t.Errorf("%s the journal is still open", after)

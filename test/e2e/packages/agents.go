@@ -40,6 +40,7 @@ func SSMAgent(to string, o Options) error {
 	unitDir := b.unitDir()
 	if o.RPM {
 		unitDir = "/etc/systemd/system/" // AWS's, a configuration file there
+		b.addDirs("/var/lib/amazon/ssm")
 	}
 	for name, target := range map[string]string{
 		"ssm/amazon-ssm-agent.service":       unitDir + "amazon-ssm-agent.service",

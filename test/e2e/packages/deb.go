@@ -44,6 +44,7 @@ type Options struct {
 	ControlVersion string // the version the package itself claims, where the names claim Version
 	PostinstFails  bool   // installing ends with an error after the files are unpacked and the real postinst has run
 	PostinstWaits  bool   // installing makes /run/NAME.postinst and goes on only when that is gone: the moment to kill
+	RemovalWaits   bool   // removing an rpm waits so with /run/NAME.postrm, behind its files and before the database forgets it
 	Padding        int64  // so many bytes that don't compress, in /usr/share/NAME
 }
 
@@ -84,8 +85,10 @@ func newBuilder(name, kind, debVersion string, o Options) (*builder, error) {
 		"prerm": &b.info.Scripts.PreRemove, "postrm": &b.info.Scripts.PostRemove, "posttrans": &b.info.RPM.Scripts.PostTrans,
 	} {
 		text, err := embedded.ReadFile(path.Join(scripts, kind, script))
-		if errors.Is(err, os.ErrNotExist) {
+		if waits := script == "postrm" && o.RemovalWaits; errors.Is(err, os.ErrNotExist) && !waits {
 			continue
+		} else if waits {
+			text = fmt.Appendf(text, "[ \"$1\" -eq 0 ] || exit 0\n%s", waiting(name, script))
 		}
 		if script == "postinst" {
 			text = append(text, trouble(name, o)...)
@@ -106,12 +109,17 @@ func newBuilder(name, kind, debVersion string, o Options) (*builder, error) {
 func trouble(name string, o Options) string {
 	text := ""
 	if o.PostinstWaits {
-		text += fmt.Sprintf("touch /run/%[1]s.postinst\nwhile [ -e /run/%[1]s.postinst ]; do sleep 0.05; done\n", name)
+		text += waiting(name, "postinst")
 	}
 	if o.PostinstFails {
 		text += "echo 'this package fails on purpose' >&2\nexit 1\n"
 	}
 	return text
+}
+
+// waiting is what a script waits with until its mark is removed.
+func waiting(name, script string) string {
+	return fmt.Sprintf("touch /run/%[1]s.%[2]s\nwhile [ -e /run/%[1]s.%[2]s ]; do sleep 0.05; done\n", name, script)
 }
 
 func (b *builder) write(name string, data []byte) (string, error) {
@@ -137,10 +145,13 @@ func (b *builder) add(source, target string, mode os.FileMode) {
 	})
 }
 
-// addText puts a small file into the package.
+// addText puts a small file into the package. In an rpm, a unit in /etc is configuration.
 func (b *builder) addText(data []byte, target string, mode os.FileMode) error {
 	file, err := b.write("content-"+strings.ReplaceAll(target, "/", "_"), data)
 	b.add(file, target, mode)
+	if strings.HasPrefix(target, "/etc/systemd/") {
+		b.info.Contents[len(b.info.Contents)-1].Type = files.TypeConfigNoReplace
+	}
 	return err
 }
 
