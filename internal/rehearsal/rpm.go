@@ -280,7 +280,7 @@ func (r *rpms) query(name, format string) host.Result {
 func (r *rpms) locked(transaction func() host.Result) host.Result {
 	free, err := lockRPM(r.disk.Local(r.lock()))
 	if err != nil {
-		return rpmFails("can't create transaction lock on %s (%s)", r.lock(), err)
+		return rpmFails("can't create transaction lock on %s (%s)", r.lock(), strings.Replace(err.Error(), "resource", "Resource", 1))
 	}
 	defer free()
 	return transaction()
@@ -297,10 +297,7 @@ func (r *rpms) moment() bool {
 // script runs what the real packages' scripts do: with how many of its name there are then. It returns what rpm says of one
 // that fails (facts: ecs-agent section 1.2, ssm-agent section 5.2).
 func (r *rpms) script(ctx context.Context, which string, p installed, count int) (said string) {
-	r.mu.Lock()
-	status, fails := r.fails[which+"("+p.Name+")"]
-	r.mu.Unlock()
-	if fails {
+	if status, fails := r.failure(which, p); fails {
 		return fmt.Sprintf("%s(%s) scriptlet failed, exit status %d\n", which, p, status)
 	}
 	var err error
@@ -458,7 +455,7 @@ func (r *rpms) erase(ctx context.Context, name string) host.Result {
 	}
 	var said string
 	for i, p := range all {
-		if status, fails := r.failure("%preun", p.Name); fails {
+		if status, fails := r.failure("%preun", p); fails {
 			return rpmFails("%%preun(%s) scriptlet failed, exit status %d\nerror: %s: erase failed", p, status, p)
 		}
 		warnings, died, err := r.drop(ctx, p, len(all)-1-i)
@@ -473,10 +470,13 @@ func (r *rpms) erase(ctx context.Context, name string) host.Result {
 	return host.Result{Output: said}
 }
 
-func (r *rpms) failure(which, name string) (status int, fails bool) {
+// failure is how a script of a package, or of this version of it, is to fail.
+func (r *rpms) failure(which string, p installed) (status int, fails bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	status, fails = r.fails[which+"("+name+")"]
+	if status, fails = r.fails[which+"("+p.Name+")"]; !fails {
+		status, fails = r.fails[which+"("+p.Name+"-"+p.Version+")"]
+	}
 	return status, fails
 }
 
