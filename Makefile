@@ -40,7 +40,7 @@ race: ## the tests under the race detector (needs a C compiler)
 
 .PHONY: cuts
 cuts: ## a power cut at each point of an upgrade, of which race takes a part
-	go test -count=1 -run '^TestPowerFails' ./internal/rehearsal
+	go test -count=1 -run '^TestPowerFails' ./internal/rehearsal -whole
 
 .PHONY: e2e
 e2e: ## what needs root on Debian: the real dpkg, mounts, the binary on real systemd hosts; E2EFLAGS adds flags

@@ -192,7 +192,7 @@ func (s *Source) verified(ref Ref, path, name string, signature []byte) (Package
 		return Package{}, err
 	}
 	defer file.Close()
-	product, version, arch, err := identify(ref.Family, file)
+	product, version, arch, err := Identify(ref.Family, file)
 	if err != nil {
 		return Package{}, failure.Wrap(failure.ArtifactCorrupt, err, "read %s", name)
 	}

@@ -50,7 +50,7 @@ func (s *Source) peek(ctx context.Context, from origin, ref Ref) (string, error)
 	if err != nil {
 		return "", err
 	}
-	name, version, arch, err := identify(ref.Family, bytes.NewReader(raw))
+	name, version, arch, err := Identify(ref.Family, bytes.NewReader(raw))
 	if err != nil {
 		return "", failure.New(failure.ArtifactMissing, "%s is not a package of the family %s", from.name(key), ref.Family).
 			WithEvidence("it begins with %.60q; %s", raw, err)

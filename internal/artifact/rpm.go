@@ -43,8 +43,8 @@ var rpmArch = map[string]string{"x86_64": "amd64", "aarch64": "arm64"}
 // gzip.
 var rpmSuffix = map[string]string{"": ".gz", "gzip": ".gz", "xz": ".xz", "zstd": ".zst"}
 
-// identify reads the name, version and architecture (Go's name) of a package of the family from its own header.
-func identify(family string, r io.Reader) (name, version, arch string, err error) {
+// Identify reads the name, version and architecture (Go's name) of a package of the family from its own header.
+func Identify(family string, r io.Reader) (name, version, arch string, err error) {
 	if family == RPM {
 		return rpmControl(r)
 	}

@@ -56,12 +56,12 @@ func TestRPM(t *testing.T) {
 		entryOf("./usr/bin/link", 0o120777, "agent") + entryOf("/etc/agent.conf", 0o100640, "x") + entryOf(cpioEnd, 0, "")
 	for compressor, suffix := range map[string]string{"": ".gz", "gzip": ".gz", "xz": ".xz", "zstd": ".zst"} {
 		raw := newRPM("agent", "1.2.3", "1", "aarch64", compressor, pack(t, suffix, []byte(whole)))
-		name, version, arch, err := identify(RPM, bytes.NewReader(raw))
+		name, version, arch, err := Identify(RPM, bytes.NewReader(raw))
 		if err != nil || name != "agent" || version != "1.2.3-1" || arch != "arm64" {
 			t.Errorf("%q: %s %s %s, %v", compressor, name, version, arch, err)
 		}
 		for at := 0; at < len(raw)-len(pack(t, suffix, []byte(whole))); at += 7 {
-			if _, _, _, err := identify(RPM, bytes.NewReader(raw[:at])); !failure.Is(err, failure.ArtifactCorrupt) {
+			if _, _, _, err := Identify(RPM, bytes.NewReader(raw[:at])); !failure.Is(err, failure.ArtifactCorrupt) {
 				t.Errorf("cut at %d: %v", at, err)
 			}
 		}
@@ -86,10 +86,10 @@ func TestRPM(t *testing.T) {
 	}
 	huge := newRPM("a", "1", "1", "x86_64", "", nil)
 	binary.BigEndian.PutUint32(huge[rpmLead+8:], 1<<30)
-	if _, _, _, err := identify(RPM, bytes.NewReader(huge)); !failure.Is(err, failure.ArtifactCorrupt) {
+	if _, _, _, err := Identify(RPM, bytes.NewReader(huge)); !failure.Is(err, failure.ArtifactCorrupt) {
 		t.Errorf("a header of 16 GB: %v", err)
 	}
-	if _, _, _, err := identify(RPM, bytes.NewReader(newRPM("a", "", "1", "x86_64", "", nil))); !failure.Is(err, failure.ArtifactCorrupt) {
+	if _, _, _, err := Identify(RPM, bytes.NewReader(newRPM("a", "", "1", "x86_64", "", nil))); !failure.Is(err, failure.ArtifactCorrupt) {
 		t.Errorf("no version: %v", err)
 	}
 }

@@ -17,6 +17,7 @@ type Operation struct {
 	Undoing                   bool // its last run was taking it back
 	Changes                   int  // recorded changes
 	LastStep                  string
+	Begun                     []string // ids of the steps that it has set about, ended or not
 	Done                      []string // ids of the steps that it has brought about
 	Path                      string   // of the journal
 }
@@ -34,6 +35,7 @@ func (e *Engine) Open() (*Operation, error) {
 		Committed: s.commit != "", Undoing: s.undoing, Changes: s.changes(), Path: e.journalPath(),
 	}
 	for _, step := range s.steps {
+		op.Begun = append(op.Begun, step.id)
 		if step.done && !s.undoing {
 			op.Done = append(op.Done, step.id)
 		}

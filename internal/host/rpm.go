@@ -225,7 +225,8 @@ var (
 	databaseBroken = regexp.MustCompile(`error: (?:rpmdb: .*|db\d? error.*|cannot open Packages .*|sqlite failure: .*)`)
 	errorRPM       = regexp.MustCompile(`(?m)^error: (.+)$`)
 	// untouched is what it ends with before it writes anything.
-	untouched = regexp.MustCompile(`Failed dependencies:|can't create transaction lock|conflicts with file from|needs \d+\S* on the`)
+	untouched = regexp.MustCompile(`Failed dependencies:|can't create transaction lock|conflicts with file from|needs \d+\S* on the|` +
+		`error: %pre(?:in|trans)?\(\S+\) scriptlet failed`)
 )
 
 // complaint is the error of an rpm that failed, with its own words.

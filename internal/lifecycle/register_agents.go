@@ -22,11 +22,13 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
+const identityStepID = "ssm.identity"
+
 // ssmIdentity registers the managed node. It is the point of no return: the activation's slot is spent, and the node is
 // AWS's to know from then on.
 func (r *registration) ssmIdentity() engine.Step {
 	return engine.Step{
-		ID: "ssm.identity", Title: "Register the managed node",
+		ID: identityStepID, Title: "Register the managed node",
 		Observe: func(ctx context.Context, reader host.Reader) (engine.Obs, error) {
 			identity, verdict, why, err := assess(ctx, reader)
 			switch {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
@@ -278,16 +279,39 @@ func (r *registration) stillAdopted(reader host.Reader, record Record) (*Adopted
 	return &is, nil
 }
 
+// unwritten is a registration of an earlier run of this operation that was killed before it was in the record. The key tells:
+// nobody else makes one while an operation is open that has set about it.
+func (r *registration) unwritten(record Record, identity ssmagent.Identity) (is OwnedRegistration, found bool) {
+	op := r.resumed
+	if op == nil || !slices.Contains(op.Begun, identityStepID) || !identity.Registered() || !identity.KeyCreated.After(op.Started) {
+		return is, false
+	}
+	if own := record.Registration; own != nil && own.ManagedInstanceID == identity.InstanceID {
+		return is, false
+	}
+	is.ManagedInstanceID = identity.InstanceID
+	if token := r.given(); token != nil {
+		is.ActivationID = token.ActivationID
+	}
+	return is, true
+}
+
 // ownRegistration is what the record should say; nil when the registration is not anywhere's.
 func (r *registration) ownRegistration(reader host.Reader, record Record) (*OwnedRegistration, error) {
-	if record.Registration == nil {
+	if record.Registration == nil && r.resumed == nil {
 		return nil, nil
 	}
 	identity, err := ssmagent.ReadIdentity(reader)
 	if err != nil {
 		return nil, err
 	}
-	is := *record.Registration
+	is, found := r.unwritten(record, identity)
+	if !found && record.Registration == nil {
+		return nil, nil
+	}
+	if !found {
+		is = *record.Registration
+	}
 	if !identity.Registered() { // nothing replaces it yet
 		return &is, nil
 	}

@@ -153,6 +153,38 @@ func TestRecordStep(t *testing.T) {
 	}
 }
 
+// A registration whose run was killed before it was in the record is anywhere's all the same, so that it can be given up with
+// the host; one that was there before the operation, or that it has not set about, is somebody else's.
+func TestRegistrationThatNoRunHasRecorded(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		since time.Duration // from the operation's begin to the key
+		begun []string
+		own   bool
+	}{
+		{"killed in the step", time.Minute, []string{"ssm.package", identityStepID}, true},
+		{"killed before the step", time.Minute, []string{"ssm.package"}, false},
+		{"an older one", -time.Minute, []string{"ssm.package", identityStepID}, false},
+	} {
+		m := newMachine(t)
+		m.registered()
+		identity, err := ssmagent.ReadIdentity(m.registration(RegisterRequest{}).deps.Host.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := m.registration(RegisterRequest{Activation: &control.Token{ActivationID: "a"}}).with(region, account, "shop")
+		r.resumed = &engine.Operation{Started: identity.KeyCreated.Add(-test.since), Begun: test.begun}
+		if _, err := r.engine.Apply(t.Context(), engine.Plan{Verb: "test", Key: "test", Steps: []engine.Step{r.recordStep()}}, engine.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		record, err := readRecord(r.deps.Host.Reader)
+		want := OwnedRegistration{ManagedInstanceID: nodeID, ActivationID: "a", Region: region, Account: account, Cluster: "shop"}
+		if err != nil || (record.Registration != nil) != test.own || test.own && *record.Registration != want {
+			t.Errorf("%s: %+v, %v", test.name, record.Registration, err)
+		}
+	}
+}
+
 // The same cluster is written as the agent's state has it: it compares the raw strings.
 func TestClusterAsTheStateHasIt(t *testing.T) {
 	const arn = "arn:aws:ecs:eu-central-1:111122223333:cluster/shop"

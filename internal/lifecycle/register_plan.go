@@ -66,7 +66,7 @@ func (r *registration) plan() engine.Plan {
 		steps = slices.Insert(steps, at, r.repairPackages())
 	}
 	if r.mends {
-		at := slices.IndexFunc(steps, func(s engine.Step) bool { return s.ID == "ssm.identity" })
+		at := slices.IndexFunc(steps, func(s engine.Step) bool { return s.ID == identityStepID })
 		steps = slices.Insert(steps, at, r.ssmVault())
 	}
 	if r.req.NoExec {
@@ -79,7 +79,7 @@ func (r *registration) plan() engine.Plan {
 	steps = append(steps, r.recordStep())
 	return engine.Plan{
 		Verb: verbRegister, Key: r.key(), Pins: r.pins, Resolve: r.resolve, Steps: steps,
-		Gate: gate, Commit: "ssm.identity",
+		Gate: gate, Commit: identityStepID,
 	}
 }
 

@@ -38,7 +38,7 @@ type state struct {
 const anew = ", started anew"
 
 // watched are the units that a story can change.
-var watched = []string{ecsagent.Unit, ssmagent.UnitName, ssmagent.SnapUnit}
+var watched = []string{ecsagent.Unit, suseUnit, ssmagent.UnitName, ssmagent.SnapUnit}
 
 func (s *stage) behold(ctx context.Context) (now sight, err error) {
 	now = sight{texts: map[string]string{}, packages: map[string]string{}, services: map[string]state{}, calls: len(s.aws.Requests())}

@@ -78,7 +78,7 @@ func (s *stage) everything(t *testing.T) map[string]string {
 			return err
 		}
 		name := strings.TrimPrefix(at, s.machine.root)
-		for _, own := range []string{"/var/log", "/run", lifecycle.DataDir, "/var/lib/dpkg", "/var/lib/docker"} {
+		for _, own := range []string{"/var/log", "/run", lifecycle.DataDir, "/var/lib/dpkg", oldDatabase, newDatabase, "/var/lib/docker"} {
 			if name == own {
 				return filepath.SkipDir
 			}

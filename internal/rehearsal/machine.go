@@ -32,6 +32,7 @@ type machine struct {
 	socket  string // Docker's
 	stop    context.CancelFunc
 	snapd   *snapd // nil where the SSM agent is no snap
+	rpms    *rpms  // nil where packages are debs
 	borrows string // the real system that its os-release is from; empty when it plays Debian 12
 
 	mu            sync.Mutex
@@ -136,10 +137,9 @@ func (m *machine) furnish() error {
 
 // host is the machine as the commands get it.
 func (m *machine) host() host.Host {
-	dpkg := host.NewDpkg(m.disk, m.disk, nil) // its reader only: packages are changed by our own packager
 	h := host.Host{
 		Reader: host.Reader{
-			Files: files{m.disk}, Packages: host.WithSnaps(dpkg, m.disk), Units: m.units, Kernel: kernel{host.NewKernel(m.disk)},
+			Files: files{m.disk}, Packages: m.packages(), Units: m.units, Kernel: kernel{host.NewKernel(m.disk)},
 			Dial: m.dial, Network: m.network, Now: time.Now,
 			Self: host.Self{EUID: 0, GOOS: "linux", GOARCH: goarch()},
 		},
@@ -148,7 +148,18 @@ func (m *machine) host() host.Host {
 	if m.snapd != nil {
 		h.Snaps = host.NewSnapd(h.Files, h.Runner)
 	}
+	if m.rpms != nil {
+		h.Packager = host.NewRpm(m.disk, h.Disk, h.Runner)
+	}
 	return h
+}
+
+// packages reads the package manager's database.
+func (m *machine) packages() host.PackageReader {
+	if m.rpms != nil {
+		return host.WithSnaps(host.NewRpm(m.disk, m.disk, &runner{m}), m.disk)
+	}
+	return host.WithSnaps(host.NewDpkg(m.disk, m.disk, nil), m.disk) // its reader only: packages are changed by our own packager
 }
 
 // files tells the real disk's space: the packages of a rehearsal are small.

@@ -51,6 +51,10 @@ func (s *stage) perish(t *testing.T, l line, m *mortal) (killed bool) {
 	defer cancel()
 	m.die = cancel
 	s.around, s.way = m.around, m
+	if r := s.machine.rpms; r != nil {
+		r.mortal(func() bool { return m.point() != nil })
+		defer r.mortal(nil)
+	}
 	defer func() { s.around, s.way = nil, nil }()
 	env := s.env(l)
 	env.Streams.Out, env.Streams.Err = io.Discard, io.Discard
@@ -65,6 +69,9 @@ func (s *stage) perish(t *testing.T, l line, m *mortal) (killed bool) {
 // around returns the host with death in it.
 func (m *mortal) around(h host.Host) host.Host {
 	m.Disk, m.Packager, m.Manager, m.Runner = h.Disk, h.Packager, h.Manager, h.Runner
+	if _, is := h.Packager.(*host.Rpm); is { // what it notes, and its children, die with it
+		m.Packager = host.NewRpm(h.Files, mortalDisk{m}, mortalRunner{m})
+	}
 	if h.Snaps != nil { // its command is run by the runner, and dies with it
 		h.Snaps = host.NewSnapd(h.Files, h.Runner)
 	}

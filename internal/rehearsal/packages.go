@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"runtime"
@@ -166,7 +167,9 @@ func (r *runner) Run(ctx context.Context, cmd host.Cmd) (host.Result, error) {
 	switch cmd.Path {
 	case snapCommand:
 		return r.runSnap(ctx, cmd)
-	case updateCA:
+	case rpmProgram:
+		return r.runRPM(ctx, cmd)
+	case updateCA, redHatTrust:
 		return host.Result{}, r.updateCA()
 	}
 	if form, err := ssmagent.FormOf(r.host().Reader); err != nil || cmd.Path != form.Binary() {
@@ -184,7 +187,10 @@ const updateCA = "/usr/sbin/update-ca-certificates"
 
 // updateCA makes the bundle of what the administrator has added: the throw-away host trusts nobody else.
 func (m *machine) updateCA() error {
-	const folder = "/usr/local/share/ca-certificates"
+	folder, target := "/usr/local/share/ca-certificates", "/etc/ssl/certs/ca-certificates.crt"
+	if m.rpms != nil {
+		folder, target = m.rpms.system.anchors, m.rpms.system.bundle
+	}
 	entries, err := m.disk.ReadDir(folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -197,7 +203,7 @@ func (m *machine) updateCA() error {
 		}
 		bundle = append(bundle, text...)
 	}
-	return m.disk.WriteFile("/etc/ssl/certs/ca-certificates.crt", bytes.NewReader(bundle), 0o644, host.Owner{})
+	return m.disk.WriteFile(target, bytes.NewReader(bundle), 0o644, host.Owner{})
 }
 
 func masked(cmd host.Cmd) []string {
@@ -214,8 +220,11 @@ func masked(cmd host.Cmd) []string {
 // Wait has nobody to wait for: children live and die with this process.
 func (*runner) Wait(context.Context, host.Child) error { return nil }
 
-// signer is the throw-away key that the rehearsal's packages are signed with.
-type signer struct{ entity *openpgp.Entity }
+// signer is who makes the rehearsal's packages: the throw-away key that they are signed with.
+type signer struct {
+	entity *openpgp.Entity
+	unit   string // what the ECS agent's rpm calls its unit
+}
 
 func newSigner() (*signer, error) {
 	entity, err := openpgp.NewEntity("Rehearsal", "throw-away", "rehearsal@localhost", &packet.Config{
@@ -224,7 +233,7 @@ func newSigner() (*signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a throw-away signing key: %w", err)
 	}
-	return &signer{entity}, nil
+	return &signer{entity, ecsagent.Unit}, nil
 }
 
 func (s *signer) public() ([]byte, error) {
@@ -271,25 +280,24 @@ func fillBuckets(dir *host.Dir, region string, key *signer) error {
 // addSSM adds a version of the SSM agent to the bucket, as the latest.
 func addSSM(dir *host.Dir, region string, key *signer, version string) error {
 	arch := goarch()
-	ssm, err := deb(ssmagent.Package, version+"-1", arch, map[string]string{
+	contents := map[string]string{
 		"/usr/bin/amazon-ssm-agent": program, "/usr/bin/ssm-agent-worker": program, "/usr/bin/ssm-session-worker": program,
 		"/usr/bin/ssm-document-worker": program,
-		unitDir + ssmagent.UnitName: "[Unit]\nDescription=amazon-ssm-agent\n\n[Service]\nType=simple\n" +
-			"ExecStart=/usr/bin/amazon-ssm-agent\nKillMode=process\nRestart=always\nRestartPreventExitStatus=194\nRestartSec=90\n\n" +
-			"[Install]\nWantedBy=multi-user.target\n",
-	})
-	if err != nil {
-		return err
 	}
-	signature, err := key.sign(ssm)
+	both, err := key.packages(ssmagent.Package, version+"-1", contents, map[string]string{
+		unitDir + ssmagent.UnitName: ssmUnit,
+	}, map[string]string{
+		adminDir + ssmagent.UnitName: ssmUnit,
+	})
 	if err != nil {
 		return err
 	}
 	bucket := "/amazon-ssm-" + region + "/"
 	objects := map[string][]byte{bucket + "latest/VERSION": []byte(version)}
 	for _, folder := range []string{"latest", version} {
-		at := bucket + folder + "/debian_" + arch + "/amazon-ssm-agent.deb"
-		objects[at], objects[at+".sig"] = ssm, signature
+		for i, at := range []string{"/debian_" + arch + "/amazon-ssm-agent.deb", "/linux_" + arch + "/amazon-ssm-agent.rpm"} {
+			objects[bucket+folder+at], objects[bucket+folder+at+".sig"] = both[i].file, both[i].signature
+		}
 	}
 	return fill(dir, objects)
 }
@@ -305,28 +313,58 @@ func addECS(dir *host.Dir, region string, key *signer, version, fault string) er
 	if _, err := (simagent.Image{Binary: []byte(program), Arch: arch, Version: upstream, Fault: fault}).WriteTo(&image); err != nil {
 		return err
 	}
-	ecs, err := deb(ecsagent.Package, version, arch, map[string]string{
-		ecsagent.InitBinary: program,
-		ecsagent.CacheState: "2",
+	contents := map[string]string{ecsagent.InitBinary: program, ecsagent.CacheState: "2"}
+	both, err := key.packages(ecsagent.Package, version, contents, map[string]string{
 		fmt.Sprintf("%s/ecs-agent-v%s.tar", ecsagent.CacheDir, version): image.String(),
-		unitDir + ecsagent.Unit: "[Unit]\nDescription=Amazon Elastic Container Service - container agent\nWants=docker.service\nPartOf=docker.service\n" +
-			"After=docker.service\n\n[Service]\nType=simple\nRestart=on-failure\nRestartSec=10s\nEnvironmentFile=-/var/lib/ecs/ecs.config\n" +
-			"EnvironmentFile=-/etc/ecs/ecs.config\nExecStartPre=/usr/libexec/amazon-ecs-init pre-start\nExecStart=/usr/libexec/amazon-ecs-init start\n" +
-			"ExecStop=/usr/libexec/amazon-ecs-init stop\nExecStopPost=/usr/libexec/amazon-ecs-init post-stop\n\n[Install]\nWantedBy=multi-user.target\n",
+		unitDir + ecsagent.Unit: ecsUnit,
+	}, map[string]string{
+		fmt.Sprintf("%s/ecs-agent-v%s.tar", ecsagent.CacheDir, upstream): image.String(),
+		rpmUnits + key.unit: strings.Replace(ecsUnit, "RestartSec=", "RestartPreventExitStatus=5\nRestartSec=", 1),
 	})
-	if err != nil {
-		return err
-	}
-	signature, err := key.sign(ecs)
 	if err != nil {
 		return err
 	}
 	bucket, objects := "/amazon-ecs-agent-"+region+"/", map[string][]byte{}
 	for _, name := range []string{"latest", version} {
-		at := bucket + "amazon-ecs-init-" + name + "." + arch + ".deb"
-		objects[at], objects[at+".asc"] = ecs, signature
+		for i, end := range []string{arch + ".deb", rpmArch() + ".rpm"} {
+			at := bucket + "amazon-ecs-init-" + name + "." + end
+			objects[at], objects[at+".asc"] = both[i].file, both[i].signature
+		}
 	}
 	return fill(dir, objects)
+}
+
+// The agents' units, as their packages bring them.
+const (
+	ssmUnit = "[Unit]\nDescription=amazon-ssm-agent\n\n[Service]\nType=simple\n" +
+		"ExecStart=/usr/bin/amazon-ssm-agent\nKillMode=process\nRestart=always\nRestartPreventExitStatus=194\nRestartSec=90\n\n" +
+		"[Install]\nWantedBy=multi-user.target\n"
+	ecsUnit = "[Unit]\nDescription=Amazon Elastic Container Service - container agent\nWants=docker.service\nPartOf=docker.service\n" +
+		"After=docker.service\n\n[Service]\nType=simple\nRestart=on-failure\nRestartSec=10s\nEnvironmentFile=-/var/lib/ecs/ecs.config\n" +
+		"EnvironmentFile=-/etc/ecs/ecs.config\nExecStartPre=/usr/libexec/amazon-ecs-init pre-start\nExecStart=/usr/libexec/amazon-ecs-init start\n" +
+		"ExecStop=/usr/libexec/amazon-ecs-init stop\nExecStopPost=/usr/libexec/amazon-ecs-init post-stop\n\n[Install]\nWantedBy=multi-user.target\n"
+)
+
+type signed struct{ file, signature []byte }
+
+// packages makes a deb and an rpm of what is in both of them and in one.
+func (s *signer) packages(name, version string, contents, inDeb, inRPM map[string]string) (both [2]signed, err error) {
+	for i, more := range []map[string]string{inDeb, inRPM} {
+		all := maps.Clone(contents)
+		maps.Copy(all, more)
+		if i == 0 {
+			both[i].file, err = deb(name, version, goarch(), all)
+		} else {
+			both[i].file, err = rpm(name, version, rpmArch(), all)
+		}
+		if err == nil {
+			both[i].signature, err = s.sign(both[i].file)
+		}
+		if err != nil {
+			return both, err
+		}
+	}
+	return both, nil
 }
 
 func fill(dir *host.Dir, objects map[string][]byte) error {

@@ -76,7 +76,7 @@ func (u *units) Unit(_ context.Context, name string) (host.Unit, error) {
 
 // file is where a unit's file is; "" where there is none.
 func (u *units) file(name string) string {
-	for _, dir := range []string{adminDir, unitDir} {
+	for _, dir := range []string{adminDir, unitDir, rpmUnits} {
 		if _, err := u.machine.disk.Stat(dir + name); err == nil {
 			return dir + name
 		}
@@ -156,7 +156,7 @@ func (u *units) Stop(_ context.Context, name string) error {
 }
 
 func (u *units) stopAll() {
-	names := []string{ecsagent.Unit, ssmagent.UnitName, ssmagent.SnapUnit}
+	names := []string{ecsagent.Unit, suseUnit, ssmagent.UnitName, ssmagent.SnapUnit}
 	u.mu.Lock()
 	for name := range u.running {
 		names = append(names, name)
@@ -250,7 +250,7 @@ func (u *units) program(name string) func(context.Context) int {
 		return func(ctx context.Context) int {
 			return (&simagent.SSM{Place: m.place(m.root, nil), Version: m.ssmVersion()}).Main(ctx, nil)
 		}
-	case ecsagent.Unit:
+	case ecsagent.Unit, suseUnit:
 		return m.runInit
 	}
 	if name == "anywhere-upgrade.service" { // while a run is at work it does nothing
@@ -267,7 +267,7 @@ func (u *units) program(name string) func(context.Context) int {
 
 // ssmVersion is what the installed package's program would say; it is none of the agent's files.
 func (m *machine) ssmVersion() string {
-	p, err := host.WithSnaps(host.NewDpkg(m.disk, m.disk, nil), m.disk).Package(ssmagent.Package)
+	p, err := m.packages().Package(ssmagent.Package)
 	if err != nil {
 		return ""
 	}
