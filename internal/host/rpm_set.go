@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"maps"
 	"path"
 	"regexp"
@@ -183,28 +184,32 @@ func (r *Rpm) fetched(dir string) (files []string, err error) {
 }
 
 // InstallSet implements [Repositories]. rpm itself installs what the front end has chosen and brought, and what an earlier
-// run was killed in, all of it in one transaction: it asks no server, and no key of the host's.
+// run was killed in, all of it in one transaction: it asks no server, and no key of the host's. A script that fails is no
+// failure, as with the front end: some of those packages are the distribution's, and whether Docker runs is seen then.
 func (r *Rpm) InstallSet(ctx context.Context, set PackageSet) error {
 	files, err := r.fetched(path.Join(set.Dir, "cache"))
 	if err != nil || len(files) == 0 {
 		return err
 	}
-	args := []string{"-U", "--oldpackage", "--replacepkgs", "--nosignature"}
-	for _, file := range files {
-		args = append(args, r.disk.Local(file))
-	}
-	doing := "install " + strings.Join(set.Names, ", ")
-	result, err := r.rpm(ctx, args...)
-	if err == nil && result.ExitCode != 0 {
-		err = r.complaint(result, doing)
-	}
-	return err
+	return r.install(ctx, "install "+strings.Join(set.Names, ", "), false, files...)
 }
 
-// Purge implements [Repositories].
+// Purge implements [Repositories]. As Remove does, it keeps configuration that somebody made or changed.
 func (r *Rpm) Purge(ctx context.Context, set PackageSet, between func() error) error {
-	var there []string
+	if err := r.finish(ctx, set); err != nil {
+		return err
+	}
+	var there, temporary []string
+	begun := map[string]transaction{}
 	for _, name := range set.Names {
+		note, err := r.begun(name)
+		if err != nil {
+			return err
+		}
+		left, err := r.settle(ctx, name, note, "")
+		if err != nil {
+			return err
+		}
 		versions, err := r.versions(ctx, name)
 		if err != nil {
 			return err
@@ -212,20 +217,81 @@ func (r *Rpm) Purge(ctx context.Context, set PackageSet, between func() error) e
 		if len(versions) > 0 {
 			there = append(there, name)
 		}
+		begun[name], temporary = note, append(temporary, left...)
 	}
-	if len(there) > 0 {
-		result, err := r.rpm(ctx, append([]string{"-e", "--allmatches"}, there...)...)
-		if err == nil && result.ExitCode != 0 {
-			err = r.complaint(result, "remove "+strings.Join(there, ", "))
-			if neededRPM.MatchString(result.Output) {
-				err = errors.Join(ErrNeeded, err)
-			}
-		}
-		if err != nil {
+	if err := r.erase(ctx, there, begun); err != nil {
+		return err
+	}
+	if err := errors.Join(r.putBackAll(), r.clear(temporary)); err != nil {
+		return err
+	}
+	for _, name := range set.Names {
+		if err := r.end(name); err != nil {
 			return err
 		}
 	}
 	return between()
+}
+
+// erase removes packages in one transaction, noted before it begins; begun is what was noted of them before.
+func (r *Rpm) erase(ctx context.Context, names []string, begun map[string]transaction) error {
+	if len(names) == 0 {
+		return nil
+	}
+	// Asked before: nothing is noted of a removal that cannot be, and no configuration copied.
+	result, err := r.rpm(ctx, append([]string{"-e", "--test", "--allmatches"}, names...)...)
+	if err != nil {
+		return err
+	}
+	doing := "remove " + strings.Join(names, ", ")
+	if result.ExitCode != 0 && neededRPM.MatchString(result.Output) {
+		return errors.Join(ErrNeeded, r.complaint(result, doing))
+	}
+	for _, name := range names {
+		// What was killed while it was installed is removed by settling it once more, where this is killed too.
+		if begun[name].Doing != installing {
+			if err := r.begin(name, transaction{Doing: removing}); err != nil {
+				return err
+			}
+		}
+		if err := r.keepConfig(ctx, name); err != nil {
+			return err
+		}
+	}
+	result, err = r.rpm(ctx, append([]string{"-e", "--allmatches"}, names...)...)
+	if err == nil && result.ExitCode != 0 {
+		err = r.complaint(result, doing)
+		for _, name := range names {
+			if untouched.MatchString(result.Output) && begun[name] == (transaction{}) { // it has begun nothing
+				err = errors.Join(err, r.end(name))
+			}
+		}
+	}
+	return err
+}
+
+// finish installs anew what a killed InstallSet has left half-way of packages that are not to go: they were there before,
+// in a version of which nobody has the file.
+func (r *Rpm) finish(ctx context.Context, set PackageSet) error {
+	notes, err := r.notes()
+	if err != nil {
+		return err
+	}
+	var files []string
+	for _, name := range slices.Sorted(maps.Keys(notes)) {
+		file := notes[name].File
+		if slices.Contains(set.Names, name) || !strings.HasPrefix(file, set.Dir+"/") {
+			continue
+		}
+		if _, err := r.files.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		files = append(files, file)
+	}
+	if len(files) == 0 {
+		return nil
+	}
+	return r.install(ctx, "finish the installation of "+strings.Join(files, ", "), false, files...)
 }
 
 func (r *Rpm) prepareSet(set PackageSet) error {

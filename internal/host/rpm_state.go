@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -50,6 +52,25 @@ func (r *Rpm) begin(name string, t transaction) error {
 		return failure.Wrap(failure.Internal, err, "note what is begun with %s", name)
 	}
 	return r.disk.WriteFile(notePath(name), strings.NewReader(string(text)), 0o600, Owner{})
+}
+
+// notes are what is begun and not known to have ended, by package.
+func (r *Rpm) notes() (map[string]transaction, error) {
+	entries, err := r.files.ReadDir(rpmWork)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		return nil, failure.Wrap(failure.PackagesBroken, err, "cannot look into %s", rpmWork)
+	}
+	notes := map[string]transaction{}
+	for _, entry := range entries {
+		name, ok := strings.CutSuffix(entry.Name(), ".json")
+		if !ok {
+			continue
+		}
+		if notes[name], err = r.begun(name); err != nil {
+			return nil, err
+		}
+	}
+	return notes, nil
 }
 
 // end forgets a transaction, and the folder with the last one.
@@ -112,21 +133,14 @@ func (r *Rpm) State() (ManagerState, error) {
 		return ManagerState{}, failure.Wrap(failure.PackagesBroken, err, "cannot look for rpm")
 	}
 	state := ManagerState{Family: "rpm", Manager: r.frontend().name}
-	entries, err := r.files.ReadDir(rpmWork)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
-		return state, failure.Wrap(failure.PackagesBroken, err, "cannot look into %s", rpmWork)
+	notes, err := r.notes()
+	if err != nil {
+		return state, err
 	}
-	for _, entry := range entries {
-		name, ok := strings.CutSuffix(entry.Name(), ".json")
-		if !ok {
-			continue
-		}
-		note, err := r.begun(name)
-		if err != nil {
-			return state, err
-		}
+	for _, name := range slices.Sorted(maps.Keys(notes)) {
 		state.Interrupted = true
-		state.Unfinished = append(state.Unfinished, UnfinishedPackage{Name: name, State: "interrupted in " + note.Doing, Reinstall: true})
+		state.Unfinished = append(state.Unfinished,
+			UnfinishedPackage{Name: name, State: "interrupted in " + notes[name].Doing, Reinstall: true})
 	}
 	state.LockedBy, err = r.lockedBy()
 	return state, err

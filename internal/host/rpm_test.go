@@ -266,19 +266,42 @@ func TestRPMRemoveRefused(t *testing.T) {
 }
 
 func TestRPMHolds(t *testing.T) {
+	const (
+		yums, dnfs  = "/etc/yum/pluginconf.d/versionlock.list", "/etc/dnf/plugins/versionlock.list"
+		toml, zypps = "/etc/dnf/versionlock.toml", "/etc/zypp/locks"
+	)
 	for _, test := range []struct {
 		program, file, text string
 		held                bool
 	}{
-		{"/usr/bin/yum", "/etc/yum/pluginconf.d/versionlock.list", "# comment\n0:amazon-ssm-agent-3.3.4108.0-1.*\n", true},
-		{"/usr/bin/yum", "/etc/yum/pluginconf.d/versionlock.list", "!0:amazon-ssm-agent-3.3.4108.0-1.*\n", false},
-		{"/usr/bin/dnf", "/etc/dnf/plugins/versionlock.list", "amazon-ssm-agent-0:3.3.4108.0-1.*\n", true},
-		{"/usr/bin/dnf", "/etc/dnf/plugins/versionlock.list", "amazon-*\n", true},
-		{"/usr/bin/dnf", "/etc/dnf/plugins/versionlock.list", "amazon-ssm-agent-tools-0:1.0-1.*\n", false},
-		{"/usr/bin/dnf5", "/etc/dnf/versionlock.toml", "version = \"1.0\"\n\n[[packages]]\nname = \"amazon-ssm-agent\"\n", true},
-		{"/usr/bin/dnf5", "/etc/dnf/versionlock.toml", "[[packages]]\nname = \"amazon-ecs-init\"\n", false},
-		{"/usr/bin/zypper", "/etc/zypp/locks", "type: package\nmatch_type: glob\ncase_sensitive: on\nsolvable_name: amazon-ssm-agent\n", true},
-		{"/usr/bin/zypper", "/etc/zypp/locks", "type: package\nsolvable_name: kernel\n", false},
+		{"/usr/bin/yum", yums, "# comment\n0:amazon-ssm-agent-3.3.4108.0-1.*\n", true},
+		{"/usr/bin/yum", yums, "0:amazon-ssm-agent-3.3.4108.0-1.x86_64\n", true},
+		{"/usr/bin/yum", yums, "amazon-ssm-agent\n", true},
+		{"/usr/bin/yum", yums, "!0:amazon-ssm-agent-3.3.4108.0-1.*\n", false},
+		{"/usr/bin/yum", yums, "# Added lock on Thu\n0:amazon-ssm-3.3-1.*\n", false},
+		{"/usr/bin/dnf", dnfs, "amazon-ssm-agent-0:3.3.4108.0-1.*\n", true},
+		{"/usr/bin/dnf", dnfs, "amazon-*\n", true},
+		{"/usr/bin/dnf", dnfs, "amazon-ssm-agent\n", true},
+		{"/usr/bin/dnf", dnfs, "amazon-ssm-agent.x86_64\n", true},
+		{"/usr/bin/dnf", dnfs, "amazon-ssm-agent-*\n", true},
+		{"/usr/bin/dnf", dnfs, "amazon-ssm-agent-3.3.4108.0\n", true},
+		{"/usr/bin/dnf", dnfs, "!amazon-ssm-agent\n", false},
+		{"/usr/bin/dnf", dnfs, "#amazon-ssm-agent\n", false},
+		{"/usr/bin/dnf", dnfs, "amazon-ssm\namazon\nssm-agent\n", false},
+		{"/usr/bin/dnf", dnfs, "amazon-ssm-agent-tools\namazon-ssm-agent-tools-0:1.0-1.*\n", false},
+		{"/usr/bin/dnf5", toml, "version = \"1.0\"\n\n[[packages]]\nname = \"amazon-ssm-agent\"\n", true},
+		{"/usr/bin/dnf5", toml, "version = '1.0'\n[[packages]]\nname = 'amazon-ssm-agent' # ours\n", true},
+		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-ecs-init\"\n", false},
+		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-ssm-agent\"\ncomment = \"kept\"\n[[packages.conditions]]\n" +
+			"key = \"evr\"\ncomparator = \"=\"\nvalue = \"0:3.3.4108.0-1\"\n", true},
+		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-ssm-agent\"\n[[packages.conditions]]\n" +
+			"key = \"evr\"\ncomparator = \"!=\"\nvalue = \"0:3.3.4108.0-1\"\n\n[[packages]]\nname = \"kernel\"\n", false},
+		{"/usr/bin/zypper", zypps, "type: package\nmatch_type: glob\ncase_sensitive: on\nsolvable_name: amazon-ssm-agent\n", true},
+		{"/usr/bin/zypper", zypps, "type: package\nmatch_type: glob\nsolvable_name: amazon-ssm*\nversion: 3.3.4108.0\n", true},
+		{"/usr/bin/zypper", zypps, "type: package\nmatch_type: substring\nsolvable_name: ssm\n", true},
+		{"/usr/bin/zypper", zypps, "type: package\nmatch_type: regex\ncase_sensitive: off\nsolvable_name: ^Amazon-ssm\n", true},
+		{"/usr/bin/zypper", zypps, "type: pattern\nmatch_type: glob\nsolvable_name: amazon-ssm-agent\n", false},
+		{"/usr/bin/zypper", zypps, "type: package\nsolvable_name: kernel\n\ntype: pattern\nsolvable_name: amazon-ssm-agent\n", false},
 	} {
 		r, root := newRPMHost(t, &scripted{answers: []answer{{words: "rpm -q", result: output("@amazon-ssm-agent\t3.3.4108.0-1\n")}}}, test.program)
 		put(t, filepath.Join(root, test.file), test.text)
@@ -320,7 +343,8 @@ func TestRPMSet(t *testing.T) {
 			s.answers = []answer{
 				{words: "rpmkeys --import"}, {words: "rpmkeys --checksig", result: check},
 				{words: "agent " + words, then: func() { put(t, filepath.Join(root, "/set/cache/anywhere-docker-1/packages/agent-2.rpm"), "") }},
-				{words: "rpm -qp", result: output(inNew)}, {words: "rpm -U"}, {words: "rpm -q", result: output(inOld)},
+				{words: "rpm -qp", result: output(inNew)},
+				{words: "rpm -U", then: func() { s.answers[5].result = output(inNew) }}, {words: "rpm -q", result: output(inOld)},
 			}
 			var r *Rpm
 			r, root = newRPMHost(t, s, program)
@@ -336,7 +360,7 @@ func TestRPMSet(t *testing.T) {
 			if err != nil || !cmp.Equal(planned, []PlannedPackage{{"agent", "1.0-1", "2.0-1"}}) {
 				t.Errorf("%s: %+v, %v; ran %q", program, planned, err, s.ran)
 			}
-			if err := r.InstallSet(context.Background(), set); err != nil || !strings.HasPrefix(s.ran[len(s.ran)-1], "rpm -U") {
+			if err := r.InstallSet(context.Background(), set); err != nil || !strings.HasPrefix(s.ran[len(s.ran)-2], "rpm -U") {
 				t.Errorf("%s: %v; ran %q", program, err, s.ran)
 			}
 			for _, line := range s.ran {
