@@ -34,6 +34,48 @@ const rpmWork = "/var/lib/anywhere/rpm"
 // rpmDatabases are where rpm keeps its database: everywhere of old, and on Fedora from 36 and SUSE.
 var rpmDatabases = []string{"/var/lib/rpm", "/usr/lib/sysimage/rpm"}
 
+// rpmMacros are the files that may say where the database is, the later ones over the earlier. Source: rpm 4.11 to 4.20,
+// MACROFILES in configure.ac.
+var rpmMacros = []string{"/usr/lib/rpm/macros", "/usr/lib/rpm/macros.d", "/etc/rpm", "/etc/rpm/macros"}
+
+var (
+	dbPath = regexp.MustCompile(`(?m)^%_dbpath[ \t]+(\S+)`)
+	// dbFolders are the macros that systems write it with.
+	dbFolders = strings.NewReplacer("%{_var}", "/var", "%{_localstatedir}", "/var", "%{_usr}", "/usr", "%{_prefix}", "/usr", "%{_sysconfdir}", "/etc")
+)
+
+// databases are the folders in which rpm keeps its database, as far as that can be told: the usual ones and the one that
+// the host's macros name.
+func (r *Rpm) databases() []string {
+	found := ""
+	look := func(name string) {
+		text, err := r.files.ReadFile(name)
+		if err != nil { // none, or not for us to read
+			return
+		}
+		for _, match := range dbPath.FindAllStringSubmatch(string(text), -1) {
+			found = path.Clean(dbFolders.Replace(match[1]))
+		}
+	}
+	for _, name := range rpmMacros {
+		entries, err := r.files.ReadDir(name)
+		if err != nil {
+			look(name)
+			continue
+		}
+		for _, entry := range entries {
+			if strings.HasPrefix(entry.Name(), "macros.") {
+				look(path.Join(name, entry.Name()))
+			}
+		}
+	}
+	dirs := slices.Clone(rpmDatabases)
+	if path.IsAbs(found) && !strings.Contains(found, "%") && !slices.Contains(dirs, found) {
+		dirs = append(dirs, found)
+	}
+	return dirs
+}
+
 // askTime bounds a question to rpm's database, which waits for who writes into it.
 const askTime = time.Minute
 

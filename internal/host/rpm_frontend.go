@@ -8,8 +8,10 @@ type frontend struct {
 	locks    []string // lists of packages that must not change, in the form that holds understands
 	holds    func(list, name string) bool
 	lists    string // where its repositories are written down
-	// late: it looks at signatures when it installs, which is left to rpm here, and not when it downloads. Sources: dnf5 5.2
-	// (libdnf5/base/transaction.cpp), yum 3.4.3 (cli.py); dnf 4.14 and zypper look before they say that they have downloaded.
+	// late: it does not look at signatures when it downloads, and what it brings is held to the host's keys here. dnf5 and yum
+	// look when they install, which is left to rpm here; dnf is told not to look, for it would take the keys that the host's
+	// repositories name into rpm's database, before anything may be touched; zypper looks, and takes no key unasked. Sources:
+	// dnf5 5.2 (libdnf5/base/transaction.cpp), yum 3.4.3 (cli.py), dnf 4.14 (cli/cli.py, gpgsigcheck).
 	late bool
 }
 
@@ -28,7 +30,7 @@ var frontends = []frontend{
 	{
 		name: "dnf", program: "/usr/bin/dnf",
 		pidFiles: []string{"/var/cache/dnf/metadata_lock.pid", "/var/cache/dnf/download_lock.pid", "/var/lib/dnf/rpmdb_lock.pid"},
-		locks:    []string{"/etc/dnf/plugins/versionlock.list"}, holds: holdsVersion, lists: "/etc/yum.repos.d",
+		locks:    []string{"/etc/dnf/plugins/versionlock.list"}, holds: holdsVersion, lists: "/etc/yum.repos.d", late: true,
 	},
 	{
 		name: "yum", program: "/usr/bin/yum", pidFiles: []string{"/run/yum.pid", "/var/run/yum.pid"},

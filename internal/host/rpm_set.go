@@ -25,7 +25,7 @@ func (r *Rpm) Fetch(ctx context.Context, set PackageSet) ([]PlannedPackage, erro
 	}
 	result, err := r.front(ctx, set, true, r.download(set)...)
 	if err == nil && result.ExitCode != 0 {
-		err = frontComplaint(r.frontend().name, result, "download "+strings.Join(set.Names, ", "))
+		err = r.undownloaded(set, result)
 	}
 	if err == nil && set.Key != "" {
 		err = r.verify(ctx, set)
@@ -51,6 +51,23 @@ func (r *Rpm) Fetch(ctx context.Context, set PackageSet) ([]PlannedPackage, erro
 		WithRemedy("install Docker yourself and give --docker-source none")
 }
 
+// undownloaded is the error of a front end that could not bring a set: also a host that has no way to its repositories gets
+// Docker, but not from us.
+func (r *Rpm) undownloaded(set PackageSet, result Result) error {
+	f := r.frontend()
+	err := frontComplaint(f.name, result, "download "+strings.Join(set.Names, ", "))
+	switch failure.Of(err).Code {
+	case failure.Network, failure.ArtifactDownload, failure.ArtifactMissing:
+		look := f.name + " makecache"
+		if f.name == "zypper" {
+			look = "zypper refresh"
+		}
+		return failure.Of(err).WithRemedy("%s shows which of the repositories in %s cannot be had; where there is no way to them, bring "+
+			"Docker's packages and what they need here, install them with rpm -U, and give --docker-source none", look, f.lists)
+	}
+	return err
+}
+
 // ownRepository begins the name of the folder in which a front end keeps what comes from the set's own repository.
 const ownRepository = "anywhere-"
 
@@ -68,29 +85,38 @@ func (r *Rpm) verify(ctx context.Context, set PackageSet) error {
 	if len(files) == 0 {
 		return nil
 	}
-	ring := path.Join(set.Dir, "keys")
-	if err := r.disk.RemoveAll(ring); err != nil {
+	ring, err := r.ring(set)
+	if err != nil {
 		return err
 	}
-	if err := r.disk.Mkdir(ring, 0o700, Owner{}); err != nil {
-		return err
-	}
-	database := "--define=_dbpath " + r.disk.Local(ring)
-	run := func(args ...string) (Result, error) {
-		return r.runner.Run(ctx, Cmd{Path: "/usr/bin/rpmkeys", Args: append([]string{database}, args...), Disposable: true})
-	}
-	result, err := run("--import", r.disk.Local(set.Key))
+	result, err := ring(ctx, "--import", r.disk.Local(set.Key))
 	if err != nil {
 		return err
 	}
 	if result.ExitCode != 0 {
 		return failure.New(failure.ArtifactKey, "rpm does not take %s for a key", set.Key).WithEvidence("%s", lastLines(result.Output))
 	}
-	return r.checkSignatures(files, func(file string) (Result, error) { return run("--checksig", r.disk.Local(file)) })
+	return r.checkSignatures(files, func(file string) (Result, error) { return ring(ctx, "--checksig", r.disk.Local(file)) })
 }
 
-// verifyHosts holds what came from the host's own repositories to the keys that are in the host's keyring: the front end has
-// not. A key that the front end would have asked about, and imported, is not there yet: then this is a refusal.
+// ring makes a keyring that is not the host's, and returns rpmkeys with it.
+func (r *Rpm) ring(set PackageSet) (run func(ctx context.Context, args ...string) (Result, error), err error) {
+	ring := path.Join(set.Dir, "keys")
+	if err := r.disk.RemoveAll(ring); err != nil {
+		return nil, err
+	}
+	if err := r.disk.Mkdir(ring, 0o700, Owner{}); err != nil {
+		return nil, err
+	}
+	database := "--define=_dbpath " + r.disk.Local(ring)
+	return func(ctx context.Context, args ...string) (Result, error) {
+		return r.runner.Run(ctx, Cmd{Path: "/usr/bin/rpmkeys", Args: append([]string{database}, args...), Disposable: true})
+	}, nil
+}
+
+// verifyHosts holds what came from the host's own repositories to the keys in rpm's database, and to those in the files
+// that the host's list of repositories names: the front end has not. Those files are the keys that the front end would take
+// into the database when it installs; here the database stays as it is.
 func (r *Rpm) verifyHosts(ctx context.Context, set PackageSet) error {
 	files, err := r.fetched(path.Join(set.Dir, "cache"))
 	if err != nil {
@@ -99,14 +125,72 @@ func (r *Rpm) verifyHosts(ctx context.Context, set PackageSet) error {
 	if set.Source != "" {
 		files = slices.DeleteFunc(files, func(file string) bool { return strings.Contains(file, "/"+ownRepository) })
 	}
-	err = r.checkSignatures(files, func(file string) (Result, error) {
+	known := func(file string) (Result, error) {
 		return r.runner.Run(ctx, Cmd{Path: "/usr/bin/rpmkeys", Args: []string{"--checksig", r.disk.Local(file)}, Disposable: true})
-	})
+	}
+	err = r.checkSignatures(files, known)
+	if keys := r.namedKeys(); failure.Is(err, failure.ArtifactKey) && len(keys) > 0 {
+		ring, ringErr := r.ring(set)
+		if ringErr != nil {
+			return ringErr
+		}
+		for _, key := range keys { // one that rpm does not take, for it is too weak, signs nothing
+			if _, err := ring(ctx, "--import", r.disk.Local(key)); err != nil {
+				return err
+			}
+		}
+		err = r.checkSignatures(files, func(file string) (Result, error) {
+			if result, err := known(file); err != nil || result.ExitCode == 0 {
+				return result, err
+			}
+			return ring(ctx, "--checksig", r.disk.Local(file))
+		})
+	}
 	if failure.Is(err, failure.ArtifactKey) || failure.Is(err, failure.ArtifactUnsigned) {
 		return failure.Of(err).WithRemedy("rpm --import the key of its repository (/etc/pki/rpm-gpg), then run the command again; " +
 			"or install Docker yourself and give --docker-source none")
 	}
 	return err
+}
+
+// What a list of repositories names as keys, and a variable in it.
+var (
+	gpgKeys  = regexp.MustCompile(`(?m)^[ \t]*gpgkey[ \t]*=(.*(?:\n[ \t]+\S.*)*)`)
+	variable = regexp.MustCompile(`\$\{?\w+\}?`)
+)
+
+// namedKeys are the files that the host's own repositories name as their keys. What a variable stands for is not worked
+// out: any file that fits is one that the system came with.
+func (r *Rpm) namedKeys() []string {
+	lists := r.frontend().lists
+	entries, err := r.files.ReadDir(lists)
+	if err != nil {
+		return nil
+	}
+	found := map[string]bool{}
+	for _, entry := range entries {
+		text, err := r.files.ReadFile(path.Join(lists, entry.Name()))
+		if err != nil || path.Ext(entry.Name()) != ".repo" {
+			continue
+		}
+		for _, value := range gpgKeys.FindAllStringSubmatch(string(text), -1) {
+			for _, word := range strings.FieldsFunc(value[1], func(c rune) bool { return strings.ContainsRune(" \t\n,", c) }) {
+				if file, local := strings.CutPrefix(word, "file://"); local && path.IsAbs(file) {
+					dir, pattern := path.Dir(file), variable.ReplaceAllString(path.Base(file), "*")
+					beside, err := r.files.ReadDir(dir)
+					if err != nil {
+						continue
+					}
+					for _, key := range beside {
+						if fits(pattern, key.Name()) && !key.IsDir() {
+							found[path.Join(dir, key.Name())] = true
+						}
+					}
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
 }
 
 // checkSignatures asks rpm for its word on each package.
@@ -320,6 +404,9 @@ func (r *Rpm) options(set PackageSet) []string {
 	}
 	if set.Enable != "" {
 		options = append(options, "--enablerepo="+set.Enable)
+	}
+	if f.name == "dnf" { // see frontend.late
+		options = append(options, "--setopt=*.gpgcheck=0")
 	}
 	if f.name == "yum" { // it knows no weak dependencies, and refuses what it does not know
 		options = slices.DeleteFunc(options, func(o string) bool {

@@ -67,7 +67,7 @@ func TestDockerRPMFromItsOwnRepository(t *testing.T) {
 	before.same(t, lookRPM(h))
 
 	d = s.mustRegister(h, s.register(s.token(1), "--docker-source", "docker"))
-	if d.Result.DockerVersion == "" || len(d.ownWarnings()) > 0 {
+	if d.Result.DockerVersion == "" || len(d.ownWarnings()) > 1 || !strings.HasPrefix(d.ownWarnings()[0], "os.release: ") {
 		t.Errorf("Docker is %q, with warnings %q", d.Result.DockerVersion, d.Warnings)
 	}
 	if got := rpmVersion(h, "docker-ce"); got != packages.DockerRPMVersion {
@@ -88,7 +88,7 @@ func TestDockerRPMFromItsOwnRepository(t *testing.T) {
 	if keys := h.MustShell("rpm -qa 'gpg-pubkey*'"); keys != "" {
 		t.Errorf("keys were imported: %s", keys)
 	}
-	if out := h.MustShell("dnf -q repoquery --disablerepo='*' --enablerepo=docker-ce-stable --qf '%{name}' 2>&1"); out != "containerd.io\ndocker-ce\ndocker-ce-cli" {
+	if out := h.MustShell("dnf -q repoquery --disablerepo='*' --enablerepo=docker-ce-stable --qf '%{name}' 2>/dev/null"); out != "containerd.io\ndocker-ce\ndocker-ce-cli" {
 		t.Errorf("dnf reads from it %q", out)
 	}
 	if out := h.MustShell("dnf -y reinstall docker-ce-cli 2>&1"); !strings.Contains(out, "Complete!") {
@@ -119,7 +119,8 @@ func TestDockerRPMFromItsOwnRepository(t *testing.T) {
 	}
 }
 
-// Whose key is not the pinned one is refused before anything is touched; so are packages that another key signs.
+// Whose key is not the pinned one is refused before anything is touched; so are packages that another key signs. RHEL, and
+// what only calls itself docker, are told so.
 func TestDockerRPMUnderAnotherKey(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, packages.Options{RPM: true}, packages.Options{RPM: true})
@@ -135,4 +136,142 @@ func TestDockerRPMUnderAnotherKey(t *testing.T) {
 		t.Errorf("changed %v, rolled back %v", d.Changed, d.Error.RolledBack)
 	}
 	before.same(t, lookRPM(h))
+	// The key file is the right one, and the packages are signed by another.
+	ring, err := packages.Keyring(s.mirror.DockerKey)
+	must(t, err)
+	must(t, s.mirror.WriteDockerRPM("gpg", ring))
+	d = s.fails(t, h, s.register(s.token(1)), 6, failure.ArtifactKey, "is not signed by the key that was to sign it", "NOT OK", "--keyring")
+	if d.Changed {
+		t.Error("it has changed something")
+	}
+	before.same(t, lookRPM(h))
+
+	// What comes with it from the distribution is held to the distribution's key.
+	h.WriteFile(distroKey, ring, 0o644)
+	s.mirror.AddDockerRPM(lab.Debs(), s.mirror.DockerKey, packages.Options{})
+	d = s.fails(t, h, s.register(s.token(1)), 6, failure.ArtifactKey, "is not signed by the key that was to sign it", "NOT OK", "rpm --import")
+	if d.Changed {
+		t.Error("it has changed something")
+	}
+	right, err := packages.Keyring(s.mirror.DistroKey)
+	must(t, err)
+	h.WriteFile(distroKey, right, 0o644)
+	before.same(t, lookRPM(h))
+
+	release := h.MustShell("cat /etc/os-release")
+	h.WriteFile("/etc/os-release", []byte(lab.Systems["rhel9"].Release), 0o644)
+	s.fails(t, h, s.register(s.token(1)), 3, failure.DockerAbsent, "Docker is not installed", "", "https://docs.docker.com/engine/install/")
+	s.fails(t, h, s.register(s.token(1), "--docker-source", "docker"), 2, failure.Usage, "has no Docker from there", "", "--docker-source none")
+	h.WriteFile("/etc/os-release", []byte(release+"\n"), 0o644)
+
+	h.MustShell("dnf -y install docker >/dev/null 2>&1 && rpm -q podman-docker")
+	trapped := h.Tree("/etc", "/usr/bin")
+	d = s.read(h.Run(s.register(s.token(1))))
+	if d.RC != 3 || d.Changed || !strings.Contains(d.Error.Message+d.Error.Evidence, "podman stands in for Docker") ||
+		!strings.Contains(d.Error.Remedy, "dnf remove podman-docker && install Docker's own packages") {
+		t.Errorf("the trap is not told: %+v %+v", d, d.Error)
+	}
+	if diff := lab.Diff(trapped, h.Tree("/etc", "/usr/bin")); len(diff) > 0 {
+		t.Errorf("changed: %q", diff)
+	}
+}
+
+// Amazon's own package; a failure that comes later takes it away again, with all it came with.
+func TestDockerRPMFromTheDistribution(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, packages.Options{RPM: true}, packages.Options{RPM: true})
+	s.mirror.AddDistroRPM(lab.Debs(), s.mirror.DistroKey, false, packages.Options{})
+	bad := s.branch(t, newMirror(t, packages.Options{RPM: true}, packages.Options{RPM: true, PostinstFails: true}))
+	h := s.bareRPM("amzn2023")
+	h.WriteFile("/root/bad-keys.asc", bad.mirror.Keyring(), 0o644)
+	before := lookRPM(h)
+	s.fails(t, h, s.register(s.token(1), "--docker-source", "none"), 3, failure.DockerAbsent, "Docker is not installed", "", "--docker-source")
+	s.fails(t, h, s.register(s.token(1), "--docker-source", "docker"), 2, failure.Usage, "has no Docker from there", "", "--docker-source")
+	before.same(t, lookRPM(h))
+
+	d := bad.fails(t, h, bad.register(bad.token(1), "--keyring", "/root/bad-keys.asc"), 7, failure.PackageInstall,
+		"scriptlet failed", "this package fails on purpose", "then run the command again")
+	if !d.Error.RolledBack {
+		t.Errorf("kept: %q", d.Error.Kept)
+	}
+	before.same(t, lookRPM(h))
+
+	// A lock without a version is a hold too.
+	h.WriteFile("/etc/dnf/plugins/versionlock.list", []byte("amazon-ecs-init\n"), 0o644)
+	s.fails(t, h, s.register(s.token(1)), 3, failure.PackageHeld, "amazon-ecs-init is held", "", "dnf versionlock delete amazon-ecs-init")
+	h.MustShell("rm /etc/dnf/plugins/versionlock.list")
+	before.same(t, lookRPM(h))
+
+	d = s.mustRegister(h, s.register(s.token(1)))
+	if rpmVersion(h, "docker") != packages.DockerRPMVersion || h.Exists(dockerRepo) || len(d.ownWarnings()) > 0 {
+		t.Errorf("it is not the distribution's: %q", d.Warnings)
+	}
+	if u := h.Unit("docker.service"); u.Active != "active" || u.Enabled != "enabled" {
+		t.Errorf("docker.service is %+v", u)
+	}
+	if keys := h.MustShell("rpm -qa 'gpg-pubkey*'"); keys != "" {
+		t.Errorf("keys were imported: %s", keys)
+	}
+}
+
+// Killed while rpm installs Docker, by itself or with the whole machine, the same command goes on, and rollback undoes.
+func TestKilledWhileDockerRPMIsInstalled(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, packages.Options{RPM: true}, packages.Options{RPM: true})
+	s.mirror.AddDistroRPM(lab.Debs(), s.mirror.DistroKey, true, packages.Options{})
+	s.mirror.AddDockerRPM(lab.Debs(), s.mirror.DockerKey, packages.Options{PostinstWaits: true})
+	h := s.bareRPM("rocky9")
+	before := lookRPM(h)
+	token := s.token(1)
+	// interrupt begins a registration, and kills it at a moment of rpm's, or cuts the power.
+	interrupt := func(power bool, at func() bool) {
+		t.Helper()
+		r := s.begin(h, s.register(token))
+		await(t, "it comes to it", func() bool { return at() || r.over() })
+		if r.over() {
+			t.Fatalf("it ended before: %v", r.res)
+		}
+		if power {
+			h.Kill()
+			r.end()
+			h.Boot()
+			return
+		}
+		r.killed()
+		h.MustShell("for p in $(pidof rpm); do kill -9 $p; done; rm -f " + dockerWaits)
+	}
+	unpacking := func() bool { // rpm gives a file its name when it is whole
+		return h.MustShell("ls /usr/bin/containerd* /usr/bin/dockerd* /usr/sbin/dockerd* 2>/dev/null || :") != ""
+	}
+	script := func() bool { return h.Exists(dockerWaits) }
+	for _, c := range []struct {
+		name  string
+		power bool
+		at    func() bool
+	}{{"killed while it unpacks", false, unpacking}, {"power cut in the script", true, script}} {
+		interrupt(c.power, c.at)
+		if notes := h.MustShell("ls /var/lib/anywhere/rpm"); !strings.Contains(notes, "docker-ce.json") {
+			t.Errorf("%s: noted are %q", c.name, notes)
+		}
+		stop := releaseDocker(h)
+		d := s.read(h.Run(lab.Cmd{Args: []string{"anywhere", "rollback", "-o", "json"}}))
+		stop()
+		if d.Failed {
+			t.Fatalf("%s: rollback: %+v %+v", c.name, d, d.Error)
+		}
+		before.same(t, lookRPM(h))
+		if left := h.MustShell("ls -d /var/lib/anywhere/rpm /var/lib/anywhere/apt 2>/dev/null; find /usr /etc -xdev -name '*;*'"); left != "" {
+			t.Errorf("%s: left: %s", c.name, left)
+		}
+	}
+	interrupt(true, unpacking)
+	stop := releaseDocker(h)
+	d := s.mustRegister(h, s.register(token))
+	stop()
+	if !d.Changed || rpmVersion(h, "docker-ce") != packages.DockerRPMVersion {
+		t.Errorf("gone on: %+v", d)
+	}
+	if left := h.MustShell("ls -d /var/lib/anywhere/rpm /var/lib/anywhere/apt 2>/dev/null; find /usr /etc -xdev -name '*;*'; rpm -V docker-ce containerd.io"); left != "" {
+		t.Errorf("left: %s", left)
+	}
 }

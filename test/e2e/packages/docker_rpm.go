@@ -44,8 +44,7 @@ var xtables = []string{
 // packages are signed with key; what they need of the distribution is not in it. Options are those of docker-ce.
 func (m *Mirror) AddDockerRPM(debs string, key *Key, o Options) {
 	m.t.Helper()
-	base := filepath.Join(m.Dir, "docker", "linux", "centos")
-	m.rpmRepository(filepath.Join(base, "9", "x86_64", "stable"), debs, key, map[string]Options{"docker-ce": o}, []stub{
+	m.rpmRepository(filepath.Join(m.Dir, "docker", "linux", "centos", "9", "x86_64", "stable"), debs, key, map[string]Options{"docker-ce": o}, []stub{
 		{
 			name: "docker-ce", debs: []string{"docker.io", "tini"}, scripts: true,
 			requires: []string{"docker-ce-cli", "containerd.io", "iptables", "container-selinux"},
@@ -55,7 +54,12 @@ func (m *Mirror) AddDockerRPM(debs string, key *Key, o Options) {
 	})
 	ring, err := Keyring(key)
 	m.check(err)
-	m.check(os.WriteFile(filepath.Join(base, "gpg"), ring, 0o644))
+	m.check(m.WriteDockerRPM("gpg", ring))
+}
+
+// WriteDockerRPM replaces a file of that repository, by its path below docker/linux/centos.
+func (m *Mirror) WriteDockerRPM(name string, data []byte) error {
+	return os.WriteFile(filepath.Join(m.Dir, "docker", "linux", "centos", name), data, 0o644)
 }
 
 // AddDistroRPM makes a distribution's own repository in DistroFolder: what Docker needs, Docker in the package of Amazon's
