@@ -93,9 +93,9 @@ func (m *Machine) makeDisk() error {
 		lower = armRoot()
 	}
 	system := Systems[m.host.System]
-	if m.host.System != "" { // its layer lies on Docker's
-		if !m.host.Docker || system.Release == "" {
-			return fmt.Errorf("there is no host %q without Docker", m.host.System)
+	if m.host.System != "" { // its layer was made on Docker's, and needs nothing of it
+		if system.Release == "" {
+			return fmt.Errorf("there is no system %q", m.host.System)
 		}
 		lower = map[string]string{"dnf": world.root.Dnf, "yum": world.root.Dnf, "zypper": world.root.Zypper}[system.Manager] + ":" + lower
 	}

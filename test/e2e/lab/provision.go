@@ -80,13 +80,17 @@ func Provision() (Root, error) {
 	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
 		return Root{}, err
 	}
+	root := currentRoot()
+	there := func() bool { _, err := os.Stat(root.Base); return err == nil }
+	if there() { // whole, for it came by a rename; another that is being built may take minutes
+		return root, nil
+	}
 	unlock, err := lockCache()
 	if err != nil {
 		return Root{}, err
 	}
 	defer unlock()
-	root := currentRoot()
-	if _, err := os.Stat(root.Base); err == nil {
+	if there() {
 		return root, nil
 	}
 	fmt.Fprintln(os.Stderr, "lab: building the hosts' root file system, about a minute; later runs use it again")

@@ -16,6 +16,8 @@ type Mirror struct {
 	SSMKey *Key // signs SSM Agent
 	// DockerKey signs Docker's repository, where AddDocker is given it.
 	DockerKey *Key
+	// DistroKey signs what stands for a distribution's own repository. No keyring of anywhere's has it.
+	DistroKey *Key
 
 	t testing.TB
 }
@@ -35,7 +37,11 @@ func NewMirror(t testing.TB, region string) *Mirror {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Mirror{Dir: t.TempDir(), Region: region, ECSKey: ecs, SSMKey: ssm, DockerKey: docker, t: t}
+	distro, err := NewKey("Test distribution", "distro@example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Mirror{Dir: t.TempDir(), Region: region, ECSKey: ecs, SSMKey: ssm, DockerKey: docker, DistroKey: distro, t: t}
 }
 
 // Keyring is what a host must be told to trust the packages.
