@@ -79,7 +79,7 @@ func Rollback(ctx context.Context, d Deps, req RollbackRequest) (Report, error) 
 	}
 	report.Result = RollbackResult{operationResult(op), []string{}}
 	if op == nil {
-		return report, failure.New(failure.NothingToRollBack, "there is no unfinished operation on this host")
+		return report, failure.New(failure.NothingToRollBack, "there is no unfinished operation on this host, and no upgrade to go back from")
 	}
 	strays := strayRuns(op, d.Host.Reader)
 	outcome, err := e.Rollback(ctx)

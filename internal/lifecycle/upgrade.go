@@ -810,7 +810,9 @@ func (u *upgrade) look(ctx context.Context) (Report, error) {
 	if u.failed, err = readFailed(reader); err != nil && !failure.Is(err, failure.NotRoot) {
 		return u.report(ctx, engine.Outcome{}), err
 	}
-	err = u.settleTargets(ctx)
+	if err = u.settleTargets(ctx); err == nil {
+		err = u.namedPieces(ctx)
+	}
 	report := u.report(ctx, engine.Outcome{})
 	if err != nil {
 		return report, err
