@@ -182,6 +182,9 @@ func MissingFailure(missing []string) *failure.Error {
 			place = words[slices.IndexFunc(words, isPlace)]
 		}
 		reason := strings.TrimSpace(strings.Replace(says, place, "", 1))
+		if reason == "there is no" { // place
+			reason = "there is no such file"
+		}
 		places = append(places, place)
 		if reason != "" && !slices.Contains(reasons, reason) {
 			reasons = append(reasons, reason)

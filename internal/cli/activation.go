@@ -51,9 +51,6 @@ code cannot be written to the file, the activation is deleted again (ssm:DeleteA
 			if req.Cluster == "" {
 				return usage(cmd, "--cluster is missing")
 			}
-			if a.origins["output-file"].kind == byFlag && req.OutputFile == "" {
-				return usage(cmd, "--output-file: the value is empty")
-			}
 			a.outcome.text = func(_ io.Writer, s report.Style, rep lifecycle.Report, err error) {
 				if result, ok := rep.Result.(lifecycle.CreateActivationResult); ok && err == nil {
 					report.NewActivation(a.out, s, rep, result) // past the redactor: the secret is what was asked for

@@ -128,6 +128,9 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	if a.global.quiet && a.global.verbose {
 		return usage(cmd, "--quiet and --verbose exclude each other")
 	}
+	if err := refuseEmpty(cmd); err != nil {
+		return err
+	}
 	if a.origins["region"].kind != byDefault {
 		if err := partition.CheckRegion(a.global.region); err != nil {
 			failed := failure.Of(err)

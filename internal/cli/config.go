@@ -56,14 +56,19 @@ func (a *app) readConfig(root, cmd *cobra.Command) (configFile, error) {
 	if flag.Changed {
 		path, named = a.global.config, "--config"
 	}
+	if path == "" {
+		return configFile{}, refuseEmpty(cmd)
+	}
 	data, err := a.env.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && named == "":
 		return configFile{}, nil
 	case err != nil && named == "":
-		return configFile{}, failure.Wrap(failure.InvalidConfig, err, "read the configuration file %s", path)
+		return configFile{}, failure.Wrap(failure.InvalidConfig, err, "read the configuration file %s", path).
+			WithRemedy("let this user read it, or name another file with --config")
 	case err != nil:
-		return configFile{}, failure.Wrap(failure.InvalidConfig, err, "%s: read the configuration file %s", named, path)
+		return configFile{}, failure.Wrap(failure.InvalidConfig, err, "%s: read the configuration file %s", named, path).
+			WithRemedy("name a file that is there and can be read, or leave it out")
 	}
 	return parseConfig(path, data, root)
 }

@@ -72,9 +72,6 @@ func (a *app) runDeregister(cmd *cobra.Command, req lifecycle.DeregisterRequest)
 	if req.DetailedExitcode && !req.DryRun {
 		return usage(cmd, "--detailed-exitcode needs --dry-run")
 	}
-	if a.origins["instance"].kind == byFlag && req.Instance == "" {
-		return usage(cmd, "--instance: the value is empty")
-	}
 	for _, flag := range []string{"drain-timeout", "on-timeout"} {
 		if req.NoDrain && a.origins[flag].kind == byFlag {
 			return usage(cmd, "--no-drain and --%s exclude each other", flag)
@@ -89,6 +86,9 @@ func (a *app) runDeregister(cmd *cobra.Command, req lifecycle.DeregisterRequest)
 	req.AcceptRisk, req.LockTimeout = a.global.acceptRisk, a.global.lockTimeout
 	if a.origins["region"].kind == byFlag {
 		req.Region = a.global.region
+	}
+	if err := req.Validate(); err != nil {
+		return err
 	}
 	if !req.DryRun && !a.saidYes() {
 		if !a.env.Streams.interactive() || a.global.output == outputJSON {

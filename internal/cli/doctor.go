@@ -66,8 +66,6 @@ func (a *app) runDoctor(cmd *cobra.Command, o *doctorOptions) error {
 		return usage(cmd, "--remote and --offline exclude each other")
 	case o.dryRun && !o.fix:
 		return usage(cmd, "--dry-run needs --fix: without it nothing is changed anyway")
-	case a.origins["bundle"].kind == byFlag && o.bundle == "":
-		return usage(cmd, "--bundle: the value is empty")
 	case o.fix && !o.dryRun && !a.global.yes && !a.canAsk():
 		return usage(cmd, "--fix asks before it changes anything, and there is no terminal to ask on: add --yes, or "+
 			"--dry-run to see what it would do")

@@ -49,8 +49,6 @@ func (a *app) activation(cmd *cobra.Command, o *activationOptions) (*control.Tok
 		return nil, usage(cmd, "--token and --activation-… exclude each other: a token holds id and code")
 	case o.token != "":
 		return a.joinToken(cmd, o.token)
-	case a.origins["token"].kind == byFlag:
-		return nil, usage(cmd, "--token: the value is empty; expected - for stdin, or the name of a file")
 	case o.codeFile != "" && codeByFlag:
 		return nil, usage(cmd, "--activation-code and --activation-code-file exclude each other")
 	case o.id == "" && o.codeFile == "" && o.code == "" && a.origins["activation-id"].kind != byFlag:

@@ -45,15 +45,21 @@ func start(ctx context.Context, a *app, args []string, extend func(*app, *cobra.
 	return a.finish(cmd, args, advised(cmd, causeOf(cmd.Context(), err)))
 }
 
-// advised names the command in the remedy of a usage error whose room knows none.
+// advised names the command in the remedy of an error whose room does not know which one it is.
 func advised(cmd *cobra.Command, err error) error {
 	failed := failure.Of(err)
-	if failed == nil || failed.Code != failure.Usage || failed.Remedy != "" {
+	if failed == nil || failed.Remedy != "" {
 		return err
 	}
 	out := *failed
 	out.Err = err
-	return out.WithRemedy("see %s --help", cmd.CommandPath())
+	switch failed.Code {
+	case failure.Usage:
+		return out.WithRemedy("see %s --help", cmd.CommandPath())
+	case failure.NotRoot:
+		return out.WithRemedy("run it as root: sudo %s", cmd.CommandPath())
+	}
+	return err
 }
 
 // unknownCommand puts cobra's only error of its own into our words, with the command that was probably meant.

@@ -31,6 +31,7 @@ func registerProxy(f *pflag.FlagSet, http, https, none *string) {
 	} {
 		f.StringVar(flag.to, flag.name, "", flag.usage)
 		fromEnv(f, flag.name, flag.variable)
+		annotate(f, flag.name, noteEmpty, "")
 		if flag.name != "no-proxy" {
 			annotate(f, flag.name, noteSecret, "") // the configuration file may have it: a proxy without a password is no secret
 		}

@@ -195,6 +195,10 @@ func (a *app) location(value string) (string, error) {
 		}
 		return strings.TrimRight(value, "/"), nil
 	}
+	if scheme, _, found := strings.Cut(value, "://"); found {
+		return "", failure.New(failure.Usage, "%s: packages cannot be taken from %s://", a.gave(flag), scheme).
+			WithRemedy("give a folder, or an http:// or https:// URL")
+	}
 	return absolute(flag, value)
 }
 

@@ -137,9 +137,6 @@ func (a *app) runRehearse(cmd *cobra.Command, args []string, req *RehearseReques
 		}
 		return failed
 	}
-	if a.origins["keep"].kind == byFlag && req.Keep == "" {
-		return usage(cmd, "--keep: the value is empty")
-	}
 	req.Scenario = scenario.Name
 	if err := a.giveFlags(cmd, scenario, req); err != nil {
 		return err

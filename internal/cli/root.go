@@ -99,8 +99,11 @@ func newHelp() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest, err := cmd.Root().Find(args)
-			if err != nil || len(rest) > 0 {
+			switch {
+			case err != nil:
 				return noSuchCommand(cmd.Root(), args[0])
+			case len(rest) > 0:
+				return noSuchCommand(found, rest[0])
 			}
 			found.InitDefaultHelpFlag()
 			return found.Help()

@@ -400,3 +400,24 @@ func TestDurations(t *testing.T) {
 		}
 	}
 }
+
+// Where a room does not know which command was typed, the remedy does; what a room says itself stays.
+func TestAdvised(t *testing.T) {
+	cmd, _, err := New(Env{}).Find([]string{"operation", "show"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		err  *failure.Error
+		want string
+	}{
+		{failure.New(failure.NotRoot, "cannot read the journal"), "run it as root: sudo anywhere operation show"},
+		{failure.New(failure.Usage, "--region is wrong"), "see anywhere operation show --help"},
+		{failure.New(failure.NotRoot, "--facts").WithRemedy("sudo anywhere status --facts"), "sudo anywhere status --facts"},
+		{failure.New(failure.Internal, "odd"), ""},
+	} {
+		if got := failure.Of(advised(cmd, test.err)).Remedy; got != test.want {
+			t.Errorf("%v: %q, want %q", test.err, got, test.want)
+		}
+	}
+}

@@ -18,6 +18,7 @@ const (
 	noteEnv      = "env"       // variables that stand for the flag, the strongest first
 	noteNoConfig = "no-config" // why the configuration file may not set it
 	noteSecret   = "secret"    // its value is never shown
+	noteEmpty    = "empty"     // an empty value means none
 )
 
 // fromEnv declares the variables that stand for a flag when it is not given, the strongest first. "NAME=word" takes any
@@ -122,6 +123,18 @@ func (a *app) variable(declared string) (name, value string) {
 		return name, word
 	}
 	return name, value
+}
+
+// refuseEmpty refuses a flag with an empty value: nobody means to type one. It is a script's variable that was not set,
+// and the default in its place would be another version, file or host than the one that was meant.
+func refuseEmpty(cmd *cobra.Command) (failed error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		_, may := f.Annotations[noteEmpty]
+		if failed == nil && !may && f.Value.Type() == "string" && f.Value.String() == "" {
+			failed = usage(cmd, "--%s: the value is empty", f.Name).WithRemedy("give --%[1]s a value, or leave it out", f.Name)
+		}
+	})
+	return failed
 }
 
 // badValue refuses a value, naming what gave it. The value of a secret is not shown.

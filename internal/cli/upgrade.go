@@ -65,6 +65,9 @@ func (a *app) runUpgrade(cmd *cobra.Command, o *upgradeOptions) error {
 	if o.detailed && !o.dryRun && !o.check {
 		return usage(cmd, "--detailed-exitcode needs --check or --dry-run")
 	}
+	if a.origins["drain-timeout"].kind == byFlag && !o.drain {
+		return usage(cmd, "--drain-timeout needs --drain")
+	}
 	artifacts, err := a.location(o.artifacts)
 	if err != nil {
 		return err
@@ -77,6 +80,9 @@ func (a *app) runUpgrade(cmd *cobra.Command, o *upgradeOptions) error {
 		ECSAgentVersion: o.ecsAgentVersion, SSMAgentVersion: o.ssmAgentVersion, Only: o.only, AllowDowngrade: o.allowDowngrade,
 		Artifacts: artifacts, Keyring: keyring, Check: o.check, WaitTimeout: o.waitTimeout, WatchTime: o.watchTime, Drain: o.drain, DrainTimeout: o.drainTimeout, AcceptRisk: a.global.acceptRisk,
 		DryRun: o.dryRun, DetailedExitcode: o.detailed, LockTimeout: a.global.lockTimeout,
+	}
+	if err := req.Validate(); err != nil {
+		return err
 	}
 	a.outcome.text = func(w io.Writer, s report.Style, rep lifecycle.Report, err error) {
 		if err != nil {

@@ -76,14 +76,14 @@ type DeregisterResult struct {
 // With req.Instance it does so for another machine, on AWS's side alone.
 func Deregister(ctx context.Context, d Deps, req DeregisterRequest) (Report, error) {
 	if req.Instance != "" {
-		report, err := Report{Result: emptyFarewell()}, req.check()
+		report, err := Report{Result: emptyFarewell()}, req.Validate()
 		if err == nil {
 			report, err = deregisterAway(ctx, d, req)
 		}
 		return report, err
 	}
 	f := &farewell{deps: d, req: req, engine: d.engine(), gone: map[string]bool{}}
-	if err := req.check(); err != nil {
+	if err := req.Validate(); err != nil {
 		return f.report(ctx, engine.Outcome{}), err
 	}
 	if err := f.gates(ctx); err != nil {
@@ -128,8 +128,8 @@ func emptyFarewell() DeregisterResult {
 	return DeregisterResult{Removed: []string{}, Kept: []string{}, Leftovers: []string{}, Owed: []string{}, Verified: VerifiedNone}
 }
 
-// check refuses what contradicts itself.
-func (req DeregisterRequest) check() error {
+// Validate refuses what contradicts itself, before the host is looked at.
+func (req DeregisterRequest) Validate() error {
 	for _, pair := range []struct {
 		a, b   bool
 		an, bn string

@@ -89,7 +89,7 @@ func (l limits) check(pairs []Pair) error {
 func reserved(text string) bool { return strings.HasPrefix(strings.ToLower(text), "aws:") }
 
 // versionForm is that of both agents' packages: three numbers or four, and perhaps the package's revision.
-var versionForm = regexp.MustCompile(`^[0-9]+(\.[0-9]+){2,3}(-[0-9]+)?$`)
+var versionForm = regexp.MustCompile(`^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2,3}(-[1-9][0-9]*)?$`)
 
 // clusterForm is an ECS cluster's name. Source: API_CreateCluster.html of the same reference, read 2026-11-22.
 var clusterForm = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)

@@ -68,6 +68,8 @@ func TestRequestLimits(t *testing.T) {
 		"the latest versions": {RegisterRequest{ECSAgentVersion: "latest", SSMAgentVersion: "latest"}, ""},
 		"a word for a version": {RegisterRequest{ECSAgentVersion: "newest"},
 			`--ecs-agent-version: "newest" is not a version`},
+		"a version with a zero too many": {RegisterRequest{ECSAgentVersion: "01.105.1"},
+			`--ecs-agent-version: "01.105.1" is not a version`},
 		"a path for a version":         {RegisterRequest{SSMAgentVersion: "../../3.3.1.0"}, "--ssm-agent-version"},
 		"a tag of git for a version":   {RegisterRequest{ECSAgentVersion: "v1.105.1"}, "--ecs-agent-version"},
 		"a cluster":                    {RegisterRequest{Cluster: "shop_2-a"}, ""},

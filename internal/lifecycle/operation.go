@@ -59,6 +59,9 @@ func resumable(ctx context.Context, e *engine.Engine, verb string) (*engine.Oper
 // AWS; an activation that the operation made for
 // itself is deleted if there are an operator's credentials, and told as owed if not.
 func Rollback(ctx context.Context, d Deps, req RollbackRequest) (Report, error) {
+	if err := asRoot(d, "rollback"); err != nil {
+		return Report{Result: RollbackResult{Owed: []string{}}}, err
+	}
 	back := UpgradeRequest{LockTimeout: req.LockTimeout, WaitTimeout: req.WaitTimeout, WatchTime: req.WatchTime}
 	if report, done, err := upgradeBack(ctx, d, back); done || err != nil {
 		return report, err
@@ -76,7 +79,7 @@ func Rollback(ctx context.Context, d Deps, req RollbackRequest) (Report, error) 
 	}
 	report.Result = RollbackResult{operationResult(op), []string{}}
 	if op == nil {
-		return report, failure.New(failure.NothingToRollBack, "there is no unfinished operation on this host")
+		return report, failure.New(failure.NothingToRollBack, "there is no unfinished operation on this host, and no upgrade to go back from")
 	}
 	strays := strayRuns(op, d.Host.Reader)
 	outcome, err := e.Rollback(ctx)
@@ -116,6 +119,15 @@ func Rollback(ctx context.Context, d Deps, req RollbackRequest) (Report, error) 
 	return report, nil
 }
 
+// asRoot refuses who may not change the host, before the lock: its folder is open to all, and a file there that is not
+// root's would keep root out.
+func asRoot(d Deps, command string) error {
+	if d.Host.Self.EUID == 0 {
+		return nil
+	}
+	return failure.New(failure.NotRoot, "%s changes the host, which only root may", command).WithRemedy("sudo anywhere %s", command)
+}
+
 // ShowOperation says what an unfinished operation has done.
 func ShowOperation(_ context.Context, d Deps) (Report, error) {
 	op, err := d.engine().Open()
@@ -136,6 +148,9 @@ func ShowOperation(_ context.Context, d Deps) (Report, error) {
 // that a newer program wrote.
 func AbandonOperation(ctx context.Context, d Deps, lockTimeout time.Duration) (Report, error) {
 	report := Report{Result: OperationResult{}}
+	if err := asRoot(d, "operation abandon"); err != nil {
+		return report, err
+	}
 	release, err := engine.Lock(ctx, d.Host, LockPath, d.RunID, lockTimeout)
 	if err != nil {
 		return report, err

@@ -132,3 +132,22 @@ func (u *upgrade) upgradePieces(ctx context.Context) error {
 	}
 	return u.pieces(ctx, append(refs, former...))
 }
+
+// namedPieces refuses a version that was asked for by name and cannot be had, where only the newest is looked up otherwise.
+func (u *upgrade) namedPieces(ctx context.Context) error {
+	var named []artifact.Ref
+	for _, a := range u.both() {
+		if a.in && explicit(a.asked) != "" && a.action == actReplace && !a.installed.Snap {
+			named = append(named, u.ref(a.product, a.target))
+		}
+	}
+	missing, err := u.source.Missing(ctx, named...)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	absent := artifact.MissingFailure(missing)
+	if u.req.Artifacts != "" {
+		return absent.WithRemedy("bring it from a machine that reaches AWS: anywhere mirror DIR %s; or name another version", u.mirrorFlags(named))
+	}
+	return absent.WithRemedy("name another version; anywhere upgrade --check says what the newest ones are")
+}

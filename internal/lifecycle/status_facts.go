@@ -31,7 +31,7 @@ type facts struct {
 // journal: one file, whole or not at all, that the next run writes anew.
 func writeFacts(d Deps, r StatusResult) (changed bool, err error) {
 	if d.Host.Self.EUID != 0 {
-		return false, failure.New(failure.NotRoot, "--facts writes %s, which needs root", FactsPath)
+		return false, failure.New(failure.NotRoot, "--facts writes %s, which needs root", FactsPath).WithRemedy("sudo anywhere status --facts")
 	}
 	text, err := json.MarshalIndent(facts{
 		Anywhere: d.Version, State: r.State, Cluster: r.Cluster, Region: r.Region, Account: r.Account,

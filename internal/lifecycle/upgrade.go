@@ -186,8 +186,8 @@ func (u *upgrade) both() []*upgradedAgent {
 func (u *upgrade) ecs() *upgradedAgent { return u.agents[artifact.ECSInit] }
 func (u *upgrade) ssm() *upgradedAgent { return u.agents[artifact.SSMAgent] }
 
-// check refuses what contradicts itself, before the host is looked at.
-func (req UpgradeRequest) check() error {
+// Validate refuses what contradicts itself, before the host is looked at.
+func (req UpgradeRequest) Validate() error {
 	if err := checkVersions([]string{req.ECSAgentVersion}, []string{req.SSMAgentVersion}); err != nil {
 		return err
 	}
@@ -211,7 +211,7 @@ func (req UpgradeRequest) check() error {
 // Upgrade replaces the agents' versions, in place and as a whole: it ends with the new ones at work, or with the old.
 func Upgrade(ctx context.Context, d Deps, req UpgradeRequest) (Report, error) {
 	u := newUpgrade(d, req, verbUpgrade)
-	if err := req.check(); err != nil {
+	if err := req.Validate(); err != nil {
 		return u.report(ctx, engine.Outcome{}), err
 	}
 	if req.Check {
@@ -810,7 +810,9 @@ func (u *upgrade) look(ctx context.Context) (Report, error) {
 	if u.failed, err = readFailed(reader); err != nil && !failure.Is(err, failure.NotRoot) {
 		return u.report(ctx, engine.Outcome{}), err
 	}
-	err = u.settleTargets(ctx)
+	if err = u.settleTargets(ctx); err == nil {
+		err = u.namedPieces(ctx)
+	}
 	report := u.report(ctx, engine.Outcome{})
 	if err != nil {
 		return report, err

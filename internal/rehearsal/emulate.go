@@ -176,8 +176,9 @@ func reachable(e *emulator.Emulator, req cli.EmulatorRequest) cli.EmulatorResult
 		URL: req.URL, Region: e.Region(), Account: e.Account(), CAFile: req.CAFile, StateFile: req.State,
 		Clusters: append([]string{}, e.Clusters()...), Activations: []cli.EmulatedToken{},
 		Environment: map[string]string{
-			"AWS_ENDPOINT_URL": req.URL, "AWS_REGION": e.Region(), "AWS_ACCESS_KEY_ID": operator.ID,
-			"AWS_SECRET_ACCESS_KEY": operator.Secret.Reveal(), "AWS_EC2_METADATA_DISABLED": "true",
+			"AWS_ENDPOINT_URL": req.URL, "AWS_ACCESS_KEY_ID": operator.ID, "AWS_SECRET_ACCESS_KEY": operator.Secret.Reveal(),
+			"AWS_REGION": e.Region(), "AWS_DEFAULT_REGION": e.Region(), // the AWS CLI's first version reads only the latter
+			"AWS_EC2_METADATA_DISABLED": "true",
 		},
 		Flags: strings.Fields(emulator.AgentFlags(req.URL)), AgentFiles: []cli.EmulatorFile{},
 	}

@@ -111,6 +111,14 @@ func TestUpgradeOfBothAndBack(t *testing.T) {
 		check.Result.ECSAgent.Action != "replace" || !strings.Contains(check.Msg, "by "+nextECS) {
 		t.Errorf("--check: %+v", check)
 	}
+	absent := s.upgrades(t, line{args: []string{"upgrade", "--check", "--ecs-agent-version", "9.9.9"}, unchanged: true})
+	if absent.RC != 5 || !strings.Contains(absent.Error.Message, "amazon-ecs-init-9.9.9-1") {
+		t.Errorf("--check of a version that is nowhere: %+v %+v", absent, absent.Error)
+	}
+	named := s.upgrades(t, line{args: []string{"upgrade", "--check", "--detailed-exitcode", "--ecs-agent-version", nextECS}, unchanged: true})
+	if named.RC != 11 || named.Result.ECSAgent.Wanted != nextECS {
+		t.Errorf("--check of a version that is there: %+v %+v", named, named.Error)
+	}
 	dry := s.upgrades(t, line{args: []string{"upgrade", "--dry-run", "--detailed-exitcode"}, unchanged: true})
 	if dry.RC != 11 || dry.Changed {
 		t.Errorf("--dry-run: %+v", dry)
