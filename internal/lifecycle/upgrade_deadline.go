@@ -146,6 +146,7 @@ func (u *upgrade) arm(ctx context.Context) error {
 	if err := h.Disk.WriteFile(d.tender(), program, 0o700, root); err != nil {
 		return err
 	}
+	u.labelProgram(ctx, d.tender())
 	if err := h.Disk.WriteFile(deadlinePath, bytes.NewReader(append(text, '\n')), 0o600, root); err != nil {
 		return err
 	}
@@ -169,9 +170,21 @@ func (u *upgrade) arm(ctx context.Context) error {
 		f := failure.Of(err)
 		return failure.Wrap(failure.ServiceFailed, err, "the program that would end the upgrade if this run could not does not start").
 			WithEvidence("%s", first(f.Evidence, f.Message)).
-			WithRemedy("journalctl -u %s.service -n 20; is %s on a file system that is mounted noexec?", deadlineUnit, tenderDir)
+			WithRemedy("journalctl -u %s.service -n 20; is %s on a file system that is mounted noexec, or does SELinux deny it "+
+				"(ausearch -m AVC -ts recent)?", deadlineUnit, tenderDir)
 	}
 	return nil
+}
+
+// labelProgram gives a program SELinux's type of programs: what is written below /var/lib has that of data, which systemd may
+// not start under Fedora's and Red Hat's policy. Where it cannot be given, the first start tells whether it was needed.
+// Source: https://github.com/libnyanpasu/nyanpasu-runtime/issues/107, read 2026-11-26.
+func (u *upgrade) labelProgram(ctx context.Context, program string) {
+	h := u.deps.Host
+	if h.Kernel.SELinux() == "disabled" {
+		return
+	}
+	_, _ = h.Runner.Run(ctx, host.Cmd{Path: "/usr/bin/chcon", Args: []string{"-t", "bin_t", h.Disk.Local(program)}})
 }
 
 // longest is how long an upgrade can take while somebody waits for it.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -218,6 +219,28 @@ func TestDeadline(t *testing.T) {
 	m.write(deadlinePath, `{`)
 	if _, err := readDeadline(h.Reader); !failure.Is(err, failure.JournalUnreadable) {
 		t.Errorf("%v", err)
+	}
+}
+
+// Where there is SELinux the copy is labelled as a program, or systemd might not start it.
+func TestTheDeadlinesProgramIsLabelled(t *testing.T) {
+	for mode, labelled := range map[string]bool{"": false, "0": true, "1": true} {
+		m := newMachine(t)
+		if mode != "" {
+			m.write("/sys/fs/selinux/enforce", mode)
+		}
+		runner := &groups{m: m}
+		h := m.host()
+		h.Manager, h.Runner = &timers{m: m}, runner
+		u := newUpgrade(Deps{Host: h, RunID: "run-1", Version: "1.2.3"}, UpgradeRequest{}, verbUpgrade)
+		u.pins, u.goal = map[string]string{}, goal()
+		if err := u.arm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		want := "/usr/bin/chcon -t bin_t " + h.Disk.Local("/var/lib/anywhere/bin/run-1/anywhere")
+		if got := slices.Equal(runner.ran, []string{want}); got != labelled || !labelled && len(runner.ran) > 0 {
+			t.Errorf("enforce is %q: ran %q", mode, runner.ran)
+		}
 	}
 }
 

@@ -58,8 +58,7 @@ func (s Subject) unit(ctx context.Context, name string) (host.Unit, error) {
 // newerAgent is the remedy for an ECS agent that is too old.
 func newerAgent(floor string) string {
 	return "bring the ECS agent to " + floor + " or newer: before the host is registered, anywhere register " +
-		"--ecs-agent-version VERSION does it; afterwards https://docs.aws.amazon.com/AmazonECS/latest/developerguide/" +
-		"ecs-anywhere-updates.html has the steps"
+		"--ecs-agent-version VERSION does it; afterwards, anywhere upgrade"
 }
 
 // ecsUnit is the ECS agent's unit on this system.

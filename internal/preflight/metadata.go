@@ -44,18 +44,33 @@ func metadataEndpoint(ctx context.Context, s Subject) Result {
 	case r := <-ended:
 		return r
 	case <-ctx.Done():
-		return nothingThere()
+		return nothingThere(s)
 	}
 }
 
-func nothingThere() Result {
+// The firmware of an EC2 instance on Nitro names its maker; anybody may read that. Source:
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html and the SSM agent's ec2detector, read
+// 2026-11-26.
+const (
+	firmwareVendor = "/sys/class/dmi/id/sys_vendor"
+	ec2Vendor      = "Amazon EC2"
+)
+
+// nothingThere also looks at the firmware: an instance can have its metadata service switched off.
+func nothingThere(s Subject) Result {
+	if text, err := s.Host.Files.ReadFile(firmwareVendor); err == nil && strings.TrimSpace(string(text)) == ec2Vendor {
+		return warn(fmt.Sprintf("this is an EC2 instance (%s: %s) whose metadata service does not answer", firmwareVendor, ec2Vendor),
+			"anywhere register keeps both agents from asking for it (AWS_EC2_METADATA_DISABLED, ConsumptionOrder OnPrem); "+
+				"EC2 instances can join a cluster without ECS Anywhere").
+			with("answers", false).with("ec2", true).with("vendor", ec2Vendor)
+	}
 	return pass("nothing answers at %s: not an EC2 instance", instanceMetadata).with("answers", false)
 }
 
 func askMetadata(ctx context.Context, s Subject) Result {
 	conn, err := s.Host.Network.Dial(ctx, "tcp", metadataAddress)
 	if err != nil {
-		return nothingThere()
+		return nothingThere(s)
 	}
 	_ = conn.Close()
 	// One for each question: an appliance may end them as it likes.
