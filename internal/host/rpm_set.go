@@ -72,7 +72,7 @@ func (r *Rpm) undownloaded(set PackageSet, result Result) error {
 const ownRepository = "anywhere-"
 
 // signed is what rpm says of a package with a good signature; of one that has none it only says that the sums are right.
-// Sources: rpm 4.11 ("rsa sha1 (md5) pgp md5 OK") and rpm 4.14 to 4.20 ("digests signatures OK"), lib/rpmchecksig.c.
+// Sources: rpm 4.11 ("rsa sha1 (md5) pgp md5 OK") and rpm 4.14 to 6.1 ("digests signatures OK"), lib/rpmchecksig.c.
 var signed = regexp.MustCompile(`(?m): .*\b(?:pgp|signatures)\b.* OK$`)
 
 // verify holds what came from the set's own repository to the set's key, in a keyring that is not the host's.
@@ -204,6 +204,8 @@ func (r *Rpm) checkSignatures(files []string, ask func(file string) (Result, err
 			continue
 		case result.ExitCode == 0:
 			return failure.New(failure.ArtifactUnsigned, "%s is not signed", path.Base(file)).WithEvidence("%s", lastLines(result.Output))
+		case strings.Contains(result.Output, ": DIGESTS "): // its signature cannot be right either
+			return failure.New(failure.ArtifactCorrupt, "%s is damaged", path.Base(file)).WithEvidence("%s", lastLines(result.Output))
 		case strings.Contains(result.Output, "NOKEY") || strings.Contains(result.Output, "MISSING KEYS") || strings.Contains(result.Output, "SIGNATURES NOT OK"):
 			return failure.New(failure.ArtifactKey, "%s is not signed by the key that was to sign it", path.Base(file)).
 				WithEvidence("%s", lastLines(result.Output))
@@ -451,7 +453,7 @@ func (r *Rpm) front(ctx context.Context, set PackageSet, disposable bool, args .
 }
 
 // frontCauses tell from a front end's words what kind of failure it is; the first that fits counts. Sources: yum 3.4.3,
-// dnf 4.14, dnf5 5.2, libzypp 17, librepo 1.15.
+// dnf 4.14, dnf5 5.2 and 5.4.6 as it ran on 2026-11-26, libzypp 17, librepo 1.15.
 var frontCauses = []struct {
 	words *regexp.Regexp
 	code  failure.Code
@@ -470,8 +472,14 @@ var frontCauses = []struct {
 		failure.PackagesLocked},
 }
 
-// frontError is the line in which a front end says why it gave up.
-var frontError = regexp.MustCompile(`(?mi)^(?:Error|Problem|Failed)\b:? ?(.*)$`)
+// frontErrors are the lines in which a front end says why it gave up, the most telling first: dnf5's of one download, what
+// dnf and dnf5 miss, what dnf5 puts below a heading, and what all call an error.
+var frontErrors = []*regexp.Regexp{
+	regexp.MustCompile(`(?m)^>>> (\S.*)$`),
+	regexp.MustCompile(`(?m)^\s*- (nothing provides .*)$`),
+	regexp.MustCompile(`(?m)^Failed to [^\n]*\n\s*(\S.*)$`),
+	regexp.MustCompile(`(?mi)^(?:Error|Problem|Failed)\b:? ?(\S.*)$`),
+}
 
 // frontComplaint is the error of a front end that failed, with its own words.
 func frontComplaint(name string, result Result, doing string) error {
@@ -483,9 +491,9 @@ func frontComplaint(name string, result Result, doing string) error {
 		}
 	}
 	first := "it ended without a word"
-	for _, found := range frontError.FindAllStringSubmatch(result.Output, -1) {
-		if text := strings.TrimSpace(found[1]); text != "" {
-			first = text
+	for _, line := range frontErrors {
+		if found := line.FindStringSubmatch(result.Output); found != nil {
+			first = strings.TrimSpace(found[1])
 			break
 		}
 	}

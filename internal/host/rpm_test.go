@@ -269,6 +269,12 @@ func TestRPMRemoveRefused(t *testing.T) {
 	}
 }
 
+// lockedBy5 is what dnf5 5.4.6 wrote for "versionlock add" and, with !=, for "versionlock exclude".
+func lockedBy5(name, comparator string) string {
+	return "version = \"1.0\"\n\n[[packages]]\nname = \"" + name + "\"\ncomment = \"Added by 'versionlock add' command on 2026-11-26 03:32:25\"\n\n" +
+		"[[packages.conditions]]\nkey = \"evr\"\ncomparator = \"" + comparator + "\"\nvalue = \"3.3.4108.0-1\"\n\n"
+}
+
 func TestRPMHolds(t *testing.T) {
 	const (
 		yums, dnfs  = "/etc/yum/pluginconf.d/versionlock.list", "/etc/dnf/plugins/versionlock.list"
@@ -306,6 +312,9 @@ func TestRPMHolds(t *testing.T) {
 		{"/usr/bin/zypper", zypps, "type: package\nmatch_type: regex\ncase_sensitive: off\nsolvable_name: ^Amazon-ssm\n", true},
 		{"/usr/bin/zypper", zypps, "type: pattern\nmatch_type: glob\nsolvable_name: amazon-ssm-agent\n", false},
 		{"/usr/bin/zypper", zypps, "type: package\nsolvable_name: kernel\n\ntype: pattern\nsolvable_name: amazon-ssm-agent\n", false},
+		{"/usr/bin/dnf5", toml, lockedBy5("amazon-ecs-init", "=") + lockedBy5("amazon-ssm-agent", "="), true},
+		{"/usr/bin/dnf5", toml, lockedBy5("amazon-ecs-init", "="), false},
+		{"/usr/bin/dnf5", toml, lockedBy5("amazon-ssm-agent", "!="), false},
 	} {
 		r, root := newRPMHost(t, &scripted{answers: []answer{{words: "rpm -q", result: output("@amazon-ssm-agent\t3.3.4108.0-1\n")}}}, test.program)
 		put(t, filepath.Join(root, test.file), test.text)
@@ -411,6 +420,7 @@ func TestRPMSetOfTheHostsOwn(t *testing.T) {
 		{"/usr/bin/dnf5", "digests signatures OK", 0, "", true},
 		{"/usr/bin/dnf5", "digests OK", 0, failure.ArtifactUnsigned, true},
 		{"/usr/bin/dnf5", "digests SIGNATURES NOT OK", 1, failure.ArtifactKey, true},
+		{"/usr/bin/dnf5", "DIGESTS SIGNATURES NOT OK", 1, failure.ArtifactCorrupt, true},
 		{"/usr/bin/yum", "rsa sha1 (md5) pgp md5 OK", 0, "", true},
 		{"/usr/bin/yum", "sha1 md5 OK", 0, failure.ArtifactUnsigned, true},
 		{"/usr/bin/yum", "rsa sha1 (MD5) PGP md5 NOT OK (MISSING KEYS: PGP#1)", 1, failure.ArtifactKey, true},
@@ -432,7 +442,8 @@ func TestRPMSetOfTheHostsOwn(t *testing.T) {
 		if asked != test.asked {
 			t.Errorf("%s: ran %q", test.program, s.ran)
 		}
-		if test.code == "" && err != nil || test.code != "" && (!failure.Is(err, test.code) || !strings.Contains(failure.Of(err).Remedy, "rpm --import")) {
+		if test.code == "" && err != nil || test.code != "" && (!failure.Is(err, test.code) ||
+			test.code != failure.ArtifactCorrupt && !strings.Contains(failure.Of(err).Remedy, "rpm --import")) {
 			t.Errorf("%s, %s: %v", test.program, test.says, err)
 		}
 	}
@@ -509,6 +520,35 @@ func TestFrontComplaint(t *testing.T) {
 	} {
 		if err := frontComplaint("dnf", refusal(said), "download docker"); !failure.Is(err, code) {
 			t.Errorf("%q: %v is not %s", said, err, code)
+		}
+	}
+}
+
+// What dnf5 5.4.6 printed when it gave up, without its progress: the message names the cause and no heading.
+func TestComplaintOfDnf5(t *testing.T) {
+	const loaded = "Updating and loading repositories:\n D                                      100% | 157.2 KiB/s |   2.4 KiB |  00m00s\nRepositories loaded.\n"
+	for _, test := range []struct {
+		said, words string
+		code        failure.Code
+	}{
+		{loaded + "Failed to resolve the transaction:\nNo match for argument: docker-ce\nYou can try to add to command line:\n" +
+			"  --skip-unavailable to skip unavailable packages\n", "dnf5: No match for argument: docker-ce", failure.ArtifactMissing},
+		{" A                                      ???% |   0.0   B/s |  -1.0   B |  ?     \n>>> Curl error (6): Could not resolve hostname for " +
+			"http://h/own/repodata/repomd.xml [Could not resolve host: h] - http://h/own/repodata/repomd.xml\n>>> Usable URL not found\n" + loaded +
+			"Failed to resolve the transaction:\nNo match for argument: docker-ce\n", "dnf5: Curl error (6): Could not resolve hostname", failure.Network},
+		{loaded + "[2/2] agent-0:2.0-1.x86_64              100% |  40.8 KiB/s |   2.1 KiB |  00m00s\n>>> Downloading successful, but checksum doesn't " +
+			"match. Calculated: e6(sha256)  Expected: f6(sha256)  - file:///r/agent.rpm\n>>> No more mirrors to try - All mirrors were already tried " +
+			"without success\nFailed to download packages\n Librepo error: Cannot download agent.rpm: All mirrors were tried\n",
+			"dnf5: Downloading successful, but checksum doesn't match", failure.ArtifactCorrupt},
+		{loaded + "Failed to download packages\n Librepo error: Cannot download agent.rpm: All mirrors were tried\n",
+			"dnf5: Librepo error: Cannot download agent.rpm", failure.ArtifactDownload},
+		{loaded + "Failed to resolve the transaction:\nProblem: conflicting requests\n  - nothing provides lib needed by agent-1.0-1.x86_64 from own\n",
+			"dnf5: nothing provides lib needed by agent", failure.PackageInstall},
+		{loaded + "Failed to resolve the transaction:\nArgument 'docker-ce' matches only packages excluded by versionlock.\n",
+			"dnf5: Argument 'docker-ce' matches only packages excluded by versionlock", failure.PackageInstall},
+	} {
+		if err := frontComplaint("dnf5", refusal(test.said), "download docker-ce"); !failure.Is(err, test.code) || !strings.Contains(err.Error(), test.words) {
+			t.Errorf("%v; want %s with %q", err, test.code, test.words)
 		}
 	}
 }

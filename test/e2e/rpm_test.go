@@ -14,17 +14,18 @@ func rpmVersion(h *lab.Machine, name string) string {
 	return h.MustShell("rpm -q --qf '%{VERSION}-%{RELEASE}\n' " + name + " 2>/dev/null | grep -v 'not installed' || :")
 }
 
-// rpmSystems are those that live here. The slow tier has more of them: what differs is a package manager's, of which these
-// have one each.
+// rpmSystems are those that live here, and what their ECS agent's service is called. The slow tier has more of them: what
+// differs is a package manager's, of which these have one each. A name can end with the release of Debian that it is made of.
 var rpmSystems = map[string]string{"amzn2023": "ecs.service", "sles15": "amazon-ecs.service"}
 
 // A life on hosts of the rpm families, with the real rpm: registered, again, upgraded, rolled back, deregistered.
 func TestLifeOnRPM(t *testing.T) {
-	for system, unit := range rpmSystems {
-		t.Run(system, func(t *testing.T) {
+	for name, unit := range rpmSystems {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, packages.Options{RPM: true}, packages.Options{RPM: true, Unit: unit})
-			h := s.host(lab.Host{System: system})
+			system, suite, _ := strings.Cut(name, " on ")
+			h := s.host(lab.Host{System: system, Suite: suite})
 			for _, name := range []string{"/etc/simagent.json", "/etc/ecs/simagent.json"} { // the agents' own waiting is not what is tested
 				h.WriteFile(name, []byte(`{"pace": 0.1}`), 0o644)
 			}
@@ -51,7 +52,7 @@ func TestLifeOnRPM(t *testing.T) {
 			}
 			s.comesTo(h, "healthy", "")
 
-			if system == "amzn2023" || system == "sles15" { // one of each front end is enough for the longer part
+			if suite != "" || system == "amzn2023" || system == "sles15" { // one of each front end is enough for the longer part
 				next := []*packages.Options{{Version: nextSSM, RPM: true}, {Version: nextECS, RPM: true, Unit: unit}}
 				s.publish(next[0], next[1])
 				d := s.upgraded(h.Run(s.upgrade()))

@@ -21,7 +21,8 @@ type Host struct {
 	Cgroup int      // 1 or 2; 2 when zero
 	Docker bool     // installed and running
 	ARM    bool     // for arm64, emulated, always with Docker; needs ProvisionARM
-	System string   // what it is, of Systems; Debian 12 when empty
+	System string   // what it is, of Systems; Debian when empty
+	Suite  string   // the release of Debian that it is made of; bookworm when empty, others need ProvisionReleases
 	Names  []string // further names that lead to the test process, in /etc/hosts
 	Binds  []string // files or folders of the machine that the host sees read-only, as SOURCE:TARGET
 	Synced bool     // what is synced reaches the machine's disk, and takes its time
@@ -33,6 +34,7 @@ type Machine struct {
 
 	t       testing.TB
 	host    Host
+	root    Root
 	number  int
 	dir     string // upper, work, root, docker, log
 	cgroup  string
@@ -60,12 +62,15 @@ func Start(t testing.TB, host Host) *Machine {
 	}
 	n := int(lastHost.Add(1))
 	m := &Machine{
-		IP: hostAddress(n), t: t, host: host, number: n,
+		IP: hostAddress(n), t: t, host: host, root: world.root, number: n,
 		dir:    filepath.Join(world.run, strconv.Itoa(n)),
 		cgroup: world.id + "-" + strconv.Itoa(n),
 		hashes: map[string]hashed{},
 	}
 	t.Cleanup(m.remove)
+	if host.Suite != "" {
+		m.root = rootOf(host.Suite)
+	}
 	if host.ARM {
 		if err := EmulateARM(); err != nil {
 			t.Fatal("lab: ", err)
@@ -85,9 +90,9 @@ func (m *Machine) makeDisk() error {
 			return err
 		}
 	}
-	lower := world.root.Base
+	lower := m.root.Base
 	if m.host.Docker {
-		lower = world.root.Docker + ":" + lower
+		lower = m.root.Docker + ":" + lower
 	}
 	if m.host.ARM {
 		lower = armRoot()
@@ -97,7 +102,8 @@ func (m *Machine) makeDisk() error {
 		if system.Release == "" {
 			return fmt.Errorf("there is no system %q", m.host.System)
 		}
-		lower = map[string]string{"dnf": world.root.Dnf, "yum": world.root.Dnf, "zypper": world.root.Zypper}[system.Manager] + ":" + lower
+		layers := map[string]string{"dnf": m.root.Dnf, "yum": m.root.Dnf, "dnf5": m.root.Dnf5, "zypper": m.root.Zypper}
+		lower = layers[system.Manager] + ":" + lower
 	}
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s",
 		lower, filepath.Join(m.dir, "upper"), filepath.Join(m.dir, "work"))
@@ -187,7 +193,7 @@ func (m *Machine) boot() error {
 		// What dockerd needs: its mounts and keyrings.
 		"--capability=all", "--system-call-filter=add_key keyctl bpf",
 		"--bind="+filepath.Join(m.dir, "docker")+":/var/lib/docker",
-		"--bind-ro="+world.root.Apt+":/srv/apt", "--resolv-conf=off", "--timezone=off")
+		"--bind-ro="+m.root.Apt+":/srv/apt", "--resolv-conf=off", "--timezone=off")
 	for _, bind := range m.host.Binds {
 		args = append(args, "--bind-ro="+bind)
 	}

@@ -29,17 +29,35 @@ var (
 		{"qemu-aarch64-static", "qemu-user-static"},
 		{"/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"},
 	}
-	suite        = "bookworm"
 	hostPackages = []string{
 		"systemd", "systemd-sysv", "dbus", "ca-certificates", "iproute2", "procps", "openssh-server", "strace", "python3",
 	}
-	dockerPackages = []string{"docker.io", "iptables"}
-	// The package managers of other families, which run on Debian too. The two do not go together.
-	rpmPackages = map[string][]string{
-		"dnf":    {"rpm", "dnf", "createrepo-c", "p11-kit"},
-		"zypper": {"rpm", "zypper", "createrepo-c", "p11-kit"},
+	// releases are those of Debian that hosts are made of, by suite.
+	releases = map[string]release{
+		suite:      {docker: []string{"docker.io", "iptables"}, rpm: frontEnds("dnf", "zypper")},
+		"bullseye": {docker: []string{"docker.io", "iptables"}},
+		"trixie":   {docker: []string{"docker.io", "docker-cli", "iptables"}},
+		"sid":      {docker: []string{"docker.io", "docker-cli", "iptables"}, rpm: frontEnds("dnf", "dnf5", "zypper")},
 	}
 )
+
+// suite is what hosts are made of unless they ask for another.
+const suite = "bookworm"
+
+// release is what is installed of one release, in its layers.
+type release struct {
+	docker []string
+	rpm    map[string][]string // by front end; no two of them go together
+}
+
+// frontEnds are package managers of other families, which run on Debian too.
+func frontEnds(names ...string) map[string][]string {
+	packages := map[string][]string{}
+	for _, name := range names {
+		packages[name] = []string{"rpm", name, "createrepo-c", "p11-kit"}
+	}
+	return packages
+}
 
 // recipe counts changes to the way the root is made that the lists above don't show.
 const recipe = "2"
@@ -49,18 +67,23 @@ type Root struct {
 	Base   string // Debian with systemd, without Docker
 	Docker string // what installing Docker adds: an overlay layer to lay on Base
 	Apt    string // a package repository with Docker and what it depends on
-	// Dnf and Zypper are layers to lay on Docker and Base: they put rpm and a front end in dpkg's place.
-	Dnf, Zypper string
+	// Dnf, Dnf5 and Zypper are layers to lay on Docker and Base: they put rpm and a front end in dpkg's place. Not every
+	// release has each of them.
+	Dnf, Dnf5, Zypper string
 }
 
-// currentRoot is where the root for the lists above lies, or will.
-func currentRoot() Root {
-	dir := filepath.Join(cacheDir, "root-"+digest(recipe, suite, hostPackages, dockerPackages, rpmPackages))
+// currentRoot is where the root of most hosts lies, or will.
+func currentRoot() Root { return rootOf(suite) }
+
+// rootOf is where the root of a release for the lists above lies, or will.
+func rootOf(suite string) Root {
+	dir := filepath.Join(cacheDir, "root-"+digest(recipe, suite, hostPackages, releases[suite].docker, releases[suite].rpm))
 	return Root{
 		Base:   filepath.Join(dir, "base"),
 		Docker: filepath.Join(dir, "docker"),
 		Apt:    filepath.Join(dir, "apt"),
 		Dnf:    filepath.Join(dir, "dnf"),
+		Dnf5:   filepath.Join(dir, "dnf5"),
 		Zypper: filepath.Join(dir, "zypper"),
 	}
 }
@@ -80,29 +103,46 @@ func Provision() (Root, error) {
 	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
 		return Root{}, err
 	}
-	root := currentRoot()
+	return currentRoot(), provisionRoot(suite)
+}
+
+// ProvisionReleases is a setup function for Main that does the same for hosts of other releases of Debian.
+func ProvisionReleases(suites ...string) func(string) error {
+	return func(string) error {
+		for _, suite := range suites {
+			if err := provisionRoot(suite); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// provisionRoot builds the root of a release unless it is there.
+func provisionRoot(suite string) error {
+	root := rootOf(suite)
 	there := func() bool { _, err := os.Stat(root.Base); return err == nil }
 	if there() { // whole, for it came by a rename; another that is being built may take minutes
-		return root, nil
+		return nil
 	}
 	unlock, err := lockCache()
 	if err != nil {
-		return Root{}, err
+		return err
 	}
 	defer unlock()
 	if there() {
-		return root, nil
+		return nil
 	}
-	fmt.Fprintln(os.Stderr, "lab: building the hosts' root file system, about a minute; later runs use it again")
+	fmt.Fprintf(os.Stderr, "lab: building the root file system of hosts of %s, about a minute; later runs use it again\n", suite)
 	final := filepath.Dir(root.Base)
 	part := final + ".part"
 	if err := os.RemoveAll(part); err != nil {
-		return Root{}, err
+		return err
 	}
-	if err := buildRoot(part); err != nil {
-		return Root{}, fmt.Errorf("build the root in %s: %w", part, err)
+	if err := buildRoot(part, suite); err != nil {
+		return fmt.Errorf("build the root in %s: %w", part, err)
 	}
-	return root, os.Rename(part, final)
+	return os.Rename(part, final)
 }
 
 func installTools() error {
@@ -156,22 +196,26 @@ func lockCache() (unlock func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
-// buildRoot makes the three layers below dir.
-func buildRoot(dir string) error {
+// buildRoot makes the layers of a release below dir.
+func buildRoot(dir, suite string) error {
 	base, docker, pool := filepath.Join(dir, "base"), filepath.Join(dir, "docker"), filepath.Join(dir, "apt")
 	for _, d := range []string{base, docker, pool} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}
 	}
-	err := command("mmdebstrap", "--quiet", "--variant=minbase", "--include="+strings.Join(hostPackages, ","), suite, base)
+	// An archive that stands still is signed too; sid's says for a week that it is valid.
+	err := command("mmdebstrap", "--quiet", "--variant=minbase", `--aptopt=Acquire::Check-Valid-Until "false"`,
+		"--include="+strings.Join(hostPackages, ","), suite, base)
 	if err != nil {
 		return err
 	}
-	if err := addDocker(base, docker, pool, dir); err != nil {
+	if err := addDocker(base, docker, pool, dir, releases[suite].docker); err != nil {
 		return err
 	}
-	for name, packages := range rpmPackages {
+	layers := []string{base, docker}
+	for name, packages := range releases[suite].rpm {
+		layers = append(layers, filepath.Join(dir, name))
 		if err := addRPM(docker+":"+base, filepath.Join(dir, name), dir, packages); err != nil {
 			return err
 		}
@@ -187,7 +231,7 @@ func buildRoot(dir string) error {
 			return err
 		}
 	}
-	for _, layer := range []string{base, docker, filepath.Join(dir, "dnf"), filepath.Join(dir, "zypper")} {
+	for _, layer := range layers {
 		lists, err := filepath.Glob(filepath.Join(layer, "var/lib/apt/lists/*_*"))
 		if err != nil {
 			return err
@@ -270,7 +314,7 @@ func addRPM(lower, layer, dir string, packages []string) (err error) {
 }
 
 // addDocker installs Docker into a layer over base, and keeps the packages that took as a repository.
-func addDocker(base, layer, pool, dir string) (err error) {
+func addDocker(base, layer, pool, dir string, packages []string) (err error) {
 	merged, done, err := overlay(base, layer, dir)
 	if err != nil {
 		return err
@@ -287,7 +331,7 @@ func addDocker(base, layer, pool, dir string) (err error) {
 	if err := apt(merged, "update"); err != nil {
 		return err
 	}
-	if err := apt(merged, append([]string{"install", "--download-only"}, dockerPackages...)...); err != nil {
+	if err := apt(merged, append([]string{"install", "--download-only"}, packages...)...); err != nil {
 		return err
 	}
 	debs, err := filepath.Glob(filepath.Join(merged, "var/cache/apt/archives/*.deb"))
@@ -297,7 +341,7 @@ func addDocker(base, layer, pool, dir string) (err error) {
 	if err := command("cp", append(debs, pool)...); err != nil {
 		return err
 	}
-	if err := apt(merged, append([]string{"install"}, dockerPackages...)...); err != nil {
+	if err := apt(merged, append([]string{"install"}, packages...)...); err != nil {
 		return err
 	}
 	if err := apt(merged, "clean"); err != nil {

@@ -2,7 +2,7 @@ package lab
 
 // System is what a host says that it is, and the package manager that it has.
 type System struct {
-	Manager string // dnf or zypper; both are real
+	Manager string // dnf, dnf5 or zypper; all are real
 	Release string // its os-release
 }
 
@@ -32,6 +32,14 @@ ID_LIKE="fedora"
 VERSION_ID="9.6"
 PLATFORM_ID="platform:el9"
 PRETTY_NAME="Red Hat Enterprise Linux 9.6 (Plow)"
+`},
+	"fedora42": {"dnf5", `NAME="Fedora Linux"
+VERSION="42 (Server Edition)"
+ID=fedora
+VERSION_ID=42
+PLATFORM_ID="platform:f42"
+PRETTY_NAME="Fedora Linux 42 (Server Edition)"
+VARIANT_ID=server
 `},
 	"sles15": {"zypper", `NAME="SLES"
 VERSION="15-SP6"
