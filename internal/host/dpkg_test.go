@@ -187,9 +187,9 @@ func BenchmarkPackage(b *testing.B) {
 // A disk that is full is the cause, whatever dpkg was at.
 func TestDpkgOnAFullDisk(t *testing.T) {
 	for words, want := range map[string]string{
-		"Setting up x (1) ...\ndpkg: unrecoverable fatal error, aborting:\n unable to flush /var/lib/dpkg/updates/tmp.i after padding: No space left on device\n": "dpkg ended with exit status 2: unable to flush /var/lib/dpkg/updates/tmp.i after padding: No space left on device",
-		"dpkg: error processing archive /x.deb (--install):\n cannot copy extracted data for './x' to '/var/lib/y.dpkg-new': failed to write (No space left on device)\n": "failed to write (No space left on device)",
-		"mkdir: cannot create directory '/var/lib/ecs': No space left on device\ndpkg: error processing package x (--install):\n installed x package post-installation script subprocess returned error exit status 1\n": "mkdir: cannot create directory '/var/lib/ecs': No space left on device",
+		"Setting up x (1) ...\ndpkg: unrecoverable fatal error, aborting:\n unable to flush /var/lib/dpkg/updates/tmp.i after padding: No space left on device\n":                                                        "dpkg ended with exit status 2: unable to flush /var/lib/dpkg/updates/tmp.i after padding: No space left on device",
+		"dpkg: error processing archive /x.deb (--install):\n cannot copy extracted data for './x' to '/var/lib/y.dpkg-new': failed to write (No space left on device)\n":                                                "failed to write (No space left on device)",
+		"mkdir: cannot create directory '/var/lib/ecs': No space left on device\ndpkg: error processing package x (--install):\n installed x package post-installation script subprocess returned error exit status 1\n": "cannot create directory '/var/lib/ecs': No space left on device",
 	} {
 		files := NewDir("/")
 		d := NewDpkg(files, files, &fakeRunner{result: Result{ExitCode: 2, Output: words}})
