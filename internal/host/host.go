@@ -249,7 +249,7 @@ type Unit struct {
 	Enabled     string // enabled, disabled, static, masked, …; empty when not loaded
 	Result      string // success, exit-code, signal, start-limit-hit, …
 	MainPID     int
-	Restarts    int // NRestarts; only grows when systemd itself restarted the unit
+	Restarts    int // NRestarts; only grows when systemd itself restarted the unit; 0 before systemd 235, where only Sub tells (auto-restart)
 	ExitStatus  int // ExecMainStatus
 	ActiveSince time.Time
 	DropIns     []string // paths

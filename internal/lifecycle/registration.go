@@ -91,7 +91,7 @@ type registration struct {
 }
 
 // gateChecks stop every mutating verb before it looks at anything else.
-var gateChecks = []string{"privileges", "os.release", "os.arch", "os.systemd"}
+var gateChecks = []string{"privileges", "os.release", "os.arch", "os.systemd", "os.container"}
 
 func (r *registration) gates(ctx context.Context) error {
 	r.checks = preflight.Run(ctx, preflight.All(), r.subject(),

@@ -57,6 +57,11 @@ func Trials() []Trial {
 			What: "hosts of Debian's with the system's os-release, rpm and its package manager, Docker 20.10 there: registered, registered again, " +
 				"upgraded, back, deregistered",
 			Tests: []string{"TestLifeOnRPM"}, Date: "2026-11-26"},
+		{Systems: []string{"Rocky Linux 9", "SUSE Linux Enterprise Server 15"}, Arch: "amd64", How: Simulated,
+			Manager: "rpm 4.18, Debian's build", Systemd: "252", Cgroup: "v2",
+			What: "such hosts behind a proxy that wants a password and opens TLS: refused, registered with --ca-file, registered again, upgrade --check and " +
+				"mirror, deregistered; update-ca-trust and SUSE's update-ca-certificates are scripts of the test's around p11-kit 0.24's trust",
+			Tests: []string{"TestAuthorityOnRPM"}, Date: "2026-11-26"},
 		{Systems: []string{"Rocky Linux 9", "openSUSE Leap 15"}, Arch: "amd64", How: Simulated,
 			Manager: "dnf 4.14 and zypper 1.14, rpm 4.18, Debian's builds", Systemd: "252", Cgroup: "v2",
 			What: "the same, without upgrades (make e2e-slow); on Rocky Linux also killed while rpm installs", Tests: []string{"TestLifeOnRPM", "TestKilledInRPM"},

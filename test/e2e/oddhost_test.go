@@ -159,7 +159,7 @@ func TestFullDisk(t *testing.T) {
 	stop()
 
 	h.MustShell(fillDisk)
-	for _, cmd := range []lab.Cmd{s.register(""), s.register("", "--https-proxy", "http://127.0.0.1:1"), s.upgrade("--only", "ecs")} {
+	for _, cmd := range []lab.Cmd{s.register(""), s.register("", "--ip-mode", "ipv4"), s.upgrade("--only", "ecs")} {
 		res := h.Run(cmd)
 		var d document
 		if err := json.Unmarshal([]byte(res.Stdout), &d); err != nil || res.Exit != d.RC || res.Exit != 0 && (d.Error == nil || d.Error.Code != string(failure.DiskFull)) {
