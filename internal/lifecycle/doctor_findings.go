@@ -9,6 +9,7 @@ import (
 
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/host"
 	"github.com/anywhere-ecs/anywhere/internal/preflight"
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
@@ -211,6 +212,25 @@ func (x *examination) fromHost() []DoctorFinding {
 			Evidence: []DoctorEvidence{{Source: "file", File: ecsagent.ExecDir, Count: len(s.exec.value.Incomplete),
 				Line: "incomplete: " + strings.Join(s.exec.value.Incomplete, ", ")}},
 		})
+	}
+	for _, p := range []struct {
+		what    host.Package
+		program string
+	}{{s.packages.value.ssm, ssmagent.Binary}, {s.packages.value.ecs, ecsagent.InitBinary}} {
+		why := ""
+		if p.what.Partial {
+			why = fmt.Sprintf("the package %s is half installed: the package manager was interrupted in it", p.what.Name)
+		} else if p.what.Installed && !p.what.Snap {
+			if _, err := x.deps.Host.Files.Lstat(p.program); missing(err) {
+				why = fmt.Sprintf("the package %s is installed, and its program %s is gone: what runs does not start again", p.what.Name, p.program)
+			}
+		}
+		if why != "" {
+			all = append(all, DoctorFinding{Kind: kind, Code: failure.PackagesBroken, Title: why,
+				Remedy: "anywhere register installs it again, and keeps the registration",
+				Evidence: []DoctorEvidence{{Source: "status", File: "packages", Count: 1,
+					Line: strings.TrimSpace(fmt.Sprintf("%s %s, half-way %t", p.what.Name, p.what.Version, p.what.Partial))}}})
+		}
 	}
 	if value := s.configured(ecsagent.KeyPropagateTagsFrom); value == "ec2_instance" {
 		all = append(all, DoctorFinding{

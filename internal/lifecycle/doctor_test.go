@@ -26,11 +26,14 @@ func newHealthy(t testing.TB) *patient {
 	p.write("/proc/sys/kernel/osrelease", "6.1.0-26-amd64\n")
 	p.write("/lib/modules/6.1.0-26-amd64/modules.dep", "")
 	p.write("/proc/meminfo", "MemTotal: 8000000 kB\nMemFree: 1 kB\nMemAvailable: 6000000 kB\n")
-	for _, program := range []string{"/usr/sbin/iptables", "/usr/sbin/sysctl"} {
+	for _, program := range []string{"/usr/sbin/iptables", "/usr/sbin/sysctl", ecsagent.InitBinary, ssmagent.Binary} {
 		p.write(program, "#!/bin/sh\n")
 		if err := os.Chmod(filepath.Join(p.root, program), 0o755); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := os.MkdirAll(filepath.Join(p.root, ecsagent.DataDir), 0o755); err != nil {
+		t.Fatal(err)
 	}
 	p.docker["/info"] = `{"CgroupDriver":"systemd","CgroupVersion":"2","Driver":"overlay2","DockerRootDir":"/var/lib/docker"}`
 	p.write(ecsagent.DropInPath, string(ecsagent.DropIn()))
@@ -278,6 +281,14 @@ func TestDoctorOfSickHosts(t *testing.T) {
 			ecsLoops(p)
 			p.write(ecsagent.ExecBundle, "x")
 			p.write(ecsagent.ExecDir+"/bin/3.3.4108.0/amazon-ssm-agent", "x")
+		}},
+		{name: "a package's program is gone", code: failure.PackagesBroken, kind: FindingNow, says: ecsagent.InitBinary, spoil: func(p *patient) {
+			p.drop(ecsagent.InitBinary)
+			ecsLoops(p)
+		}},
+		{name: "the package manager was interrupted", code: failure.PackagesBroken, kind: FindingNow, says: "half installed", spoil: func(p *patient) {
+			p.packages[ecsagent.Package] = host.Package{Name: ecsagent.Package, Version: "1.105.1-1", Partial: true}
+			ecsLoops(p)
 		}},
 		{name: "tags of EC2", code: failure.AgentConfig, kind: FindingNow, says: "ec2_instance", spoil: func(p *patient) {
 			ecsLoops(p)
