@@ -96,6 +96,9 @@ func TestPowerFailsInADeregistrationOnRPM(t *testing.T) {
 			point, turn := next()
 			what := fmt.Sprint("killed at ", point)
 			first := s.settled(t)
+			if first.Result.ContainerInstanceARN == "" {
+				t.Fatalf("before it is %s: %+v", what, first)
+			}
 			killed = s.kill(t, line{args: []string{"deregister", "--yes"}, operator: true}, point)
 			if turn%4 > 1 {
 				s.powerFails(t)
