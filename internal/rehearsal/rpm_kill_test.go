@@ -20,7 +20,7 @@ var whole = flag.Bool("whole", false, "kill commands on hosts of an rpm family a
 func cutsOnRPM(t *testing.T, play func(t *testing.T, s *stage, next func() (point, turn int))) {
 	t.Helper()
 	t.Parallel()
-	stages, thin := 37, 13*min(sparsely, 2)
+	stages, thin := 61, 21*min(sparsely, 2)
 	if *whole {
 		stages, thin = 12, 1
 	}
