@@ -191,7 +191,7 @@ func (r *registration) report(ctx context.Context, o engine.Outcome) Report {
 		result.DockerVersion = info.Version
 	}
 	if r.settled && result.ManagedInstanceID != "" { // without its managed node the instance lives as long as its credentials
-		if seen, err := r.verified(ctx, reader); err == nil && seen.State == engine.OK {
+		if seen, err := r.verified(ctx, reader); err == nil && (seen.State == engine.OK || r.held(o)) {
 			result.Verified, result.ContainerInstanceARN, result.Account = VerifiedLocal, r.arnText, r.arn.Account
 		}
 	}
@@ -201,6 +201,14 @@ func (r *registration) report(ctx context.Context, o engine.Outcome) Report {
 		RolledBack: o.RolledBack, Kept: o.Kept,
 	}
 	return report
+}
+
+// held reports whether the verification held in this run, a moment ago: an agent on a busy host that does not answer once more
+// was started all the same.
+func (r *registration) held(o engine.Outcome) bool {
+	return r.arnText != "" && slices.ContainsFunc(o.Steps, func(s engine.StepReport) bool {
+		return s.ID == verifyStepID && (s.Status == "done" || s.Status == "unchanged")
+	})
 }
 
 // flaws warns of what is known of the ECS agent's version that is on the host, or will be.

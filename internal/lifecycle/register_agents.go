@@ -309,10 +309,12 @@ func awaitFreshLog(ctx context.Context, reader host.Reader) error {
 	return sleep(ctx, time.Second-now.Sub(now.Truncate(time.Second)))
 }
 
+const verifyStepID = "verify"
+
 // verify waits until the ECS agent itself says that it is registered where it should be.
 func (r *registration) verify() engine.Step {
 	return engine.Step{
-		ID: "verify", Title: "Verify the registration",
+		ID: verifyStepID, Title: "Verify the registration",
 		Observe: r.verified,
 		Change: func(ctx context.Context, tx *engine.Tx) error {
 			if r.ecsSince.IsZero() { // started by an earlier run

@@ -200,4 +200,13 @@ func TestReport(t *testing.T) {
 	if message := r.success(report); !strings.HasPrefix(message, "registered: managed node "+nodeID) {
 		t.Errorf("%q", message)
 	}
+
+	// The agent of a busy host does not answer once more: what this run has verified a moment ago counts, and nothing else does.
+	m.metadata = ""
+	for status, verified := range map[string]Verified{"done": VerifiedLocal, "unchanged": VerifiedLocal, "failed": VerifiedNone, "": VerifiedNone} {
+		report := r.report(t.Context(), engine.Outcome{Steps: []engine.StepReport{{ID: verifyStepID, Status: status}}})
+		if result := report.Result.(RegisterResult); result.Verified != verified || (result.ContainerInstanceARN != "") != (verified == VerifiedLocal) {
+			t.Errorf("verify is %q: %+v", status, result)
+		}
+	}
 }

@@ -87,8 +87,7 @@ func (m *machine) startDocker() error {
 	return nil
 }
 
-// debian12 is what the throw-away host plays where the real system is not one with debs, which are all that it
-// can install.
+// debian12 is what the throw-away host plays where the real system is not one with debs. One with rpms is played by a story.
 const debian12 = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n"
 
 // ubuntu2404 is what it plays with Ubuntu's snap.

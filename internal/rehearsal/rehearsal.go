@@ -110,6 +110,11 @@ func Run(ctx context.Context, base cli.Env, req cli.RehearseRequest) (lifecycle.
 		return report, err
 	}
 	defer s.close()
+	if system, name, is := rpmSystemOf(host.NewDir("/")); is && scenario.Name != "snap" { // a snap's host is Ubuntu
+		if err := s.borrows(system, name); err != nil {
+			return report, err
+		}
+	}
 	if err := s.furnished(req); err != nil {
 		return report, err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/anywhere-ecs/anywhere/internal/artifact"
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/host"
+	"github.com/anywhere-ecs/anywhere/internal/platform"
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
@@ -41,25 +42,32 @@ const (
 	oldDatabase, newDatabase   = "/var/lib/rpm", "/usr/lib/sysimage/rpm"
 )
 
-// rpmSystems are those that the throw-away host can be: one of each front end, and both places of rpm's database.
-var rpmSystems = map[string]rpmSystem{
-	"amzn2023": {
-		"NAME=\"Amazon Linux\"\nVERSION=\"2023\"\nID=\"amzn\"\nID_LIKE=\"fedora\"\nVERSION_ID=\"2023\"\nPRETTY_NAME=\"Amazon Linux 2023\"\n",
-		[]string{"/usr/bin/dnf", "/usr/bin/yum", redHatTrust}, oldDatabase, redHatAnchors, redHatBundle, ecsagent.Unit,
-	},
-	"rocky9": {
-		"NAME=\"Rocky Linux\"\nVERSION=\"9.6 (Blue Onyx)\"\nID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\nVERSION_ID=\"9.6\"\n" +
-			"PRETTY_NAME=\"Rocky Linux 9.6 (Blue Onyx)\"\n",
-		[]string{"/usr/bin/dnf", "/usr/bin/yum", redHatTrust}, oldDatabase, redHatAnchors, redHatBundle, ecsagent.Unit,
-	},
-	"fedora42": {
-		"NAME=\"Fedora Linux\"\nVERSION=\"42 (Server Edition)\"\nID=fedora\nVERSION_ID=42\nPRETTY_NAME=\"Fedora Linux 42 (Server Edition)\"\n",
-		[]string{"/usr/bin/dnf5", "/usr/bin/dnf", redHatTrust}, newDatabase, redHatAnchors, redHatBundle, ecsagent.Unit,
-	},
-	"sles15": {
-		"NAME=\"SLES\"\nVERSION=\"15-SP6\"\nVERSION_ID=\"15.6\"\nPRETTY_NAME=\"SUSE Linux Enterprise Server 15 SP6\"\nID=\"sles\"\nID_LIKE=\"suse\"\n",
-		[]string{"/usr/bin/zypper", updateCA}, newDatabase, "/etc/pki/trust/anchors", "/var/lib/ca-certificates/ca-bundle.pem", suseUnit,
-	},
+// rpmSystemOf is the system of the host that has these files, with its name; false when it is none of an rpm family that is
+// known.
+func rpmSystemOf(files host.Files) (is rpmSystem, name string, known bool) {
+	found, err := host.ReadOSRelease(files)
+	if err != nil {
+		return is, "", false
+	}
+	row, verdict, there := platform.Find(found.ID, found.VersionID, found.Name, found.IDLike)
+	text, err := files.ReadFile("/etc/os-release")
+	if err != nil || !there || !row.Built || row.Family != platform.RPM || verdict != platform.Known {
+		return is, "", false
+	}
+	is = rpmSystem{
+		release: string(text), programs: []string{redHatTrust}, database: oldDatabase, anchors: redHatAnchors, bundle: redHatBundle, unit: row.ECSUnit,
+	}
+	switch row.Manager {
+	case "zypper":
+		is.programs, is.anchors, is.bundle = []string{updateCA}, "/etc/pki/trust/anchors", "/var/lib/ca-certificates/ca-bundle.pem"
+		is.database = newDatabase
+	case "dnf5":
+		is.programs, is.database = append(is.programs, "/usr/bin/dnf"), newDatabase
+	case "dnf":
+		is.programs = append(is.programs, "/usr/bin/yum")
+	}
+	is.programs = append(is.programs, "/usr/bin/"+row.Manager)
+	return is, found.PrettyName, true
 }
 
 // rpms is rpm on the throw-away host. The program's own rpm code runs it, as on a real host. What it does in which order, and
@@ -620,6 +628,12 @@ func cpio(contents map[string]string) []byte {
 	}
 	entry("TRAILER!!!", 0, "")
 	return b.Bytes()
+}
+
+// borrows has the stage's host play this machine.
+func (s *stage) borrows(system rpmSystem, name string) error {
+	s.machine.borrows = name
+	return s.playsRPM(system)
 }
 
 // playsRPM makes the stage's host, which is bare, one of an rpm family, and the packages what it takes.

@@ -20,7 +20,7 @@ var whole = flag.Bool("whole", false, "kill commands on hosts of an rpm family a
 func cutsOnRPM(t *testing.T, play func(t *testing.T, s *stage, next func() (point, turn int))) {
 	t.Helper()
 	t.Parallel()
-	stages, thin := 37, 13*min(sparsely, 2)
+	stages, thin := 61, 21*min(sparsely, 2)
 	if *whole {
 		stages, thin = 12, 1
 	}
@@ -96,6 +96,9 @@ func TestPowerFailsInADeregistrationOnRPM(t *testing.T) {
 			point, turn := next()
 			what := fmt.Sprint("killed at ", point)
 			first := s.settled(t)
+			if first.Result.ContainerInstanceARN == "" {
+				t.Fatalf("before it is %s: %+v", what, first)
+			}
 			killed = s.kill(t, line{args: []string{"deregister", "--yes"}, operator: true}, point)
 			if turn%4 > 1 {
 				s.powerFails(t)

@@ -1,23 +1,36 @@
 package rehearsal
 
 import (
+	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
-	"github.com/anywhere-ecs/anywhere/internal/failure"
+	"github.com/anywhere-ecs/anywhere/internal/cli"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 	"github.com/anywhere-ecs/anywhere/internal/ssmagent"
 )
 
+// rpmSystems are os-releases: one of each front end, and both places of rpm's database.
+var rpmSystems = map[string]string{
+	"amzn2023": "NAME=\"Amazon Linux\"\nVERSION=\"2023\"\nID=\"amzn\"\nID_LIKE=\"fedora\"\nVERSION_ID=\"2023\"\nPRETTY_NAME=\"Amazon Linux 2023\"\n",
+	"rocky9": "NAME=\"Rocky Linux\"\nVERSION=\"9.6 (Blue Onyx)\"\nID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\nVERSION_ID=\"9.6\"\n" +
+		"PRETTY_NAME=\"Rocky Linux 9.6 (Blue Onyx)\"\n",
+	"fedora42": "NAME=\"Fedora Linux\"\nVERSION=\"42 (Server Edition)\"\nID=fedora\nVERSION_ID=42\nPRETTY_NAME=\"Fedora Linux 42 (Server Edition)\"\n",
+	"sles15":   "NAME=\"SLES\"\nVERSION=\"15-SP6\"\nVERSION_ID=\"15.6\"\nPRETTY_NAME=\"SUSE Linux Enterprise Server 15 SP6\"\nID=\"sles\"\nID_LIKE=\"suse\"\n",
+}
+
 // onRPM is a stage whose host is a bare one of an rpm family.
-func onRPM(t *testing.T, system string) *stage {
+func onRPM(t *testing.T, name string) *stage {
 	t.Helper()
 	s := empty(t)
-	if err := s.playsRPM(rpmSystems[system]); err != nil {
+	s.write(t, "/etc/os-release", rpmSystems[name])
+	system, _, known := rpmSystemOf(s.machine.disk)
+	if !known {
+		t.Fatal(name)
+	}
+	if err := s.playsRPM(system); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.MkdirAll(filepath.Join(s.machine.root, adminDir, "timers.target.wants"), 0o755); err != nil { // every system has it
@@ -63,10 +76,11 @@ func (s *stage) whole(t *testing.T) {
 // A host's whole life, on each system that differs.
 func TestTheLifeOfAnRPMHost(t *testing.T) {
 	t.Parallel()
-	for system, is := range rpmSystems {
+	for system := range rpmSystems {
 		t.Run(system, func(t *testing.T) {
 			t.Parallel()
 			s := onRPM(t, system)
+			is := s.machine.rpms.system
 			bare := s.everything(t)
 			first := s.settled(t)
 			if first.Result.ECSAgentVersion != ecsVersion || first.Result.SSMAgentVersion != ssmVersion+"-1" {
@@ -128,6 +142,32 @@ func (s *stage) goneFrom(t *testing.T, bare map[string]string, unit string) {
 	}
 }
 
-var _ = slices.Contains[[]string]
-var _ = failure.Usage
-var _ = ecsagent.Unit
+// On a machine of an rpm family a story is played on a host of that system, to its end.
+func TestTheStoryOfAnRPMHost(t *testing.T) {
+	t.Parallel()
+	s := onRPM(t, "sles15")
+	system, name, _ := rpmSystemOf(s.machine.disk)
+	env, _, _ := world()
+	env.Streams.Out = io.Discard
+	other, err := newStage(t.TempDir(), env, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.close()
+	if err := other.borrows(system, name); err != nil {
+		t.Fatal(err)
+	}
+	result := Result{}
+	said, err := other.story(t.Context(), scenarios["lifecycle"], cli.RehearseRequest{Scenario: "lifecycle", JSON: true}, &result)
+	if err != nil || len(result.Commands) != len(scenarios["lifecycle"]) {
+		t.Fatalf("%v: %+v", err, result)
+	}
+	if !strings.Contains(said, "playing this machine (SUSE Linux Enterprise Server 15 SP6)") {
+		t.Error(said)
+	}
+	for _, c := range result.Commands {
+		if c.RC != 0 {
+			t.Errorf("%s: %s", c.Line, c.Document)
+		}
+	}
+}

@@ -325,7 +325,7 @@ func TestLeavingAnRPMHost(t *testing.T) {
 			if d := s.run(t, withToken); d.RC != 7 || !d.Error.RolledBack || len(d.Error.Kept) > 0 {
 				t.Fatalf("%+v", d)
 			}
-			s.goneFrom(t, bare, rpmSystems[system].unit)
+			s.goneFrom(t, bare, s.machine.rpms.system.unit)
 		}
 	})
 	t.Run("with the packages kept", func(t *testing.T) {
@@ -390,7 +390,7 @@ func TestAdoptAnRPMHost(t *testing.T) {
 		t.Run(c.system+", "+c.unit, func(t *testing.T) {
 			t.Parallel()
 			s := onRPM(t, c.system)
-			if s.key.unit = c.unit; c.unit != rpmSystems[c.system].unit {
+			if s.key.unit = c.unit; c.unit != s.machine.rpms.system.unit {
 				s.publish(t, "", ecsVersion, "")
 			}
 			was := s.settled(t)

@@ -82,7 +82,7 @@ func (t *teller) changes(what string, all []Change) {
 
 // theirs are the folders of packages and agents, whose files are counted and not named.
 var theirs = []string{
-	"/var/lib/amazon/ssm", "/var/lib/ecs", "/var/cache/ecs", "/var/lib/dpkg", "/lib/systemd/system", "/usr/bin", "/usr/libexec",
+	"/var/lib/amazon/ssm", "/var/lib/ecs", "/var/cache/ecs", "/var/lib/dpkg", oldDatabase, newDatabase, "/lib/systemd/system", "/usr/lib/systemd/system", "/usr/bin", "/usr/libexec",
 	"/var/lib/snapd", "/snap", strings.TrimSuffix(snapBase, "/"), lifecycle.DataDir,
 }
 
