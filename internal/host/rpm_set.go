@@ -129,7 +129,11 @@ func (r *Rpm) verifyHosts(ctx context.Context, set PackageSet) error {
 		return r.runner.Run(ctx, Cmd{Path: "/usr/bin/rpmkeys", Args: []string{"--checksig", r.disk.Local(file)}, Disposable: true})
 	}
 	err = r.checkSignatures(files, known)
-	if keys := r.namedKeys(); failure.Is(err, failure.ArtifactKey) && len(keys) > 0 {
+	keys := r.namedKeys()
+	if set.Key != "" && set.Source == "" { // the host lists that repository already, and may name its key by an address
+		keys = append(keys, set.Key)
+	}
+	if failure.Is(err, failure.ArtifactKey) && len(keys) > 0 {
 		ring, ringErr := r.ring(set)
 		if ringErr != nil {
 			return ringErr
@@ -471,7 +475,7 @@ var frontCauses = []struct {
 }
 
 // frontError is the line in which a front end says why it gave up.
-var frontError = regexp.MustCompile(`(?mi)^(?:Error|Problem|Failed)\b:? ?(.*)$`)
+var frontError = regexp.MustCompile(`(?mi)^(?:(?:(?:Error|Problem)\b|Failed:):? ?(.*)|(Failed .*))$`)
 
 // frontComplaint is the error of a front end that failed, with its own words.
 func frontComplaint(name string, result Result, doing string) error {
@@ -484,7 +488,7 @@ func frontComplaint(name string, result Result, doing string) error {
 	}
 	first := "it ended without a word"
 	for _, found := range frontError.FindAllStringSubmatch(result.Output, -1) {
-		if text := strings.TrimSpace(found[1]); text != "" {
+		if text := strings.TrimSpace(found[1] + found[2]); text != "" {
 			first = text
 			break
 		}
