@@ -129,7 +129,11 @@ func (r *Rpm) verifyHosts(ctx context.Context, set PackageSet) error {
 		return r.runner.Run(ctx, Cmd{Path: "/usr/bin/rpmkeys", Args: []string{"--checksig", r.disk.Local(file)}, Disposable: true})
 	}
 	err = r.checkSignatures(files, known)
-	if keys := r.namedKeys(); failure.Is(err, failure.ArtifactKey) && len(keys) > 0 {
+	keys := r.namedKeys()
+	if set.Key != "" && set.Source == "" { // the host lists that repository already, and may name its key by an address
+		keys = append(keys, set.Key)
+	}
+	if failure.Is(err, failure.ArtifactKey) && len(keys) > 0 {
 		ring, ringErr := r.ring(set)
 		if ringErr != nil {
 			return ringErr
@@ -473,12 +477,13 @@ var frontCauses = []struct {
 }
 
 // frontErrors are the lines in which a front end says why it gave up, the most telling first: dnf5's of one download, what
-// dnf and dnf5 miss, what dnf5 puts below a heading, and what all call an error.
+// dnf and dnf5 miss, what dnf5 puts below a heading, what all call an error, and what zypper could not do.
 var frontErrors = []*regexp.Regexp{
 	regexp.MustCompile(`(?m)^>>> (\S.*)$`),
 	regexp.MustCompile(`(?m)^\s*- (nothing provides .*)$`),
-	regexp.MustCompile(`(?m)^Failed to [^\n]*\n\s*(\S.*)$`),
-	regexp.MustCompile(`(?mi)^(?:Error|Problem|Failed)\b:? ?(\S.*)$`),
+	regexp.MustCompile(`(?m)^Failed to [^\n]*(?::\n|\n[ \t]+)(\S.*)$`),
+	regexp.MustCompile(`(?mi)^(?:(?:Error|[ \t]*Problem)\b|Failed:):?[ \t]*([^\s:].*)$`),
+	regexp.MustCompile(`(?m)^(Failed .*)$`),
 }
 
 // frontComplaint is the error of a front end that failed, with its own words.

@@ -455,12 +455,14 @@ func TestRPMSetUnderANamedKey(t *testing.T) {
 	for _, test := range []struct {
 		list string
 		keys []string // that are asked for
+		own  string   // the set's
 	}{
-		{"[base]\ngpgkey=file:///etc/pki/KEY-9\n", []string{"/etc/pki/KEY-9"}},
-		{"[base]\ngpgkey = file:///etc/pki/KEY-$releasever file:///etc/pki/OTHER\n", []string{"/etc/pki/KEY-8", "/etc/pki/KEY-9", "/etc/pki/OTHER"}},
-		{"[base]\ngpgkey=https://example.com/key,\n  file:///etc/pki/OTHER\nenabled=1\n", []string{"/etc/pki/OTHER"}},
-		{"[base]\ngpgkey=https://example.com/key\n", nil},
-		{"[base]\n#gpgkey=file:///etc/pki/KEY-9\n", nil},
+		{"[docker]\ngpgkey=https://example.com/key\n", []string{"/etc/pki/PINNED"}, "/etc/pki/PINNED"},
+		{"[base]\ngpgkey=file:///etc/pki/KEY-9\n", []string{"/etc/pki/KEY-9"}, ""},
+		{"[base]\ngpgkey = file:///etc/pki/KEY-$releasever file:///etc/pki/OTHER\n", []string{"/etc/pki/KEY-8", "/etc/pki/KEY-9", "/etc/pki/OTHER"}, ""},
+		{"[base]\ngpgkey=https://example.com/key,\n  file:///etc/pki/OTHER\nenabled=1\n", []string{"/etc/pki/OTHER"}, ""},
+		{"[base]\ngpgkey=https://example.com/key\n", nil, ""},
+		{"[base]\n#gpgkey=file:///etc/pki/KEY-9\n", nil, ""},
 	} {
 		var root string
 		s := &scripted{}
@@ -476,7 +478,7 @@ func TestRPMSetUnderANamedKey(t *testing.T) {
 			put(t, filepath.Join(root, "/etc/pki", name), "")
 		}
 		put(t, filepath.Join(root, "/etc/yum.repos.d/base.repo"), test.list)
-		_, err := r.Fetch(t.Context(), PackageSet{Names: []string{"agent"}, Dir: "/set"})
+		_, err := r.Fetch(t.Context(), PackageSet{Names: []string{"agent"}, Dir: "/set", Key: test.own})
 		if (err == nil) != (test.keys != nil) || err != nil && !failure.Is(err, failure.ArtifactKey) {
 			t.Errorf("%q: %v", test.list, err)
 		}
@@ -520,6 +522,17 @@ func TestFrontComplaint(t *testing.T) {
 	} {
 		if err := frontComplaint("dnf", refusal(said), "download docker"); !failure.Is(err, code) {
 			t.Errorf("%q: %v is not %s", said, err, code)
+		}
+	}
+	for said, want := range map[string]string{
+		"Target initialization failed:\nFailed to cache rpm database (1).\nHistory:\n": "zypper: Failed to cache rpm database (1).",
+		"Error: Failed to download metadata for repo 'base'\n":                         "zypper: Failed to download metadata for repo 'base'",
+		"Problem: nothing provides x\n":                                                "zypper: nothing provides x",
+		"Error: \n Problem: y\n":                                                       "zypper: y",
+		"Error: \n":                                                                    "zypper: it ended without a word",
+	} {
+		if err := frontComplaint("zypper", refusal(said), "download docker"); !strings.HasSuffix(failure.Of(err).Message, want) {
+			t.Errorf("%q: %v; want %q", said, err, want)
 		}
 	}
 }

@@ -356,11 +356,14 @@ func (r *registration) dockerSet(ctx context.Context) (host.PackageSet, error) {
 		lists = rpmLists
 	}
 	listed, err := lists(files, repository.URL)
+	if err == nil && r.row.Family == platform.RPM {
+		set.Key = cached
+	}
 	if err != nil || listed {
 		return set, err
 	}
 	if r.row.Family == platform.RPM {
-		set.Source, set.Key = ownRepository(repository.URL, r.docker.codename), cached
+		set.Source = ownRepository(repository.URL, r.docker.codename)
 		return set, nil
 	}
 	set.Source, err = r.dockerLine(repository, disk.Local(cached))
@@ -659,7 +662,10 @@ func undoDocker(ctx context.Context, h host.Host, data []byte) (kept []string, e
 			return kept, err
 		}
 	}
-	return kept, removeGroup(ctx, h, owned)
+	if err := removeGroup(ctx, h, owned); err != nil {
+		return kept, err
+	}
+	return kept, h.Disk.RemoveAll(AptDir) // what it was installed from; up to here a package that was killed half-way needed it
 }
 
 // some is a list for people, cut where it gets long.

@@ -115,6 +115,8 @@ func interruptedManager(state host.ManagerState) Result {
 		detail = "the package manager was interrupted in " + strings.Join(packages, ", ") + " and must be repaired first"
 	}
 	switch {
+	case state.Family == "rpm" && len(anew) == 0:
+		remedy = "rpm --rebuilddb"
 	case state.Family == "rpm": // rpm forgets; the note of it is our own
 		remedy = state.ReinstallCommand(anew...) + "; rm"
 		for _, name := range anew {

@@ -5,15 +5,18 @@ import (
 
 	"crypto/sha256"
 	"encoding/xml"
+	"errors"
 
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 )
@@ -98,9 +101,9 @@ func (m *Mirror) rpmRepository(dir, debs string, key *Key, options map[string]Op
 	primary := metadata{XMLNS: "http://linux.duke.edu/metadata/common", RPM: "http://linux.duke.edu/metadata/rpm", Count: len(stubs)}
 	for _, s := range stubs {
 		href := "Packages/" + s.name + "-" + DockerRPMVersion + ".x86_64.rpm"
-		m.check(s.build(filepath.Join(dir, href), debs, key, options[s.name]))
-		data, err := os.ReadFile(filepath.Join(dir, href))
+		data, err := s.built(debs, key, options[s.name])
 		m.check(err)
+		m.check(os.WriteFile(filepath.Join(dir, href), data, 0o644))
 		primary.Packages = append(primary.Packages, s.listed(href, data))
 	}
 	text, err := xml.Marshal(primary)
@@ -111,6 +114,45 @@ func (m *Mirror) rpmRepository(dir, debs string, key *Key, options map[string]Op
 		`<location href="repodata/primary.xml"/><timestamp>1</timestamp><size>%[2]d</size><open-size>%[2]d</open-size></data></repomd>`,
 		sha256.Sum256(text), len(text))
 	m.check(os.WriteFile(filepath.Join(dir, "repodata", "repomd.xml"), []byte(index), 0o644))
+}
+
+// builds are the packages that this process has built: programs of Docker's size take their time.
+var builds struct {
+	sync.Mutex
+	done map[built][]byte
+}
+
+type built struct {
+	name string
+	key  *Key
+	o    Options
+}
+
+// built is the package's file.
+func (s stub) built(debs string, key *Key, o Options) ([]byte, error) {
+	builds.Lock()
+	defer builds.Unlock()
+	which := built{s.name, key, o}
+	if data, found := builds.done[which]; found {
+		return data, nil
+	}
+	dir, err := os.MkdirTemp("", "rpm-")
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "package.rpm")
+	err = s.build(file, debs, key, o)
+	var data []byte
+	if err == nil {
+		data, err = os.ReadFile(file)
+	}
+	if err == nil {
+		if builds.done == nil {
+			builds.done = map[built][]byte{}
+		}
+		builds.done[which] = data
+	}
+	return data, errors.Join(err, os.RemoveAll(dir))
 }
 
 // build writes the package.
@@ -152,6 +194,7 @@ func (s stub) build(to, debs string, key *Key, o Options) (err error) {
 	for target, to := range s.links {
 		b.addLink(target, to)
 	}
+	b.addDirs("/usr/share/doc/" + s.name)
 	if err := b.addText([]byte(s.name+"\n"), "/usr/share/doc/"+s.name+"/NEWS", 0o644); err != nil {
 		return err
 	}
@@ -161,10 +204,13 @@ func (s stub) build(to, debs string, key *Key, o Options) (err error) {
 // addTree adds what lies below a folder, but what a program does not need.
 func (b *builder) addTree(dir string) error {
 	return filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
+		target := strings.TrimPrefix(file, dir)
 		if err != nil || entry.IsDir() {
+			if path.Base(target) == "xtables" { // its own, and no other package's
+				b.addDirs(target)
+			}
 			return err
 		}
-		target := strings.TrimPrefix(file, dir)
 		if strings.HasPrefix(target, "/lib/") { // a link on every rpm host
 			target = "/usr" + target
 		}

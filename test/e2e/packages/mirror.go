@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
@@ -22,6 +23,12 @@ type Mirror struct {
 	t testing.TB
 }
 
+// All mirrors have these keys in common, so that what they sign need be built once.
+var (
+	dockerKey = sync.OnceValues(func() (*Key, error) { return NewKey("Test Docker", "docker@example.com") })
+	distroKey = sync.OnceValues(func() (*Key, error) { return NewKey("Test distribution", "distro@example.com") })
+)
+
 // NewMirror makes an empty one that goes with the test.
 func NewMirror(t testing.TB, region string) *Mirror {
 	t.Helper()
@@ -33,11 +40,11 @@ func NewMirror(t testing.TB, region string) *Mirror {
 	if err != nil {
 		t.Fatal(err)
 	}
-	docker, err := NewKey("Test Docker", "docker@example.com")
+	docker, err := dockerKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	distro, err := NewKey("Test distribution", "distro@example.com")
+	distro, err := distroKey()
 	if err != nil {
 		t.Fatal(err)
 	}
