@@ -91,14 +91,14 @@ func (a *app) settleFlag(cmd *cobra.Command, f *pflag.Flag) (origin, error) {
 		if value == "" {
 			continue
 		}
-		if err := f.Value.Set(value); err != nil {
+		if err := f.Value.Set(word(f, value)); err != nil {
 			return origin{}, badValue("the environment variable "+name, f, value, err)
 		}
 		return origin{byEnvironment, name}, nil
 	}
 	if entry, found := a.file.find(cmd, f.Name); found {
 		for _, value := range entry.values {
-			if err := f.Value.Set(value); err != nil {
+			if err := f.Value.Set(word(f, value)); err != nil {
 				failed := badValue(fmt.Sprintf("%s: %s", entry.at, f.Name), f, value, err)
 				failed.Code = failure.InvalidConfig
 				return origin{}, failed
@@ -107,6 +107,20 @@ func (a *app) settleFlag(cmd *cobra.Command, f *pflag.Flag) (origin, error) {
 		return origin{byConfig, entry.at}, nil
 	}
 	return origin{kind: byDefault}, nil
+}
+
+// word lets people answer a switch as they would say it: a variable and a file have yes and no, too.
+func word(f *pflag.Flag, value string) string {
+	if f.Value.Type() != "bool" {
+		return value
+	}
+	switch strings.ToLower(value) {
+	case "yes", "y", "on":
+		return "true"
+	case "no", "n", "off":
+		return "false"
+	}
+	return value
 }
 
 // variable looks one of fromEnv's declarations up. An empty variable counts as unset.

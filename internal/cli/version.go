@@ -73,7 +73,11 @@ func (a *app) runVersion() error {
 		}
 		fmt.Fprintf(w, "commit %s of %s, %s\n", b.Commit, b.Date, b.Go)
 		for _, key := range result.Keys {
-			fmt.Fprintf(w, "key %s, %s, expires %s\n", key.Fingerprint, key.UserID, key.Expires)
+			until := "never expires"
+			if key.Expires != "" {
+				until = "expires " + key.Expires
+			}
+			fmt.Fprintf(w, "key %s, %s, %s\n", key.Fingerprint, key.UserID, until)
 		}
 	}
 	return nil

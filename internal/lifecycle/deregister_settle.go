@@ -338,7 +338,8 @@ func (f *farewell) settleContainers(ctx context.Context) error {
 	if len(running) == 0 || !orphans && !f.req.StopTasks {
 		return nil
 	}
-	refused := failure.New(failure.TasksRunning, "%d containers of tasks run on this host", len(running)).
+	refused := failure.New(failure.TasksRunning, "%d %s on this host",
+		len(running), plural(len(running), "container of a task runs", "containers of tasks run")).
 		WithEvidence("%s", strings.Join(running, "; "))
 	switch {
 	case orphans && !f.req.Force && !f.req.StopTasks:

@@ -165,6 +165,8 @@ func parsePlatform(name string) (family, arch string, err error) {
 			continue
 		}
 		switch {
+		case !row.Built && !row.Broken:
+			return "", "", failure.New(failure.UnsupportedOS, "--platform %s: anywhere cannot register %s yet", name, row.System)
 		case row.Family != platform.Deb && row.Family != platform.RPM, row.Broken:
 			return "", "", failure.New(failure.UnsupportedOS, "--platform %s: %s takes no packages of AWS's agents: %s", name, row.System, row.Notes)
 		}
@@ -250,6 +252,9 @@ func (m *mirroring) run(ctx context.Context) (err error) {
 	}).Mirror(m.req.Dir, owner)
 	if m.req.Artifacts == m.req.Dir {
 		return failure.New(failure.Usage, "--artifacts and the mirror's folder are the same: %s", m.req.Dir)
+	}
+	if info, err := m.deps.Host.Files.Stat(m.req.Dir); err == nil && !info.IsDir() {
+		return failure.New(failure.Usage, "--dir: %s is a file, and no folder for packages", m.req.Dir).WithRemedy("name another folder")
 	}
 	if m.manifest, err = m.source.Manifest(); err != nil {
 		return err

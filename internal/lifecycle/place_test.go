@@ -105,7 +105,7 @@ func TestSettlePlace(t *testing.T) {
 		{name: "no Region's name", req: RegisterRequest{Region: "Frankfurt"}, code: failure.Usage, says: "Frankfurt"},
 
 		{name: "a managed node of another Region", node: true, req: RegisterRequest{Region: "us-east-1"},
-			code: failure.RegisteredElsewere, says: nodeID + " in eu-central-1, not in us-east-1"},
+			code: failure.RegisteredElsewere, says: nodeID + " in eu-central-1, not in us-east-1", try: "to change the Region: anywhere deregister"},
 		{name: "the same cluster", node: true, config: "ECS_CLUSTER=shop\n", state: boundState,
 			req: RegisterRequest{Activation: token()}, want: [3]string{region, account, "shop"}},
 		{name: "the same cluster, configured by its ARN", node: true, state: boundState,

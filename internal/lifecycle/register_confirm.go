@@ -100,8 +100,7 @@ func (r *registration) agree(ctx context.Context, operator *control.Operator, ch
 	default:
 		return "", failure.New(failure.RegisteredElsewere, "this host is registered in account %s, and the operator's credentials are of account %s",
 			r.arn.Account, operator.Account).WithEvidence("%s; %s", r.arnText, operator.ARN).
-			WithRemedy("use a --profile of account %s, if that is where the host belongs; else deregister it first: "+
-				"https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere-deregistration.html", r.arn.Account)
+			WithRemedy("use a --profile of account %s, if that is where the host belongs; else take it out of there first: anywhere deregister", r.arn.Account)
 	}
 	begun, grace := time.Now(), time.Duration(0)
 	limit := min(first(r.req.WaitTimeout, defaultWait), agreeAgain)

@@ -17,8 +17,6 @@ import (
 // pinOwed is the ARN of a container instance that the host gives up and that no agent will ever deregister.
 const pinOwed = "owed-instance"
 
-const regionChange = "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere-deregistration.html"
-
 // givesUp reports whether this operation gives up the host's identity, and the ECS agent's state with it.
 func (r *registration) givesUp(ctx context.Context, identity ssmagent.Identity) bool {
 	return r.replaces(ctx, identity) || r.resumed != nil && r.resumed.Pins[pinStale] != ""
@@ -33,7 +31,7 @@ func (r *registration) settleIdentity(ctx context.Context, identity ssmagent.Ide
 		return failure.New(failure.RegisteredElsewere, "this host is managed node %s in %s, not in %s",
 			identity.InstanceID, identity.Region, r.region).
 			WithEvidence("%s", ssmagent.KeyPath).
-			WithRemedy("%s; to change the Region, deregister it first: %s", r.giveUp(), regionChange)
+			WithRemedy("to change the Region: anywhere deregister, and then this command again; or, %s", r.giveUp())
 	}
 	record, err := readRecord(r.deps.Host.Reader)
 	if err != nil {

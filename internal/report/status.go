@@ -168,7 +168,7 @@ func connectionWords(r lifecycle.StatusResult, now time.Time) string {
 	switch c := r.Connection; {
 	case c.Connected:
 		return prefix("connected to ECS for ", since(c.Since, now))
-	case c.Lost != "":
+	case c.Lost != "" && r.ECSAgent.Installed != "": // the log of one that is gone says nothing of now
 		return prefix("without a connection to ECS for ", since(c.Lost, now))
 	}
 	return ""

@@ -67,3 +67,15 @@ func TestStatusScreenOfATroubledHost(t *testing.T) {
 	Status(&out, NewStyle(false, false), rep, r, statusNow)
 	golden(t, "status-unhealthy.txt", out.String())
 }
+
+// The log of an agent that was removed still tells when its connection was lost.
+func TestAnAgentThatIsGoneHasNoConnection(t *testing.T) {
+	for installed, want := range map[string]string{"": "", "1.105.1-1": "without a connection to ECS for 30s"} {
+		r := lifecycle.StatusResult{ECSAgent: lifecycle.StatusECSAgent{Installed: installed}, Connection: lifecycle.StatusConnection{
+			Lost: statusNow.Add(-30 * time.Second).Format(time.RFC3339),
+		}}
+		if got := connectionWords(r, statusNow); got != want {
+			t.Errorf("%q installed: %q, want %q", installed, got, want)
+		}
+	}
+}
