@@ -151,7 +151,9 @@ var agentsOwn = []string{"/etc/docker/key.json", "/root/.aws", "/var/log/ecs", "
 func mislabelled(h *lab.Machine) string {
 	lines := strings.Split(h.MustShell("for d in "+written+`; do [ ! -e $d ] || restorecon -nvR $d; done 2>&1`), "\n")
 	return strings.Join(slices.DeleteFunc(lines, func(line string) bool {
-		return slices.ContainsFunc(agentsOwn, func(name string) bool { return strings.Contains(line, " "+name+" ") || strings.Contains(line, " "+name+"/") })
+		return slices.ContainsFunc(agentsOwn, func(name string) bool {
+			return strings.Contains(line, " "+name+" ") || strings.Contains(line, " "+name+"/")
+		})
 	}), "\n")
 }
 

@@ -257,7 +257,7 @@ func (m *Machine) awaitVM(before string) error {
 	said := ""
 	err := m.poll(func() bool {
 		m.connect()
-		out, err := m.ssh(nil, "cat /proc/sys/kernel/random/boot_id && systemctl is-system-running").Output()
+		out, err := m.ssh(nil, "cat /proc/sys/kernel/random/boot_id && timeout 30 systemctl is-system-running --wait").Output()
 		boot, state, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 		if said = state; boot == "" || boot == before {
 			if err != nil && boot == "" {
@@ -338,6 +338,7 @@ func (m *Machine) sshOptions() []string {
 	return []string{
 		"-F", "none", "-i", filepath.Join(vmImage(), "key"), "-S", filepath.Join(m.dir, "ssh"), "-T", "-o", "LogLevel=ERROR",
 		"-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=10",
+		"-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8", // it does not say good-bye when its power is cut
 	}
 }
 
