@@ -48,8 +48,8 @@ e2e: ## what needs root on Debian: the real dpkg, mounts, the binary on real sys
 	cd test/e2e && go vet ./... && go test -count=1 -timeout=25m -parallel=3 $(E2EFLAGS) ./...
 
 .PHONY: e2e-slow
-e2e-slow: ## hosts that take minutes to make: a whole one for arm64, emulated; docs/tested.md has what came of it
-	cd test/e2e && go vet -tags slow ./... && go test -tags slow -count=1 -timeout=40m -run 'TestHostForARM64|TestLifeOnRPM|TestTheOtherVerbsOnRPM|TestDockerRPM' $(E2EFLAGS) .
+e2e-slow: ## hosts that take minutes to make: a whole one for arm64, emulated, and virtual machines; docs/tested.md has what came of it
+	cd test/e2e && go vet -tags slow ./... && go test -tags slow -count=1 -timeout=60m -run 'TestHostForARM64|TestLifeOnRPM|TestTheOtherVerbsOnRPM|TestDockerRPM|TestLifeOnOtherReleases|TestVirtualMachine|TestSELinux' $(E2EFLAGS) .
 
 .PHONY: lint
 lint: ## gofmt and golangci-lint, both modules

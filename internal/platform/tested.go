@@ -31,7 +31,7 @@ type Trial struct {
 }
 
 // Trials are all of them: one more place is one more row. What holds for all: AWS is the emulator, the agents are
-// simagent's unless What says otherwise, and hosts share the kernel of the machine that tests.
+// simagent's unless What says otherwise, and hosts share the kernel of the machine that tests unless it names one.
 func Trials() []Trial {
 	return []Trial{
 		{Systems: []string{"Debian 12"}, Arch: "amd64", How: Ran, Manager: "apt 2.6, dpkg 1.21", Systemd: "252", Cgroup: "both",
@@ -41,6 +41,15 @@ func Trials() []Trial {
 				"TestHostsOfBothCgroupVersions", "TestKilled", "TestPowerCut", "TestEveryCommandOnASickHost", "TestALifeOfTwentyRounds",
 				"TestAirGapped",
 			}, Date: "2026-11-26"},
+		{Systems: []string{"Debian 12"}, Arch: "amd64", How: Ran, Manager: "apt 2.6, dpkg 1.21", Systemd: "252", Cgroup: "v2",
+			What: "a whole virtual machine (qemu 7.2, an emulated processor) with Debian's kernel 6.1, all controllers of cgroup v2, AppArmor and " +
+				"Docker 20.10: registered, registered again, a container held to its memory, upgraded, back, restarted, cut off from power, " +
+				"deregistered; also as EC2, by its firmware and a metadata service",
+			Tests: []string{"TestVirtualMachine"}, Slow: true, Date: "2026-11-26"},
+		{Systems: []string{"Debian 12"}, Arch: "amd64", How: Ran, Manager: "apt 2.6, dpkg 1.21", Systemd: "252", Cgroup: "v2",
+			What: "the same with SELinux enforcing, by Debian's policy: registered, upgraded, back, deregistered; the labels of what was written, " +
+				"and nothing denied; not Red Hat's policy",
+			Tests: []string{"TestSELinux"}, Slow: true, Date: "2026-11-26"},
 		{Systems: []string{"Debian 12"}, Arch: "arm64", How: Simulated, Manager: "none: a throw-away host root",
 			What:  "the program by user-mode emulation (qemu 7.2): version, preflight, mirror, and a registration in a rehearsal",
 			Tests: []string{"TestARM64"}, Date: "2026-11-26"},

@@ -35,8 +35,8 @@ func writtenDocument() string {
 	b.WriteString("# What was tested, and where\n\n" +
 		"Made from `internal/platform/tested.go`; `anywhere platforms` tells the same. AWS is the emulator everywhere: nothing here was tried\n" +
 		"against AWS itself, and the agents are `internal/simagent`'s unless a row says otherwise. Hosts share the kernel of the machine\n" +
-		"that tests. **Ran** is a booted host of that very system; **simulated** is something that stands in for it; what is in neither\n" +
-		"table **never ran**: its row is tested by tables alone.\n\n" +
+		"that tests unless a row names its own. **Ran** is a booted host of that very system; **simulated** is something that stands in\n" +
+		"for it; what is in neither table **never ran**: its row is tested by tables alone.\n\n" +
 		"| system | architecture | how | package manager | systemd | cgroup | what | again by | last looked at |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, trial := range Trials() {
 		again := "`make e2e`: "

@@ -71,9 +71,10 @@ func install(h *lab.Machine, deb string) lab.Result {
 // await asks until it is so, or the test fails.
 func await(t testing.TB, what string, so func() bool) {
 	t.Helper()
-	for limit := time.Now().Add(time.Minute); !so(); time.Sleep(20 * time.Millisecond) {
+	patience := lab.Patience(time.Minute)
+	for limit := time.Now().Add(patience); !so(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(limit) {
-			t.Fatalf("not within a minute: %s", what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }

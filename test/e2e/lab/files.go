@@ -45,6 +45,9 @@ func (m *Machine) open(name string, flags uint64, mode fs.FileMode) (*os.File, e
 
 // ReadFile reads a file of the host.
 func (m *Machine) ReadFile(name string) ([]byte, error) {
+	if m.host.VM != nil {
+		return m.readVM(name)
+	}
 	f, err := m.open(name, unix.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
@@ -55,6 +58,9 @@ func (m *Machine) ReadFile(name string) ([]byte, error) {
 
 // Exists tells whether a path exists in the host; a dangling symbolic link does not.
 func (m *Machine) Exists(name string) bool {
+	if m.host.VM != nil {
+		return m.ssh(nil, `[ -e "$1" ]`, name).Run() == nil
+	}
 	f, err := m.open(name, unix.O_PATH, 0)
 	if err != nil {
 		return false
@@ -71,7 +77,12 @@ func (m *Machine) WriteFile(name string, data []byte, mode fs.FileMode) {
 }
 
 // RemoveFile removes a file of the host. Symbolic links on the way are not resolved inside the host: give the real path.
-func (m *Machine) RemoveFile(name string) error { return os.Remove(m.view() + path.Clean("/"+name)) }
+func (m *Machine) RemoveFile(name string) error {
+	if m.host.VM != nil {
+		return m.ssh(nil, `rm "$1"`, name).Run()
+	}
+	return os.Remove(m.view() + path.Clean("/"+name))
+}
 
 // CopyIn copies a file of the test's machine into the host.
 func (m *Machine) CopyIn(name, from string, mode fs.FileMode) {
@@ -87,6 +98,9 @@ func (m *Machine) CopyIn(name, from string, mode fs.FileMode) {
 }
 
 func (m *Machine) write(name string, data io.Reader, mode fs.FileMode) error {
+	if m.host.VM != nil {
+		return m.writeVM(name, data, mode)
+	}
 	f, err := m.open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, mode)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := m.mkdirAll(path.Dir(name)); err != nil {
@@ -121,6 +135,9 @@ func (m *Machine) mkdirAll(dir string) error {
 // inside the host: give the real path.
 func (m *Machine) Glob(pattern string) []string {
 	m.t.Helper()
+	if m.host.VM != nil {
+		return m.globVM(pattern)
+	}
 	found, err := filepath.Glob(m.view() + pattern)
 	if err != nil {
 		m.t.Fatalf("lab: %v", err)
@@ -138,6 +155,9 @@ type Tree map[string]string
 // Tree reads what lies below the paths now. A path that does not exist adds nothing.
 func (m *Machine) Tree(paths ...string) Tree {
 	m.t.Helper()
+	if m.host.VM != nil {
+		return m.treeOfVM(paths)
+	}
 	tree := Tree{}
 	for _, top := range paths {
 		err := filepath.WalkDir(m.view()+top, func(name string, _ fs.DirEntry, err error) error {

@@ -21,6 +21,7 @@ type Host struct {
 	Cgroup int      // 1 or 2; 2 when zero
 	Docker bool     // installed and running
 	ARM    bool     // for arm64, emulated, always with Docker; needs ProvisionARM
+	VM     *VM      // a whole virtual machine, always with Docker; needs ProvisionVM
 	System string   // what it is, of Systems; Debian when empty
 	Suite  string   // the release of Debian that it is made of; bookworm when empty, others need ProvisionReleases
 	Names  []string // further names that lead to the test process, in /etc/hosts
@@ -38,11 +39,13 @@ type Machine struct {
 	number  int
 	dir     string // upper, work, root, docker, log
 	cgroup  string
-	nspawn  *exec.Cmd
+	nspawn  *exec.Cmd     // or qemu
 	exited  chan struct{} // closed when nspawn has ended
-	leader  int           // pid of the host's systemd; 0 when it is down
+	leader  int           // pid of the host's systemd, or of qemu; 0 when it is down
 	running int           // numbers the units of commands
 	hashes  map[string]hashed
+	master  *exec.Cmd // the connection to a virtual machine
+	named   bool      // a virtual machine has its /etc/hosts
 }
 
 // bootLimit bounds a boot and a shutdown. They take about a second; a loaded machine may need much longer.
@@ -85,6 +88,9 @@ func Start(t testing.TB, host Host) *Machine {
 
 // makeDisk mounts the host's root and writes what makes it this host.
 func (m *Machine) makeDisk() error {
+	if m.host.VM != nil {
+		return m.makeVMDisk()
+	}
 	for _, sub := range []string{"upper", "work", "root", "docker"} {
 		if err := os.MkdirAll(filepath.Join(m.dir, sub), 0o755); err != nil {
 			return err
@@ -113,9 +119,7 @@ func (m *Machine) makeDisk() error {
 	if err := unix.Mount("overlay", m.disk(), "overlay", 0, options); err != nil {
 		return fmt.Errorf("mount an overlay on %s: %w", m.disk(), err)
 	}
-	hosts := fmt.Sprintf("127.0.0.1 localhost\n127.0.1.1 %s\n%s lab %s\n",
-		m.host.Name, Address, strings.Join(m.host.Names, " "))
-	files := map[string]string{"etc/hostname": m.host.Name + "\n", "etc/hosts": hosts, "etc/resolv.conf": ""}
+	files := map[string]string{"etc/hostname": m.host.Name + "\n", "etc/hosts": m.hosts(), "etc/resolv.conf": ""}
 	if m.host.Cgroup == 1 {
 		files["etc/systemd/system/lab-cgroups.service"] = writableCgroups
 	}
@@ -139,6 +143,11 @@ func (m *Machine) makeDisk() error {
 		return os.Symlink("../lab-cgroups.service", filepath.Join(wants, "lab-cgroups.service"))
 	}
 	return nil
+}
+
+// hosts is its /etc/hosts.
+func (m *Machine) hosts() string {
+	return fmt.Sprintf("127.0.0.1 localhost\n127.0.1.1 %s\n%s lab %s\n", m.host.Name, Address, strings.Join(m.host.Names, " "))
 }
 
 // nspawn leaves the controllers of cgroup v1 read-only, and then Docker can't start a container. A plain remount says
@@ -172,6 +181,9 @@ func (m *Machine) Boot() {
 }
 
 func (m *Machine) boot() error {
+	if m.host.VM != nil {
+		return m.bootVM()
+	}
 	netns, err := plugIn(m.number)
 	if err != nil {
 		return err
@@ -239,15 +251,15 @@ func (m *Machine) awaitBoot() error {
 
 // poll calls done until it is true, nspawn ends or bootLimit is over.
 func (m *Machine) poll(done func() bool) error {
-	limit := time.After(bootLimit)
+	limit := time.After(Patience(bootLimit))
 	tick := time.NewTicker(30 * time.Millisecond)
 	defer tick.Stop()
 	for !done() {
 		select {
 		case <-m.exited:
-			return fmt.Errorf("systemd-nspawn ended: %v", m.nspawn.ProcessState)
+			return fmt.Errorf("%s ended: %v", filepath.Base(m.nspawn.Path), m.nspawn.ProcessState)
 		case <-limit:
-			return fmt.Errorf("not within %v", bootLimit)
+			return fmt.Errorf("not within %v", Patience(bootLimit))
 		case <-tick.C:
 		}
 	}
@@ -308,6 +320,7 @@ func (m *Machine) awaitEnd() error {
 		return fmt.Errorf("systemd-nspawn still runs after %v", bootLimit)
 	}
 	m.nspawn, m.leader = nil, 0
+	m.disconnect()
 	unplug(m.number)
 	return removeCgroups(m.cgroup)
 }
@@ -318,6 +331,12 @@ const rebootStatus = 133
 // Reboot restarts the host in the orderly way and returns when it is up again.
 func (m *Machine) Reboot() {
 	m.t.Helper()
+	if m.host.VM != nil {
+		if err := m.rebootVM(); err != nil {
+			m.t.Fatalf("lab: reboot %s: %v\n%s", m.host.Name, err, m.consoleTail())
+		}
+		return
+	}
 	if err := m.enter("systemctl", "reboot").Run(); err != nil {
 		m.t.Fatalf("lab: reboot %s: %v", m.host.Name, err)
 	}
@@ -354,7 +373,7 @@ func (m *Machine) remove() {
 	if err := m.kill(); err != nil {
 		m.t.Errorf("lab: stop %s: %v", m.host.Name, err)
 	}
-	if err := unix.Unmount(m.disk(), unix.MNT_DETACH); err != nil {
+	if err := unix.Unmount(m.disk(), unix.MNT_DETACH); err != nil && m.host.VM == nil {
 		m.t.Errorf("lab: unmount the disk of %s: %v", m.host.Name, err)
 		return // never delete through a mount
 	}
@@ -365,6 +384,9 @@ func (m *Machine) remove() {
 
 // enter is a command in all namespaces of the host but its cgroups.
 func (m *Machine) enter(args ...string) *exec.Cmd {
+	if m.host.VM != nil {
+		return m.ssh(nil, `exec "$@"`, args...)
+	}
 	return exec.Command("nsenter", append([]string{
 		"-t", strconv.Itoa(m.leader), "-m", "-u", "-i", "-n", "-p", "-r", "-w", "--",
 		"env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8",

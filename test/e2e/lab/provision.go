@@ -97,7 +97,7 @@ func digest(of ...any) string {
 // Provision makes the machine ready for hosts: installs tools that are missing and builds the root unless it is in
 // cacheDir already (about a minute the first time). It needs Debian's package archive only if something is missing.
 func Provision() (Root, error) {
-	if err := installTools(); err != nil {
+	if err := installTools(machineNeeds); err != nil {
 		return Root{}, err
 	}
 	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
@@ -145,9 +145,10 @@ func provisionRoot(suite string) error {
 	return os.Rename(part, final)
 }
 
-func installTools() error {
+// installTools installs what is missing of these programs.
+func installTools(needs [][2]string) error {
 	var missing []string
-	for _, need := range machineNeeds {
+	for _, need := range needs {
 		found := false
 		if filepath.IsAbs(need[0]) {
 			_, err := os.Stat(need[0])
@@ -185,8 +186,10 @@ func apt(chroot string, args ...string) error {
 }
 
 // lockCache lets one process at a time build; another waits and then finds the work done.
-func lockCache() (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(cacheDir, "lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o644)
+func lockCache() (unlock func(), err error) { return lockFile("lock") }
+
+func lockFile(name string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(cacheDir, name), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o644)
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,10 @@ func (m *Machine) Start(c Cmd) *Process {
 	m.t.Helper()
 	m.running++
 	p := &Process{m: m, unit: "lab-" + strconv.Itoa(m.running) + ".service"}
+	if m.host.VM != nil {
+		p.cmd = m.startVM(c, p.pidFile())
+		return p.begin(c)
+	}
 	args := []string{
 		"-t", strconv.Itoa(m.leader), "-a", "--", "systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--unit=" + p.unit,
 	}
@@ -67,12 +71,20 @@ func (m *Machine) Start(c Cmd) *Process {
 	p.cmd = exec.Command("nsenter", args...)
 	p.cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	p.cmd.Stdin = io.Reader(strings.NewReader(c.Stdin))
+	return p.begin(c)
+}
+
+func (p *Process) begin(c Cmd) *Process {
+	p.m.t.Helper()
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	if err := p.cmd.Start(); err != nil {
-		m.t.Fatalf("lab: start %q on %s: %v", c.Args, m.host.Name, err)
+		p.m.t.Fatalf("lab: start %q on %s: %v", c.Args, p.m.host.Name, err)
 	}
 	return p
 }
+
+// pidFile is where a virtual machine notes the command's process.
+func (p *Process) pidFile() string { return "/run/" + p.unit }
 
 // Wait returns how the process ended.
 func (p *Process) Wait() Result {
@@ -91,6 +103,12 @@ func (p *Process) Wait() Result {
 // Signal sends a signal, such as KILL or INT, to the command's first process alone.
 func (p *Process) Signal(name string) {
 	p.m.t.Helper()
+	if p.m.host.VM != nil {
+		if out, err := p.m.ssh(nil, `kill -s "$1" "$(cat "$2")"`, name, p.pidFile()).CombinedOutput(); err != nil {
+			p.m.t.Fatalf("lab: send %s to %s on %s: %v: %s", name, p.unit, p.m.host.Name, err, out)
+		}
+		return
+	}
 	if out, err := p.m.enter("systemctl", "kill", "--kill-whom=main", "--signal="+name, p.unit).CombinedOutput(); err != nil {
 		p.m.t.Fatalf("lab: send %s to %s on %s: %v: %s", name, p.unit, p.m.host.Name, err, out)
 	}
@@ -99,6 +117,9 @@ func (p *Process) Signal(name string) {
 // Pids are the host's processes of this name, by the numbers that they have for the test process.
 func (m *Machine) Pids(name string) []int {
 	m.t.Helper()
+	if m.host.VM != nil {
+		m.t.Fatal("lab: no process of a virtual machine is one of the test's")
+	}
 	host, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", m.leader))
 	if err != nil {
 		m.t.Fatalf("lab: %v", err)
