@@ -83,6 +83,12 @@ func complaint(result Result, code failure.Code, doing string) error {
 		return failure.New(failure.PackagesLocked, "cannot %s: dpkg's lock is held by %s", doing, strings.TrimSpace(lost[1])).
 			WithEvidence("%s", lastLines(result.Output))
 	}
+	if member := unknownCompression.FindStringSubmatch(result.Output); member != nil {
+		return failure.New(code, "cannot %s: this system's dpkg does not know how its %s is compressed", doing, member[1]).
+			WithEvidence("%s", lastLines(result.Output)).
+			WithRemedy("name an older version of the package (--ssm-agent-version, --ecs-agent-version), or upgrade the system: " +
+				"Debian's dpkg knows zstd from Debian 12 on")
+	}
 	how := fmt.Sprintf("exit status %d", result.ExitCode)
 	if result.ExitCode < 0 {
 		how = "a signal"
@@ -96,6 +102,10 @@ func complaint(result Result, code failure.Code, doing string) error {
 // dpkgReason is the line in which dpkg says why it gave a package up: " new amazon-ecs-init package pre-installation
 // script subprocess returned error exit status 1".
 var dpkgReason = regexp.MustCompile(`(?m)^dpkg: error processing .*:\n (\S.*)$`)
+
+// unknownCompression is dpkg's word for a package that is packed in a way that came after it. Source: dpkg 1.20.14 of Debian 11
+// on 2026-11-26.
+var unknownCompression = regexp.MustCompile(`uses unknown compression for member '([^']+)'`)
 
 // unmetDependency is a line like " amazon-ecs-init depends on docker-ce (>= 17.12.0) | docker.io; however:".
 var unmetDependency = regexp.MustCompile(`(?m)^ \S+ (?:pre-)?depends on (.+); however:\s*$`)
