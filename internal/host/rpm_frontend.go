@@ -64,12 +64,6 @@ func (r *Rpm) held(name string) (bool, error) {
 		if err != nil {
 			return false, failure.Wrap(failure.PackagesBroken, err, "cannot read %s", file)
 		}
-		if strings.HasSuffix(file, ".toml") {
-			if holdsTOML(string(text), name) {
-				return true, nil
-			}
-			continue
-		}
 		for line := range strings.Lines(string(text)) {
 			if line = strings.TrimSpace(line); holds(line, name) {
 				return true, nil
@@ -77,31 +71,6 @@ func (r *Rpm) held(name string) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// comparator is how a condition of dnf5's list compares.
-var comparator = regexp.MustCompile(`^comparator\s*=\s*"([^"]*)"`)
-
-// holdsTOML reports whether dnf5's list is about a package. An entry of its versionlock exclude only keeps versions away: all
-// its conditions are that the version is another.
-func holdsTOML(text, name string) bool {
-	for _, entry := range strings.Split(text, "[[packages]]")[1:] {
-		named, conditions, excludes := false, 0, 0
-		for line := range strings.Lines(entry) {
-			line = strings.TrimSpace(line)
-			named = named || holds(line, name)
-			if match := comparator.FindStringSubmatch(line); match != nil {
-				conditions++
-				if match[1] == "!=" {
-					excludes++
-				}
-			}
-		}
-		if named && (conditions == 0 || excludes < conditions) {
-			return true
-		}
-	}
-	return false
 }
 
 // A line of one of the lists, in the forms that they have:

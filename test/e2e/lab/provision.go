@@ -120,13 +120,17 @@ func ProvisionReleases(suites ...string) func(string) error {
 
 // provisionRoot builds the root of a release unless it is there.
 func provisionRoot(suite string) error {
+	root := rootOf(suite)
+	there := func() bool { _, err := os.Stat(root.Base); return err == nil }
+	if there() { // whole, for it came by a rename; another that is being built may take minutes
+		return nil
+	}
 	unlock, err := lockCache()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	root := rootOf(suite)
-	if _, err := os.Stat(root.Base); err == nil {
+	if there() {
 		return nil
 	}
 	fmt.Fprintf(os.Stderr, "lab: building the root file system of hosts of %s, about a minute; later runs use it again\n", suite)
