@@ -83,6 +83,12 @@ func complaint(result Result, code failure.Code, doing string) error {
 		return failure.New(failure.PackagesLocked, "cannot %s: dpkg's lock is held by %s", doing, strings.TrimSpace(lost[1])).
 			WithEvidence("%s", lastLines(result.Output))
 	}
+	if member := unknownCompression.FindStringSubmatch(result.Output); member != nil {
+		return failure.New(code, "cannot %s: this system's dpkg does not know how its %s is compressed", doing, member[1]).
+			WithEvidence("%s", lastLines(result.Output)).
+			WithRemedy("name an older version of the package (--ssm-agent-version, --ecs-agent-version), or upgrade the system: " +
+				"Debian's dpkg knows zstd from Debian 12 on")
+	}
 	how := fmt.Sprintf("exit status %d", result.ExitCode)
 	if result.ExitCode < 0 {
 		how = "a signal"
@@ -103,6 +109,10 @@ var dpkgReason = regexp.MustCompile(`(?m)^dpkg: error processing .*:\n (\S.*)$`)
 // noSpace is what dpkg, and what its scripts run, say of a full disk, with the file: " unable to flush /var/lib/dpkg/updates/tmp.i after padding: No space
 // left on device".
 var noSpace = regexp.MustCompile(`(?m)[^\s:][^\n:]*(?:: |\()No space left on device\)?`)
+
+// unknownCompression is dpkg's word for a package that is packed in a way that came after it. Source: dpkg 1.20.14 of Debian 11
+// on 2026-11-26.
+var unknownCompression = regexp.MustCompile(`uses unknown compression for member '([^']+)'`)
 
 // unmetDependency is a line like " amazon-ecs-init depends on docker-ce (>= 17.12.0) | docker.io; however:".
 var unmetDependency = regexp.MustCompile(`(?m)^ \S+ (?:pre-)?depends on (.+); however:\s*$`)

@@ -172,6 +172,21 @@ func TestLockLostInARace(t *testing.T) {
 	}
 }
 
+// What dpkg 1.20.14 of Debian 11 said of a package packed by a newer one. Nothing of the package is wrong, so its remedy is
+// another version.
+func TestPackageThatDpkgCannotUnpack(t *testing.T) {
+	const said = "Unpacking amazon-ssm-agent (3.3.4108.0-1) ...\n" +
+		"dpkg-deb: error: archive '/x.deb' uses unknown compression for member 'data.tar.zst', giving up\n" +
+		"dpkg: error processing archive /x.deb (--install):\n dpkg-deb --fsys-tarfile subprocess returned error exit status 2\n" +
+		"Errors were encountered while processing:\n /x.deb\n"
+	files, _ := newDir(t)
+	err := NewDpkg(files, files, &fakeRunner{result: Result{ExitCode: 1, Output: said}}).Install(t.Context(), "/x.deb")
+	if !failure.Is(err, failure.PackageInstall) || !strings.Contains(err.Error(), "does not know how its data.tar.zst is compressed") ||
+		!strings.Contains(failure.Of(err).Remedy, "--ssm-agent-version") {
+		t.Errorf("%v; remedy %q", err, failure.Of(err).Remedy)
+	}
+}
+
 func BenchmarkPackage(b *testing.B) {
 	var status bytes.Buffer
 	for i := range 3000 {

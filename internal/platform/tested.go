@@ -50,6 +50,16 @@ func Trials() []Trial {
 			What: "the same with SELinux enforcing, by Debian's policy: registered, upgraded, back, deregistered; the labels of what was written, " +
 				"and nothing denied; not Red Hat's policy",
 			Tests: []string{"TestSELinux"}, Slow: true, Date: "2026-11-26"},
+		{Systems: []string{"Debian 11"}, Arch: "amd64", How: Ran, Manager: "apt 2.2, dpkg 1.20", Systemd: "247", Cgroup: "both",
+			What: "hosts in systemd-nspawn with Docker 20.10: preflight, registered, registered again, both agents upgraded, back, booted, " +
+				"examined and mended by doctor, deregistered; a package that its dpkg cannot unpack (zstd) is refused and undone",
+			Tests: []string{"TestLifeOnOtherReleases"}, Slow: true, Date: "2026-11-26"},
+		{Systems: []string{"Debian 13"}, Arch: "amd64", How: Ran, Manager: "apt 3.0, dpkg 1.22", Systemd: "257", Cgroup: "both",
+			What: "the same with Docker 26.1", Tests: []string{"TestLifeOnOtherReleases"}, Slow: true, Date: "2026-11-26"},
+		{Systems: []string{"Debian 13"}, Arch: "amd64", How: Simulated, Manager: "apt 3.3, dpkg 1.23", Systemd: "262", Cgroup: "v2",
+			What: "the same on Debian sid of 2026-10-30, which is to come after it and no row of the table, with Docker 28.5; " +
+				"its systemd has no cgroup v1 (from 258 on)",
+			Tests: []string{"TestLifeOnOtherReleases"}, Slow: true, Date: "2026-11-26"},
 		{Systems: []string{"Debian 12"}, Arch: "arm64", How: Simulated, Manager: "none: a throw-away host root",
 			What:  "the program by user-mode emulation (qemu 7.2): version, preflight, mirror, and a registration in a rehearsal",
 			Tests: []string{"TestARM64"}, Date: "2026-11-26"},
@@ -85,6 +95,11 @@ func Trials() []Trial {
 			Manager: "dnf 4.14 and zypper 1.14, rpm 4.18, Debian's builds", Systemd: "252", Cgroup: "v2",
 			What: "the same, without upgrades (make e2e-slow); on Rocky Linux also killed while rpm installs", Tests: []string{"TestLifeOnRPM", "TestKilledInRPM"},
 			Date: "2026-11-26"},
+		{Systems: []string{"Fedora 42", "Amazon Linux 2023", "SUSE Linux Enterprise Server 15"}, Arch: "amd64", How: Simulated,
+			Manager: "dnf5 5.4, dnf 4.24 and zypper 1.14, rpm 6.1, Debian sid's builds", Systemd: "262", Cgroup: "v2",
+			What: "hosts of Debian sid's with the system's os-release, rpm and its package manager, Docker 28.5 there: registered, registered " +
+				"again, upgraded, back, deregistered",
+			Tests: []string{"TestLifeOnRPM"}, Slow: true, Date: "2026-11-26"},
 	}
 }
 

@@ -113,7 +113,7 @@ func TestTrialsAreWhole(t *testing.T) {
 }
 
 func TestTestedAs(t *testing.T) {
-	for name, want := range map[string]How{"debian 12": Ran, "debian 13": NeverRan, "windows 2022": NeverRan} {
+	for name, want := range map[string]How{"debian 12": Ran, "debian 11": Ran, "debian 13": Ran, "fedora 42": Simulated, "debian 10": NeverRan, "windows 2022": NeverRan} {
 		id, version, _ := strings.Cut(name, " ")
 		row, _, ok := Find(id, version, "", nil)
 		if how, _ := row.TestedAs(); !ok || how != want {

@@ -22,12 +22,16 @@ var debians = []struct {
 	suite           string
 	systemd, docker string // what it must be made of, or it is not what the row says
 	os              string // what preflight says of it
+	packed          string // what its dpkg can unpack, where it does not know all
 	cgroups         []int  // systemd has no v1 from 258 on
 }{
-	{"bullseye", "247", "20.10", "pass: Debian GNU/Linux 11 (bullseye) is on AWS's list", []int{1, 2}},
-	{"trixie", "257", "26.1", "warn: Debian GNU/Linux 13 (trixie) is not on AWS's list", []int{1, 2}},
-	{"sid", "262", "28.5", "warn: Debian GNU/Linux forky/sid is not on AWS's list", []int{2}},
+	{"bullseye", "247", "20.10", "pass: Debian GNU/Linux 11 (bullseye) is on AWS's list", "xz", []int{1, 2}},
+	{"trixie", "257", "26.1", "warn: Debian GNU/Linux 13 (trixie) is not on AWS's list", "", []int{1, 2}},
+	{"sid", "262", "28.5", "warn: Debian GNU/Linux forky/sid is not on AWS's list", "", []int{2}},
 }
+
+// otherSSM is one more version of the SSM agent.
+const otherSSM = "3.3.4999.0"
 
 // A life on other releases of Debian: looked at, registered, again, upgraded, rolled back, booted, examined, deregistered.
 func TestLifeOnOtherReleases(t *testing.T) {
@@ -35,7 +39,7 @@ func TestLifeOnOtherReleases(t *testing.T) {
 		for _, version := range row.cgroups {
 			t.Run(fmt.Sprintf("%s, cgroup v%d", row.suite, version), func(t *testing.T) {
 				t.Parallel()
-				s := newSite(t, packages.Options{}, packages.Options{})
+				s := newSite(t, packages.Options{Compression: row.packed}, packages.Options{})
 				h := s.host(lab.Host{Suite: row.suite, Cgroup: version})
 				for _, name := range []string{"/etc/simagent.json", "/etc/ecs/simagent.json"} {
 					h.WriteFile(name, []byte(quick), 0o644)
@@ -52,13 +56,23 @@ func TestLifeOnOtherReleases(t *testing.T) {
 					t.Errorf("preflight changed %v", diff)
 				}
 
-				first := s.mustRegister(h, s.register(s.token(1)))
+				if row.packed != "" { // what its dpkg cannot unpack is refused with the reason, and leaves nothing
+					s.publish(&packages.Options{Version: otherSSM, Compression: "zstd"}, nil)
+					d := s.read(h.Run(s.register(s.token(1), "--ssm-agent-version", otherSSM)))
+					if d.RC != 7 || d.Error == nil || !d.Error.RolledBack || !strings.Contains(d.Error.Message, "does not know how its data.tar.zst is compressed") {
+						t.Errorf("a package that its dpkg cannot unpack: %+v %+v", d, d.Error)
+					}
+					if diff := differences(before, h.Tree(lived...), ofTheLife); len(diff) > 0 {
+						t.Errorf("it was undone, and left %v", diff)
+					}
+				}
+				first := s.mustRegister(h, s.register(s.token(1), "--ssm-agent-version", ssmVersion))
 				task := longTask(h)
 				if !first.Changed || !strings.HasPrefix(first.Result.DockerVersion, row.docker) {
 					t.Errorf("registered: %+v", first)
 				}
 				tree, fetched := h.Tree(treeOf...), s.asked("s3:")
-				if again := s.mustRegister(h, s.register("")); again.Changed || again.Result != first.Result || s.asked("s3:") != fetched {
+				if again := s.mustRegister(h, s.register("", "--ssm-agent-version", ssmVersion)); again.Changed || again.Result != first.Result || s.asked("s3:") != fetched {
 					t.Errorf("again: %+v", again)
 				}
 				if diff := lab.Diff(tree, h.Tree(treeOf...)); len(diff) > 0 {
@@ -69,7 +83,7 @@ func TestLifeOnOtherReleases(t *testing.T) {
 					t.Errorf("a healthy host, and doctor says %+v", d)
 				}
 
-				s.publish(&packages.Options{Version: nextSSM}, &packages.Options{Version: nextECS})
+				s.publish(&packages.Options{Version: nextSSM, Compression: row.packed}, &packages.Options{Version: nextECS})
 				d := s.upgraded(h.Run(s.upgrade()))
 				if d.RC != 0 || d.Result.ECSAgent.Installed != nextECS || d.Result.SSMAgent.Installed != nextSSM+"-1" ||
 					d.Result.ECSAgent.Running != "1.106.0" || d.Result.ContainerInstanceARN != first.Result.ContainerInstanceARN {

@@ -82,8 +82,8 @@ func (s *site) publish(ssm, ecs *packages.Options) {
 
 // longTask runs a container that looks like a task's, of an image of its own, and returns its id and start.
 func longTask(h *lab.Machine) string {
-	h.MustShell(`cd / && tar c usr/bin/sleep | docker import - task:1 >/dev/null && docker run -d --name ecs-web-1-web \
-	--label com.amazonaws.ecs.task-arn=arn:aws:ecs:task/prod/1 -v /usr:/usr:ro -v /lib:/lib:ro -v /lib64:/lib64:ro task:1 /usr/bin/sleep infinity`)
+	h.MustShell(`cd / && sleep=$(command -v sleep) && tar c ${sleep#/} | docker import - task:1 >/dev/null && docker run -d --name ecs-web-1-web \
+	--label com.amazonaws.ecs.task-arn=arn:aws:ecs:task/prod/1 -v /usr:/usr:ro -v /lib:/lib:ro -v /lib64:/lib64:ro task:1 $sleep infinity`)
 	return h.MustShell(taskState)
 }
 

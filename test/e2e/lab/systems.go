@@ -33,14 +33,6 @@ VERSION_ID="9.6"
 PLATFORM_ID="platform:el9"
 PRETTY_NAME="Red Hat Enterprise Linux 9.6 (Plow)"
 `},
-	"fedora42": {"dnf5", `NAME="Fedora Linux"
-VERSION="42 (Server Edition)"
-ID=fedora
-VERSION_ID=42
-PLATFORM_ID="platform:f42"
-PRETTY_NAME="Fedora Linux 42 (Server Edition)"
-VARIANT_ID=server
-`},
 	"sles15": {"zypper", `NAME="SLES"
 VERSION="15-SP6"
 VERSION_ID="15.6"
@@ -54,5 +46,13 @@ ID="opensuse-leap"
 ID_LIKE="suse opensuse"
 VERSION_ID="15.6"
 PRETTY_NAME="openSUSE Leap 15.6"
+`},
+	"fedora42": {"dnf5", `NAME="Fedora Linux"
+VERSION="42 (Server Edition)"
+ID=fedora
+VERSION_ID=42
+PLATFORM_ID="platform:f42"
+PRETTY_NAME="Fedora Linux 42 (Server Edition)"
+VARIANT_ID=server
 `},
 }

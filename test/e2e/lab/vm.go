@@ -85,7 +85,7 @@ const relabelled = "lab: every file has its label"
 
 // vmImage is the folder with the disk, the kernel and the key.
 func vmImage() string {
-	return filepath.Join(cacheDir, "vm-"+digest(recipe, suite, hostPackages, dockerPackages, vmPackages, vmFiles))
+	return filepath.Join(cacheDir, "vm-"+digest(recipe, suite, hostPackages, releases[suite].docker, vmPackages, vmFiles))
 }
 
 // ProvisionVM builds the disk of virtual machines unless it is there: some minutes. It is a setup function for Main.
@@ -119,7 +119,7 @@ func buildVM(dir string) error {
 		return err
 	}
 	var packages []string
-	packages = append(append(append(packages, hostPackages...), dockerPackages...), vmPackages...)
+	packages = append(append(append(packages, hostPackages...), releases[suite].docker...), vmPackages...)
 	err := command("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--include="+strings.Join(packages, ","), suite, root)
 	if err != nil {
 		return err
