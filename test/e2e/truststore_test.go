@@ -29,7 +29,7 @@ chmod 755 /usr/bin/update-ca-trust; ln -s /etc/pki/ca-trust/extracted/pem/tls-ca
 ln -s ../pki/tls/certs /etc/ssl/certs; update-ca-trust`
 	suseStore = readsFrom + `cat >/usr/sbin/update-ca-certificates <<'END'
 #!/bin/sh
-case "$1" in -f|--fresh) fresh=1 ;; -v|--verbose|"") ;; *) echo "invalid option: $1" >&2; exit 1 ;; esac
+for option; do case "$option" in -f|--fresh) fresh=1 ;; -v|--verbose) ;; *) echo "invalid option: $option" >&2; exit 1 ;; esac; done
 ` + extract + `pem-directory-hash /var/lib/ca-certificates/pem
 if [ -z "$fresh" ] && [ /var/lib/ca-certificates/ca-bundle.pem -nt /var/lib/ca-certificates/pem ]; then exit 0; fi
 exec ` + extract + `pem-bundle /var/lib/ca-certificates/ca-bundle.pem
@@ -105,7 +105,7 @@ func TestAuthorityOnRPM(t *testing.T) {
 			if again := s.mustRegister(h, through("", "--ca-file", "/root/authority.pem")); again.Changed || again.Result != first.Result {
 				t.Errorf("once more: %+v", again)
 			}
-			if holds := h.MustShell("grep -rlI c4n4ry /etc /root /var/lib/anywhere /var/lib/amazon /var/log | sort"); holds != "/etc/anywhere/proxy.env\n/etc/ecs/ecs.config" {
+			if holds := h.MustShell("grep -rlI c4n[4]ry /etc /root /var/lib/anywhere /var/lib/amazon /var/log | sort"); holds != "/etc/anywhere/proxy.env\n/etc/ecs/ecs.config" {
 				t.Errorf("the password is in\n%s", holds)
 			}
 			if told := h.MustShell("journalctl --no-pager -o verbose | grep -c 'c4n[4]ry' || :; anywhere doctor --bundle /root/bundle.tar.gz >/root/doctor 2>&1; " +
