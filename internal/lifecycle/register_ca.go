@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/ecsagent"
 	"github.com/anywhere-ecs/anywhere/internal/engine"
@@ -65,7 +66,8 @@ func (all Authorities) key() (key string) {
 
 // caStore is how a family of systems takes a further authority: a file in a folder, and a program that makes the bundle.
 // Sources: update-ca-certificates(8) of Debian 12 (one certificate a file, its name ends in .crt); update-ca-trust(8) of
-// Fedora 42 and Amazon Linux 2023; update-ca-certificates(8) of openSUSE Leap 15.6.
+// Fedora 42 and Amazon Linux 2023; update-ca-certificates(8) of openSUSE Leap 15.6, whose hook for the bundle passes over one that it takes for new
+// enough unless it is to start from scratch (github.com/openSUSE/ca-certificates, certbundle.run, read 2026-11-26).
 type caStore struct {
 	Folder string `json:"folder"`
 	Ext    string `json:"ext"`
@@ -73,12 +75,15 @@ type caStore struct {
 	Tool   string `json:"tool"`
 	Arg    string `json:"arg,omitempty"`
 	Fresh  string `json:"fresh,omitempty"` // instead of Arg after a removal: else links to what is gone stay in /etc/ssl/certs
+	// Tries is how often the program is started: systemd starts SUSE's too as soon as something changes in the folder (ca-certificates.path), and two at
+	// once take each other's temporary files away. 0 is once.
+	Tries int `json:"tries,omitempty"`
 }
 
 var caStores = []caStore{
-	{"/etc/pki/ca-trust/source/anchors", ".pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/usr/bin/update-ca-trust", "extract", ""},
-	{"/etc/pki/trust/anchors", ".pem", "/var/lib/ca-certificates/ca-bundle.pem", "/usr/sbin/update-ca-certificates", "", ""},
-	{"/usr/local/share/ca-certificates", ".crt", "/etc/ssl/certs/ca-certificates.crt", "/usr/sbin/update-ca-certificates", "", "--fresh"},
+	{"/etc/pki/ca-trust/source/anchors", ".pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/usr/bin/update-ca-trust", "extract", "", 0},
+	{"/etc/pki/trust/anchors", ".pem", "/var/lib/ca-certificates/ca-bundle.pem", "/usr/sbin/update-ca-certificates", "--fresh", "", 3},
+	{"/usr/local/share/ca-certificates", ".crt", "/etc/ssl/certs/ca-certificates.crt", "/usr/sbin/update-ca-certificates", "", "--fresh", 0},
 }
 
 // caPrefix begins the names of anywhere's files in such a folder.
@@ -149,6 +154,15 @@ func (s caStore) update(ctx context.Context, run func(context.Context, host.Cmd)
 		cmd.Args = []string{arg}
 	}
 	result, err := run(ctx, cmd)
+	for try := 1; err == nil && result.ExitCode != 0 && try < s.Tries; try++ {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+		cmd.Stdin = strings.NewReader("")
+		result, err = run(ctx, cmd)
+	}
 	switch {
 	case err != nil:
 		return failure.Wrap(failure.TLSUntrusted, err, "starting %s", s.Tool)

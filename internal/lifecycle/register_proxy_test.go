@@ -152,3 +152,21 @@ func TestParseAuthorities(t *testing.T) {
 		}
 	}
 }
+
+// SUSE's program is started once more where the one that systemd starts by itself was in its way; another's failure is its own.
+func TestAStoreThatIsBusyIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for i, want := range map[int]int{0: 1, 1: 2, 2: 1} {
+		calls := 0
+		err := caStores[i].update(t.Context(), func(_ context.Context, cmd host.Cmd) (host.Result, error) {
+			if cmd.Path != caStores[i].Tool {
+				t.Errorf("%s is started", cmd.Path)
+			}
+			calls++
+			return host.Result{ExitCode: max(0, 2-calls)}, nil
+		}, caStores[i].Arg)
+		if calls != want || (err == nil) != (want == 2) {
+			t.Errorf("%s: %d starts, %v", caStores[i].Tool, calls, err)
+		}
+	}
+}

@@ -11,7 +11,8 @@ import (
 
 // The stores of certificate authorities of two families, around the program that both have: p11-kit's trust. Debian's package of it differs from theirs
 // in the folders that it reads, which a file of its configuration says; their own packages, and so the scripts that call it, are not Debian's, and are
-// written here after their manual pages (update-ca-trust(8) of Fedora 42, update-ca-certificates(8) of openSUSE Leap 15.6).
+// written here after their manual pages (update-ca-trust(8) of Fedora 42, update-ca-certificates(8) of openSUSE Leap 15.6); SUSE's passes over a bundle that is
+// newer than the folder beside it, as the real one does.
 const (
 	readsFrom = `sed -i "s#^x-init-reserved:.*#x-init-reserved: paths='$1'#" /usr/share/p11-kit/modules/p11-kit-trust.module
 rm -rf /usr/sbin/update-ca-certificates /usr/local/share/ca-certificates
@@ -28,8 +29,10 @@ chmod 755 /usr/bin/update-ca-trust; ln -s /etc/pki/ca-trust/extracted/pem/tls-ca
 ln -s ../pki/tls/certs /etc/ssl/certs; update-ca-trust`
 	suseStore = readsFrom + `cat >/usr/sbin/update-ca-certificates <<'END'
 #!/bin/sh
-for option; do case "$option" in -f|--fresh|-v|--verbose) ;; *) echo "unknown option $option" >&2; exit 1 ;; esac; done
-` + extract + `pem-bundle /var/lib/ca-certificates/ca-bundle.pem && ` + extract + `pem-directory-hash /var/lib/ca-certificates/pem
+for option; do case "$option" in -f|--fresh) fresh=1 ;; -v|--verbose) ;; *) echo "invalid option: $option" >&2; exit 1 ;; esac; done
+` + extract + `pem-directory-hash /var/lib/ca-certificates/pem
+if [ -z "$fresh" ] && [ /var/lib/ca-certificates/ca-bundle.pem -nt /var/lib/ca-certificates/pem ]; then exit 0; fi
+exec ` + extract + `pem-bundle /var/lib/ca-certificates/ca-bundle.pem
 END
 chmod 755 /usr/sbin/update-ca-certificates; ln -s /var/lib/ca-certificates/ca-bundle.pem /etc/ssl/ca-bundle.pem
 ln -s /var/lib/ca-certificates/pem /etc/ssl/certs; update-ca-certificates`
@@ -102,8 +105,12 @@ func TestAuthorityOnRPM(t *testing.T) {
 			if again := s.mustRegister(h, through("", "--ca-file", "/root/authority.pem")); again.Changed || again.Result != first.Result {
 				t.Errorf("once more: %+v", again)
 			}
-			if holds := h.MustShell("grep -rlI c4n4ry /etc /root /var/lib/anywhere /var/lib/amazon /var/log | sort"); holds != "/etc/anywhere/proxy.env\n/etc/ecs/ecs.config" {
+			if holds := h.MustShell("grep -rlI c4n[4]ry /etc /root /var/lib/anywhere /var/lib/amazon /var/log | sort"); holds != "/etc/anywhere/proxy.env\n/etc/ecs/ecs.config" {
 				t.Errorf("the password is in\n%s", holds)
+			}
+			if told := h.MustShell("journalctl --no-pager -o verbose | grep -c 'c4n[4]ry' || :; anywhere doctor --bundle /root/bundle.tar.gz >/root/doctor 2>&1; " +
+				"(cat /root/doctor; tar -xzOf /root/bundle.tar.gz) | grep -a -c 'c4n[4]ry' || :"); told != "0\n0" {
+				t.Errorf("the journal, and doctor with its bundle, tell the password in so many lines: %s", told)
 			}
 			if status := h.Run(lab.Cmd{Args: []string{"anywhere", "status", "-o", "json"}}); status.Exit != 0 {
 				t.Errorf("%v", status)
