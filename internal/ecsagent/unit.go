@@ -3,6 +3,7 @@ package ecsagent
 import (
 	"cmp"
 	"path"
+	"regexp"
 	"slices"
 
 	"github.com/anywhere-ecs/anywhere/internal/host"
@@ -25,6 +26,17 @@ func brought(files host.Files, unit string) bool {
 		_, err := files.Stat(path.Join(dir, unit))
 		return err == nil
 	})
+}
+
+// typedUnit is the usual unit in a command line of a remedy.
+var typedUnit = regexp.MustCompile(`\b(systemctl (?:restart|start|stop|status|reset-failed|enable --now)|journalctl -u) ecs(?:\.service)?\b`)
+
+// Typed is a remedy as it is to be typed on a host whose agent has this unit: the tables of failures name the usual one.
+func Typed(unit, remedy string) string {
+	if unit == Unit {
+		return remedy
+	}
+	return typedUnit.ReplaceAllString(remedy, "${1} "+unit)
 }
 
 // DropIn is the content of DropInPath. Exit status 5 is the agent's "terminal": starting it again cannot help. The

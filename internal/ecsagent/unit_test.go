@@ -36,3 +36,22 @@ func TestUnitOf(t *testing.T) {
 		}
 	}
 }
+
+// What people are told to type names the unit that is there.
+func TestTyped(t *testing.T) {
+	const suse = "amazon-ecs.service"
+	for remedy, want := range map[string]string{
+		"correct it; then systemctl restart ecs":                  "correct it; then systemctl restart " + suse,
+		"systemctl enable --now ecs":                              "systemctl enable --now " + suse,
+		"systemctl restart ecs.service; tasks run on":             "systemctl restart " + suse + "; tasks run on",
+		"journalctl -u ecs -u amazon-ssm-agent -n 50 says why":    "journalctl -u " + suse + " -u amazon-ssm-agent -n 50 says why",
+		"docker logs ecs-agent; tail -n 50 /var/log/ecs/init.log": "docker logs ecs-agent; tail -n 50 /var/log/ecs/init.log",
+	} {
+		if got := Typed(suse, remedy); got != want {
+			t.Errorf("%q; want %q", got, want)
+		}
+		if got := Typed(Unit, remedy); got != remedy {
+			t.Errorf("%q of %q, on a host with the usual unit", got, remedy)
+		}
+	}
+}

@@ -63,7 +63,7 @@ func (x *examination) findings() []DoctorFinding {
 	}
 	for i := range all {
 		all[i].finish()
-		all[i].Remedy = ssmagent.Typed(x.sight.ssmUnitName(), all[i].Remedy)
+		all[i].Remedy = ecsagent.Typed(x.sight.ecsName, ssmagent.Typed(x.sight.ssmUnitName(), all[i].Remedy))
 	}
 	slices.SortStableFunc(all, func(a, b DoctorFinding) int {
 		return cmp.Or(cmp.Compare(slices.Index(FindingKinds, a.Kind), slices.Index(FindingKinds, b.Kind)), newestFirst(a, b))

@@ -30,7 +30,7 @@ func (s *sight) result() StatusResult {
 	r.ManagedInstanceID = r.Registration.VaultID
 	r.State, r.Reasons = s.judge()
 	for i := range r.Reasons {
-		r.Reasons[i].Remedy = ssmagent.Typed(s.ssmUnitName(), r.Reasons[i].Remedy)
+		r.Reasons[i].Remedy = ecsagent.Typed(s.ecsName, ssmagent.Typed(s.ssmUnitName(), r.Reasons[i].Remedy))
 	}
 	if s.answers() {
 		r.ContainerInstanceARN = s.agent.value.ContainerInstanceARN

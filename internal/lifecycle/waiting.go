@@ -143,7 +143,8 @@ func (r *registration) findings(reader host.Reader, w waiting) ([]finding, error
 		return nil, err
 	}
 	for _, f := range fromECS {
-		all = append(all, finding{f.Code, f.Line, f.File, f.Cause, ssmagent.Typed(r.ssmUnit(), f.Remedy), f.Terminal, true})
+		remedy := ecsagent.Typed(r.ecsUnit(), ssmagent.Typed(r.ssmUnit(), f.Remedy))
+		all = append(all, finding{f.Code, f.Line, f.File, f.Cause, remedy, f.Terminal, true})
 	}
 	return all, nil
 }

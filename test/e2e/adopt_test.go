@@ -26,7 +26,7 @@ func TestAdopt(t *testing.T) {
 	s.fails(t, h, adopt, 12, failure.NotAdoptable, "no registration on this host", "", "anywhere register --token -")
 	s.play(h, scriptEndpoints, scriptSSM, scriptRegister, scriptSSMStart, scriptCerts, scriptExec, scriptECS, scriptConfig)
 	s.fails(t, h, adopt, 12, failure.NotAdoptable, "proves no container instance", "", "anywhere register")
-	h.MustShell("chmod 640 /etc/ecs/ecs.config; " + scriptECSStart)
+	h.MustShell("chmod 640 /etc/ecs/ecs.config; " + strings.ReplaceAll(scriptECSStart, "%UNIT%", "ecs"))
 	await(t, "the ECS agent is registered", func() bool { return len(s.aws.Instances()) == 1 && s.aws.Instances()[0].Connected })
 	arn, node := s.aws.Instances()[0].ARN, s.aws.Nodes()[0].ID
 	task := startTask(h)

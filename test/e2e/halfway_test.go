@@ -76,6 +76,7 @@ func (s *site) play(h *lab.Machine, script ...string) {
 	ssm, ecs := "debian_amd64/amazon-ssm-agent.deb", "amazon-ecs-init-latest.amd64.deb"
 	if byRPM(h) {
 		kind, install = "rpm", "rpm -U --nosignature"
+		unit = "$(cd /usr/lib/systemd/system; ls " + suseUnit + " ecs.service 2>/dev/null)"
 		ssm, ecs = "linux_amd64/amazon-ssm-agent.rpm", "amazon-ecs-init-latest.x86_64.rpm"
 	}
 	h.CopyIn("/root/ssm."+kind, s.mirror.Dir+"/amazon-ssm-"+region+"/latest/"+ssm, 0o644)

@@ -3,6 +3,7 @@ package e2e
 import (
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -90,6 +91,11 @@ func (s *site) doctorOnRPM(t *testing.T, h *lab.Machine, unit string) {
 	s.finds(h, "a stopped agent and a spoilt configuration", func(d diagnosis) bool {
 		return d.RC == 10 && d.names(failure.ServiceFailed) && d.fix("ecs.service") == "possible" && d.fix("ecs.external") == "possible"
 	})
+	for _, f := range s.doctor(h, "--offline").Result.Findings {
+		if unit == suseUnit && regexp.MustCompile(`(systemctl [a-z -]+|-u) ecs\b`).MatchString(f.Remedy) {
+			t.Errorf("there is no ecs.service here, and it says %q", f.Remedy)
+		}
+	}
 	fixed := s.doctor(h, "--offline", "--fix", "--yes")
 	if fixed.RC != 0 || fixed.fix("ecs.service") != "done" || fixed.fix("ecs.external") != "done" || fixed.Result.State != "healthy" {
 		t.Errorf("mended: %+v", fixed)
