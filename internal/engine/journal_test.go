@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,7 +34,7 @@ func TestATornLastLineWasNeverActedUpon(t *testing.T) {
 			}
 			// It goes on, without gluing its first line to the torn one, and can be read after that.
 			halfway(t, m, join(writing, removing)...)
-			if op, err = newEngine(m, "look").Open(); err != nil || op.LastStep != "remove" {
+			if op, err = newEngine(m, "look").Open(); err != nil || op.LastStep != "remove" || !slices.Contains(op.Begun, "remove") || len(op.Done) > len(op.Begun) {
 				t.Fatalf("operation %+v, error %v", op, err)
 			}
 			if out, err := newEngine(m, "two").Rollback(t.Context()); err != nil || !out.RolledBack {

@@ -43,7 +43,7 @@ func (s *stage) status(t *testing.T, flags ...string) health {
 			return h
 		}
 	}
-	t.Fatal("a part of the host never answered in time")
+	t.Fatalf("a part of the host never answered in time: %+v", s.look(t, flags...).Result.Reasons)
 	return health{}
 }
 
