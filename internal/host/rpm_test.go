@@ -498,6 +498,17 @@ func TestRPMSetThatCannotBeHad(t *testing.T) {
 	}
 }
 
+// A front end that has left packages in the folder of their repository, and brought none, is told from one that has.
+func TestRPMSetThatDidNotCome(t *testing.T) {
+	for source, want := range map[string]string{"": "install Docker yourself", "[anywhere-docker]\nbaseurl=file:/srv/mirror/docker\n": "serve the folder"} {
+		r, _ := newRPMHost(t, &scripted{answers: []answer{{words: "rpm -q", result: refusal("package docker-ce is not installed\n")}}}, "/usr/bin/yum")
+		_, err := r.Fetch(t.Context(), PackageSet{Names: []string{"docker-ce"}, Dir: "/set", Source: source})
+		if !failure.Is(err, failure.ArtifactMissing) || !strings.HasPrefix(failure.Of(err).Remedy, want) {
+			t.Errorf("%q: %v; remedy %q", source, err, failure.Of(err).Remedy)
+		}
+	}
+}
+
 func TestFrontComplaint(t *testing.T) {
 	for said, code := range map[string]failure.Code{
 		"Error: Unable to find a match: docker\n": failure.ArtifactMissing, "No package docker available.\nError: Nothing to do\n": failure.ArtifactMissing,
