@@ -477,7 +477,7 @@ var frontCauses = []struct {
 }
 
 // frontError is the line in which a front end says why it gave up.
-var frontError = regexp.MustCompile(`(?mi)^(?:(?:(?:Error|Problem)\b|Failed:):? ?(.*)|(Failed .*))$`)
+var frontError = regexp.MustCompile(`(?mi)^(?:(?:(?:Error(?: code)?|Problem)\b|Failed:):? ?(.*)|(Failed .*))$`)
 
 // frontComplaint is the error of a front end that failed, with its own words.
 func frontComplaint(name string, result Result, doing string) error {

@@ -523,6 +523,7 @@ func TestFrontComplaint(t *testing.T) {
 	for said, want := range map[string]string{
 		"Target initialization failed:\nFailed to cache rpm database (1).\nHistory:\n": "zypper: Failed to cache rpm database (1).",
 		"Error: Failed to download metadata for repo 'base'\n":                         "zypper: Failed to download metadata for repo 'base'",
+		"Download (curl) error for 'http://x':\nError code: Connection failed\n":       "zypper: Connection failed",
 		"Problem: nothing provides x\n":                                                "zypper: nothing provides x",
 		"Error: \n Problem: y\n":                                                       "zypper: it ended without a word",
 	} {
