@@ -292,6 +292,7 @@ func TestRPMHolds(t *testing.T) {
 		{"/usr/bin/dnf5", toml, "version = \"1.0\"\n\n[[packages]]\nname = \"amazon-ssm-agent\"\n", true},
 		{"/usr/bin/dnf5", toml, "version = '1.0'\n[[packages]]\nname = 'amazon-ssm-agent' # ours\n", true},
 		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-ecs-init\"\n", false},
+		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-*\"\n[[packages.conditions]]\nkey = \"evr\"\ncomparator = \"<\"\nvalue = \"4\"\n", true},
 		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-ssm-agent\"\ncomment = \"kept\"\n[[packages.conditions]]\n" +
 			"key = \"evr\"\ncomparator = \"=\"\nvalue = \"0:3.3.4108.0-1\"\n", true},
 		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-ssm-agent\"\n[[packages.conditions]]\n" +
