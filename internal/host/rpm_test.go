@@ -302,6 +302,7 @@ func TestRPMHolds(t *testing.T) {
 		{"/usr/bin/dnf5", toml, "version = \"1.0\"\n\n[[packages]]\nname = \"amazon-ssm-agent\"\n", true},
 		{"/usr/bin/dnf5", toml, "version = '1.0'\n[[packages]]\nname = 'amazon-ssm-agent' # ours\n", true},
 		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-ecs-init\"\n", false},
+		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-*\"\n[[packages.conditions]]\nkey = \"evr\"\ncomparator = \"<\"\nvalue = \"4\"\n", true},
 		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-ssm-agent\"\ncomment = \"kept\"\n[[packages.conditions]]\n" +
 			"key = \"evr\"\ncomparator = \"=\"\nvalue = \"0:3.3.4108.0-1\"\n", true},
 		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-ssm-agent\"\n[[packages.conditions]]\n" +
@@ -513,6 +514,17 @@ func TestRPMSetThatCannotBeHad(t *testing.T) {
 	}
 }
 
+// A front end that has left packages in the folder of their repository, and brought none, is told from one that has.
+func TestRPMSetThatDidNotCome(t *testing.T) {
+	for source, want := range map[string]string{"": "install Docker yourself", "[anywhere-docker]\nbaseurl=file:/srv/mirror/docker\n": "serve the folder"} {
+		r, _ := newRPMHost(t, &scripted{answers: []answer{{words: "rpm -q", result: refusal("package docker-ce is not installed\n")}}}, "/usr/bin/yum")
+		_, err := r.Fetch(t.Context(), PackageSet{Names: []string{"docker-ce"}, Dir: "/set", Source: source})
+		if !failure.Is(err, failure.ArtifactMissing) || !strings.HasPrefix(failure.Of(err).Remedy, want) {
+			t.Errorf("%q: %v; remedy %q", source, err, failure.Of(err).Remedy)
+		}
+	}
+}
+
 func TestFrontComplaint(t *testing.T) {
 	for said, code := range map[string]failure.Code{
 		"Error: Unable to find a match: docker\n": failure.ArtifactMissing, "No package docker available.\nError: Nothing to do\n": failure.ArtifactMissing,
@@ -527,6 +539,7 @@ func TestFrontComplaint(t *testing.T) {
 	for said, want := range map[string]string{
 		"Target initialization failed:\nFailed to cache rpm database (1).\nHistory:\n": "zypper: Failed to cache rpm database (1).",
 		"Error: Failed to download metadata for repo 'base'\n":                         "zypper: Failed to download metadata for repo 'base'",
+		"Download (curl) error for 'http://x':\nError code: Connection failed\n":       "zypper: Connection failed",
 		"Problem: nothing provides x\n":                                                "zypper: nothing provides x",
 		"Error: \n Problem: y\n":                                                       "zypper: y",
 		"Error: \n":                                                                    "zypper: it ended without a word",
