@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/anywhere-ecs/anywhere/internal/control"
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/lifecycle"
 	"github.com/anywhere-ecs/anywhere/internal/partition"
@@ -137,6 +138,11 @@ func (a *app) prepare(cmd *cobra.Command) error {
 			failed.Message = strings.Replace(failed.Message, "--region", a.gave("region")+":", 1)
 			return failed
 		}
+	}
+	if err := control.CheckEndpoint(a.global.endpointURL); err != nil {
+		failed := failure.Of(err)
+		failed.Message = strings.Replace(failed.Message, "--endpoint-url", a.gave("endpoint-url"), 1)
+		return failed
 	}
 	a.settled = true
 	if a.global.timeout > 0 {

@@ -33,7 +33,11 @@ func (a *app) openLog(h host.Host, dryRun bool) error {
 	file, err := appendTo(h.Disk, path, asked)
 	switch {
 	case err != nil && asked:
-		return failure.Wrap(failure.ReadOnly, err, "%s: open the log file %s", a.gave("log-file"), path)
+		failed := failure.Wrap(failure.ReadOnly, err, "%s: open the log file %s", a.gave("log-file"), path)
+		if failed.Code == failure.Internal { // a folder, or in one that takes no files
+			failed.Code = failure.ReadOnly
+		}
+		return failed
 	case err != nil:
 		a.warn("this run is not logged: %s cannot be written: %s", path, err)
 		return nil

@@ -421,3 +421,15 @@ func TestAdvised(t *testing.T) {
 		}
 	}
 }
+
+// A log file that cannot be one is the fault of who named it, not of the program.
+func TestALogFileThatIsAFolder(t *testing.T) {
+	r := newTrial(t)
+	if err := os.Mkdir(filepath.Join(r.root, "logs"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	status := r.do(changing(lifecycle.Report{}, nil), "--log-file", "/logs")
+	if said := r.err.String(); status != failure.ExitPreflight || !strings.Contains(said, "--log-file: open the log file") || strings.Contains(said, "report it") {
+		t.Errorf("status %d: %s", status, said)
+	}
+}

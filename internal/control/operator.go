@@ -165,7 +165,7 @@ func connect(ctx context.Context, cfg aws.Config, c Connection) (o *Operator, so
 	if err := partition.CheckRegion(cfg.Region); err != nil {
 		return nil, "", err
 	}
-	if err := checkEndpoint(c.EndpointURL); err != nil {
+	if err := CheckEndpoint(c.EndpointURL); err != nil {
 		return nil, "", err
 	}
 	keys, err := cfg.Credentials.Retrieve(ctx)
@@ -217,7 +217,8 @@ func nodeIsNoOperator(node, seen string) error {
 // Now is the time by AWS's clock.
 func (o *Operator) Now() time.Time { return o.now().Add(o.Skew) }
 
-func checkEndpoint(text string) error {
+// CheckEndpoint refuses what cannot be --endpoint-url. Empty is none.
+func CheckEndpoint(text string) error {
 	if text == "" {
 		return nil
 	}

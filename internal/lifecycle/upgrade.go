@@ -311,6 +311,9 @@ func (u *upgrade) dryRun(ctx context.Context) (Report, error) {
 	}
 	err = u.examine(ctx)
 	report.Checks, report.Warnings = u.checks, slices.Clone(u.warnings)
+	if err == nil && u.resumed == nil {
+		err = u.foresee(ctx)
+	}
 	if err != nil {
 		return report, err
 	}
@@ -319,6 +322,20 @@ func (u *upgrade) dryRun(ctx context.Context) (Report, error) {
 		report.Exit = failure.ExitPending
 	}
 	return report, nil
+}
+
+// foresee refuses what an upgrade would find out when it fetches its packages.
+func (u *upgrade) foresee(ctx context.Context) error {
+	if err := u.namedPieces(ctx); err != nil {
+		return err
+	}
+	if err := u.upgradePieces(ctx); err != nil {
+		return err
+	}
+	if f := u.foreseeNoWayBack(ctx); f != nil {
+		return f
+	}
+	return nil
 }
 
 // settle makes the request definite: where the host belongs, which versions there are, which it is to have.
@@ -812,6 +829,11 @@ func (u *upgrade) look(ctx context.Context) (Report, error) {
 	}
 	if err = u.settleTargets(ctx); err == nil {
 		err = u.namedPieces(ctx)
+	}
+	if err == nil && u.deps.Host.Self.EUID == 0 { // others do not see what this host keeps
+		if f := u.foreseeNoWayBack(ctx); f != nil {
+			u.warnings = append(u.warnings, f.Message+": it is refused without --accept-risk "+riskNoWayBack)
+		}
 	}
 	report := u.report(ctx, engine.Outcome{})
 	if err != nil {

@@ -232,8 +232,31 @@ func (u *upgrade) fetchFormer(ctx context.Context, a *upgradedAgent) error {
 		u.fetching.Unlock()
 		return nil
 	}
+	return noWayBack(a, from, f)
+}
+
+func noWayBack(a *upgradedAgent, from string, f *failure.Error) *failure.Error {
 	return failure.New(failure.NoWayBack, "%s %s, which is installed, cannot be had, so there is no way back to it: %s", a.name, from, f.Message).
 		WithEvidence("%s", f.Evidence)
+}
+
+// foreseeNoWayBack is what fetchFormer would say, for who only looks: nothing is downloaded. What the way to the packages
+// says of itself is nothing against them.
+func (u *upgrade) foreseeNoWayBack(ctx context.Context) *failure.Error {
+	if u.resumed != nil || u.accepts(riskNoWayBack) {
+		return nil
+	}
+	for _, a := range u.both() {
+		from := u.pins[a.from]
+		if !a.in || a.action != actReplace || a.installed.Snap || from == "" || sameVersion(from, a.target) {
+			continue
+		}
+		missing, err := u.source.Missing(ctx, u.ref(a.product, from))
+		if err == nil && len(missing) > 0 {
+			return noWayBack(a, from, failure.New(failure.ArtifactMissing, "%s", missing[0]))
+		}
+	}
+	return nil
 }
 
 // noteStart notes what the SSM agent has read at its start: its package has started it.

@@ -115,6 +115,9 @@ func TestUpgradeOfBothAndBack(t *testing.T) {
 	if absent.RC != 5 || !strings.Contains(absent.Error.Message, "amazon-ecs-init-9.9.9-1") {
 		t.Errorf("--check of a version that is nowhere: %+v %+v", absent, absent.Error)
 	}
+	if absent = s.upgrades(t, line{args: []string{"upgrade", "--dry-run", "--ecs-agent-version", "9.9.9"}, unchanged: true}); absent.RC != 5 {
+		t.Errorf("--dry-run of a version that is nowhere: %+v %+v", absent, absent.Error)
+	}
 	named := s.upgrades(t, line{args: []string{"upgrade", "--check", "--detailed-exitcode", "--ecs-agent-version", nextECS}, unchanged: true})
 	if named.RC != 11 || named.Result.ECSAgent.Wanted != nextECS {
 		t.Errorf("--check of a version that is there: %+v %+v", named, named.Error)
@@ -383,6 +386,19 @@ func TestUpgradesThatAreRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := s.everything(t)
+		if dry := s.upgrades(t, line{args: []string{"upgrade", "--only", "ecs", "--dry-run"}, unchanged: true}); dry.RC != 12 ||
+			dry.Error.Code != string(failure.NoWayBack) {
+			t.Errorf("--dry-run: %+v", dry)
+		}
+		if check := s.upgrades(t, line{args: []string{"upgrade", "--only", "ecs", "--check"}, unchanged: true}); check.RC != 0 ||
+			!slices.ContainsFunc(check.Warnings, func(w string) bool {
+				return strings.Contains(w, "there is no way back to it") && strings.Contains(w, "--accept-risk no-way-back")
+			}) {
+			t.Errorf("--check: %+v", check)
+		}
+		if risky := s.upgrades(t, line{args: []string{"upgrade", "--only", "ecs", "--dry-run", "--accept-risk", "no-way-back"}, unchanged: true}); risky.RC != 0 {
+			t.Errorf("--dry-run with the risk: %+v", risky)
+		}
 		d := s.upgrade(t, "--only", "ecs")
 		if d.RC != 12 || d.Error.Code != string(failure.NoWayBack) || d.Changed || d.Error.RolledBack {
 			t.Errorf("%+v", d)

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,6 +77,17 @@ func TestAnAgentThatIsGoneHasNoConnection(t *testing.T) {
 		}}
 		if got := connectionWords(r, statusNow); got != want {
 			t.Errorf("%q installed: %q, want %q", installed, got, want)
+		}
+	}
+}
+
+// An operation that was undone is over: nothing is said of how it could be.
+func TestAnOperationThatIsOver(t *testing.T) {
+	for unfinished, want := range map[bool]bool{true: true, false: false} {
+		var out bytes.Buffer
+		Operation(&out, NewStyle(false, false), lifecycle.OperationResult{Unfinished: unfinished, Verb: "upgrade", RunID: "run-1", Changes: 4})
+		if got := strings.Contains(out.String(), "undoable"); got != want || !strings.Contains(out.String(), "run-1") {
+			t.Errorf("unfinished %v: %s", unfinished, out.String())
 		}
 	}
 }

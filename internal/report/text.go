@@ -218,7 +218,10 @@ func Operation(w io.Writer, s Style, o lifecycle.OperationResult) {
 		return
 	}
 	undoable := "no: the same command only finishes it"
-	if o.Undoable {
+	switch {
+	case !o.Unfinished:
+		undoable = "" // it is over
+	case o.Undoable:
 		undoable = "yes: anywhere rollback"
 	}
 	fields(w, s, [][2]string{
