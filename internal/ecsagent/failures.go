@@ -442,6 +442,13 @@ var Failures = []Failure{
 		Cause:  CacheState + " does not hold a number that ecs-init knows, so it does not start the agent",
 		Remedy: "echo 2 > " + CacheState + "; then systemctl restart ecs", Over: overRegistered, Source: sourceInit,
 		File: InitLogPath, Sample: "could not handle cache state 7", Fix: "ecs.cache"},
+	{Texts: []string{"could not start Agent: Error response from daemon"}, Code: failure.ServiceFailed,
+		Cause: "Docker does not start the ECS agent's container, for the reason that it names",
+		Remedy: "journalctl -u docker -n 50; where SELinux is enforcing and docker info lists it: \"selinux-enabled\": false in " +
+			"/etc/docker/daemon.json, then systemctl restart docker ecs", Over: overRegistered,
+		Source: sourceInit + "; seen with SELinux enforcing, 2026-11-26",
+		File:   InitLogPath, Sample: "could not start Agent: Error response from daemon: error creating overlay mount to " +
+			"/var/lib/docker/overlay2/5e7296f23808/merged: invalid argument (HTTP 500)"},
 
 	// The end, without its reason.
 	{Texts: []string{"agent exited with terminal exit code: 5"}, Code: failure.RegistrationDenied, Terminal: true,

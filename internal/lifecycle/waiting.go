@@ -169,5 +169,5 @@ func (r *registration) timedOut(tx *engine.Tx, w waiting, seen string, after tim
 		f.Message += "; " + why.Cause
 		return f.WithEvidence("%s: %s", why.File, why.Line).WithRemedy("%s", why.Remedy)
 	}
-	return f.WithEvidence("nothing in %s or %s explains it", ssmagent.LogPath, ecsagent.LogPath)
+	return f.WithEvidence("nothing in %s, %s or %s explains it", ssmagent.LogPath, ecsagent.LogPath, ecsagent.InitLogPath)
 }

@@ -233,7 +233,7 @@ func (m *Machine) bootVM() error {
 	}
 	args := append(qemu(vmImage(), m.disk(), filepath.Join(m.dir, "console"), kernel),
 		"-netdev", "tap,id=n0,ifname="+cable+",script=no,downscript=no",
-		"-device", fmt.Sprintf("virtio-net-pci,netdev=n0,romfile=,mac=02:00:0a:4d:01:%02x", m.number))
+		"-device", fmt.Sprintf("virtio-net-pci,netdev=n0,romfile=,mac=02:00:0a:4d:01:%02x", m.number%256))
 	if m.host.VM.Vendor != "" {
 		args = append(args, "-smbios", "type=1,manufacturer="+m.host.VM.Vendor+",product="+m.host.VM.Product)
 	}
