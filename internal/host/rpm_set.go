@@ -324,7 +324,7 @@ var frontCauses = []struct {
 var frontErrors = []*regexp.Regexp{
 	regexp.MustCompile(`(?m)^>>> (\S.*)$`),
 	regexp.MustCompile(`(?m)^\s*- (nothing provides .*)$`),
-	regexp.MustCompile(`(?m)^Failed to [^\n]*\n\s*(\S.*)$`),
+	regexp.MustCompile(`(?m)^Failed to (?:resolve the transaction:|download packages)\n\s*(\S.*)$`),
 	regexp.MustCompile(`(?mi)^(?:Error|Problem|Failed)\b:? ?(\S.*)$`),
 }
 
