@@ -483,7 +483,7 @@ var frontCauses = []struct {
 var frontErrors = []*regexp.Regexp{
 	regexp.MustCompile(`(?m)^>>> (\S.*)$`),
 	regexp.MustCompile(`(?m)^\s*- (nothing provides .*)$`),
-	regexp.MustCompile(`(?m)^Failed to [^\n]*(?::\n|\n[ \t]+)(\S.*)$`),
+	regexp.MustCompile(`(?m)^Failed to (?:resolve the transaction:|download packages)\n\s*(\S.*)$`),
 	regexp.MustCompile(`(?mi)^(?:(?:Error(?: code)?|[ \t]*Problem)\b|Failed:):?[ \t]*([^\s:].*)$`),
 	regexp.MustCompile(`(?m)^(Failed .*)$`),
 }
