@@ -68,7 +68,8 @@ func (r *Rpm) Remove(ctx context.Context, name string, _ bool) error {
 	return r.end(name)
 }
 
-// keepConfig copies the package's configuration files that are not what it brought.
+// keepConfig copies the package's configuration files that are not what it brought. Where rpm has laid the package's own
+// beside one, that goes: rpm does not know of it, and would leave it.
 func (r *Rpm) keepConfig(ctx context.Context, name string) error {
 	lines, _, err := r.ask(ctx, "-q", "--nosignature", "--qf", "[@%{FILEFLAGS}\t%{FILEDIGESTS}\t%{FILENAMES}\n]", name)
 	if err != nil {
@@ -82,6 +83,9 @@ func (r *Rpm) keepConfig(ctx context.Context, name string) error {
 		file := line[2]
 		if flags&flagConfig == 0 && (flags&flagGhost == 0 || !strings.HasPrefix(file, "/etc/")) {
 			continue
+		}
+		if err := r.removeFresh(file+".rpmnew", line[1]); err != nil {
+			return err
 		}
 		info, err := r.files.Lstat(file)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -105,6 +109,19 @@ func (r *Rpm) keepConfig(ctx context.Context, name string) error {
 		}
 	}
 	return nil
+}
+
+// removeFresh removes a file if it is what the package has, by its sum.
+func (r *Rpm) removeFresh(file, sum string) error {
+	info, err := r.files.Lstat(file)
+	if err != nil || !info.Mode().IsRegular() {
+		return nil //nolint:nilerr // mostly there is none
+	}
+	data, err := r.files.ReadFile(file)
+	if err != nil || !digestIs(data, sum) {
+		return nil //nolint:nilerr // then it is not known to be rpm's
+	}
+	return r.disk.Remove(file)
 }
 
 // digestIs compares with a sum of rpm's, of the kind that its length tells.

@@ -188,7 +188,8 @@ func TestRPMRemoveKeepsWhatSomebodyWrote(t *testing.T) {
 	r, root := newRPMHost(t, s)
 	at := func(name string) string { return filepath.Join(root, name) }
 	sum := "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" // of "test"
-	for name, text := range map[string]string{"/etc/ghost": "mine", "/etc/own": "test", "/etc/changed": "mine", "/var/ghost": "its"} {
+	for name, text := range map[string]string{"/etc/ghost": "mine", "/etc/own": "test", "/etc/changed": "mine", "/var/ghost": "its",
+		"/etc/changed.rpmnew": "test", "/etc/own.rpmnew": "mine"} {
 		put(t, at(name), text)
 	}
 	s.answers = []answer{
@@ -206,6 +207,7 @@ func TestRPMRemoveKeepsWhatSomebodyWrote(t *testing.T) {
 	}
 	for name, want := range map[string]bool{
 		"/etc/ghost": true, "/etc/own": false, "/etc/changed": true, "/etc/changed.rpmsave": false, "/var/ghost": false, rpmWork: false,
+		"/etc/changed.rpmnew": false, "/etc/own.rpmnew": true,
 	} {
 		if _, err := os.Stat(at(name)); (err == nil) != want {
 			t.Errorf("%s is there: %t", name, err == nil)

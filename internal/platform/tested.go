@@ -83,7 +83,7 @@ func Trials() []Trial {
 			Tests: []string{"TestKilledInRPM", "TestTheOtherVerbsOnRPM"}, Date: "2026-11-26"},
 		{Systems: []string{"Rocky Linux 9", "Amazon Linux 2023", "SUSE Linux Enterprise Server 15"}, Arch: "amd64", How: Simulated,
 			Manager: "dnf 4.14 and zypper 1.14, rpm 4.18, Debian's builds", Systemd: "252", Cgroup: "v2",
-			What:  "the same, and a power cut while rpm removes, two versions in rpm's database, a host of AWS's script adopted, upgraded and purged",
+			What:  "the same, and a power cut while rpm removes, two versions in rpm's database, changed configuration, a host of AWS's script adopted, upgraded and purged",
 			Tests: []string{"TestTheOtherVerbsOnRPM"}, Slow: true, Date: "2026-11-26"},
 		{Systems: []string{"Rocky Linux 9", "SUSE Linux Enterprise Server 15"}, Arch: "amd64", How: Simulated,
 			Manager: "rpm 4.18, Debian's build", Systemd: "252", Cgroup: "v2",

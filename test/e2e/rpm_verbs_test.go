@@ -53,6 +53,7 @@ func TestTheOtherVerbsOnRPM(t *testing.T) {
 				{"drain and move", false, func() { s.movesOnRPM(t, h) }},
 				{"--keep-packages", false, func() { s.keepsPackagesOnRPM(t, h, before) }},
 				{"cut off", false, func() { s.cutOffInRemoval(t, h, before) }},
+				{"changed configuration", true, func() { s.conffilesOnRPM(t, h, before) }},
 				{"adopt", true, func() { s.adoptsOnRPM(t, h, before) }},
 			} {
 				if part.slow && !thorough {
@@ -223,6 +224,31 @@ func (s *site) cutOffInRemoval(t *testing.T, h *lab.Machine, before lab.Tree) {
 			t.Errorf("%s: the configuration that was there before is %q", cut.name, text)
 		}
 	}
+}
+
+// conffilesOnRPM registers and gives up over a unit that is configuration to rpm, and that somebody has changed.
+func (s *site) conffilesOnRPM(t *testing.T, h *lab.Machine, before lab.Tree) {
+	const unit = "/etc/systemd/system/amazon-ssm-agent.service"
+	for n := range 2 { // the second time rpm finds it there, and lays its own beside it
+		s.mustRegister(h, s.register(s.token(1)))
+		if there := h.Exists(unit + ".rpmnew"); there != (n > 0) {
+			t.Errorf("registration %d: rpm's own is beside the changed unit: %t", n+1, there)
+		}
+		if n == 0 {
+			h.MustShell("echo '# ours' >>" + unit + "; systemctl daemon-reload")
+		}
+		stop := release(h, ssmRemoved, ecsRemoved)
+		d := s.parting(h.Run(s.deregister()))
+		stop()
+		if d.RC != 0 || len(s.inAWS()) > 0 {
+			t.Fatalf("%+v", d)
+		}
+		if last := h.MustShell("tail -n 1 " + unit); last != "# ours" {
+			t.Errorf("what somebody has written is gone: %q", last)
+		}
+	}
+	h.MustShell("rm " + unit + "; systemctl daemon-reload")
+	s.isGone(h, before)
 }
 
 // adoptsOnRPM takes a host over that AWS's script has made, upgrades it and gives it up with all that it has.
