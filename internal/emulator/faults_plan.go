@@ -36,7 +36,7 @@ func (e *Emulator) Plan(data []byte) error {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&scenario); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("reading the scenario: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+		return fmt.Errorf("reading the scenario: %s", readable(err))
 	}
 	for i, p := range scenario.Faults {
 		if err := p.check(); err != nil {

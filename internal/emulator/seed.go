@@ -65,7 +65,7 @@ func (e *Emulator) Seed(data []byte) error {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&s); err != nil && !errors.Is(err, io.EOF) { // an empty file seeds nothing
-		return errors.New(unknownField.ReplaceAllString(strings.TrimPrefix(err.Error(), "yaml: "), " is not known here"))
+		return errors.New(readable(err))
 	}
 	for i, o := range s.Operators {
 		if !accessKeyID(o.AccessKeyID) || o.SecretAccessKey == "" {
@@ -118,8 +118,18 @@ func (e *Emulator) Seed(data []byte) error {
 	return nil
 }
 
-// unknownField is where the YAML reader names our Go types.
-var unknownField = regexp.MustCompile(` not found in type \S+`)
+// Where the YAML reader names our Go types.
+var (
+	unknownField = regexp.MustCompile(` not found in type .+`)
+	otherForm    = regexp.MustCompile("cannot unmarshal !!\\w+ (`[^`]*` )?into .+")
+)
+
+// readable is an error of the YAML reader without our Go types.
+func readable(err error) string {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	text = otherForm.ReplaceAllString(text, "${1}is of another form than what belongs here")
+	return unknownField.ReplaceAllString(text, " is not known here")
+}
 
 // ask does an operation of ECS as an operator who may do everything.
 func (e *Emulator) ask(name string, in map[string]any) error {

@@ -160,6 +160,8 @@ func TestSeedsThatAreRefused(t *testing.T) {
 	for _, c := range []struct{ seed, says string }{
 		{"clusters: [{title: x}]", "line 1: field title is not known here"},
 		{"moons: 4", "field moons is not known here"},
+		{"clusters: [shop]", "line 1: `shop` is of another form than what belongs here"},
+		{"clusters: {name: shop}", "line 1: is of another form than what belongs here"},
 		{"clusters: [{name: a/b}]", "clusters[0]"},
 		{"operators: [{accessKeyId: short, secretAccessKey: x}]", "operators[0]"},
 		{"activations: [{id: x}]", "activations[0]: id"},
