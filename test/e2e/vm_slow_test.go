@@ -32,9 +32,9 @@ func (c checks) told(t *testing.T, all ...says) {
 	}
 }
 
-// warned reports whether one of the warnings begins with a check's name and has a text.
-func warned(warnings []string, id, text string) bool {
-	return slices.ContainsFunc(warnings, func(w string) bool { return strings.HasPrefix(w, id+": ") && strings.Contains(w, text) })
+// warned reports whether one of the warnings is about something, such as a check, and has a text.
+func warned(warnings []string, about, text string) bool {
+	return slices.ContainsFunc(warnings, func(w string) bool { return strings.HasPrefix(w, about+": ") && strings.Contains(w, text) })
 }
 
 // virtual boots a whole machine whose agents do not wait.
@@ -63,8 +63,8 @@ func TestVirtualMachine(t *testing.T) {
 
 	s.mirror.AddECSInit(packages.Options{Version: "1.75.0-1", Program: lab.Shared("simagent")})
 	old := s.read(h.Run(s.register(s.token(1), "--dry-run", "--ecs-agent-version", "1.75.0")))
-	if !warned(old.Warnings, "apparmor", "1.75.0 fail (cgroupv2 create") {
-		t.Errorf("an agent that AppArmor stops: %q", old.Warnings)
+	if old.RC != 12 || !warned(old.Warnings, "ECS agent 1.75.0", "under AppArmor with cgroup v2 its tasks fail") {
+		t.Errorf("an agent that AppArmor stops: %+v %+v", old, old.Error)
 	}
 	s.mirror.AddECSInit(packages.Options{Version: ecsVersion, Program: lab.Shared("simagent")})
 
@@ -214,8 +214,7 @@ func TestSELinux(t *testing.T) {
 		t.Errorf("Docker labels containers, and register says %+v %+v", d, d.Error)
 	}
 	// Ignored, it goes on, and comes to what the check said: Docker does not start the agent, and that is told.
-	const patience = "90s"
-	if d := s.read(h.Run(s.register("", "--ignore", "selinux.mode", "--wait-timeout", patience))); d.RC == 0 || d.RC == 3 || d.Error == nil ||
+	if d := s.read(h.Run(s.register("", "--ignore", "selinux.mode", "--wait-timeout", "60s"))); d.RC == 0 || d.RC == 3 || d.Error == nil ||
 		!warned(d.Warnings, "selinux.mode", "Docker labels containers") || d.Error.Code != string(failure.ServiceFailed) ||
 		!strings.Contains(d.Error.Evidence, "could not start Agent") || !strings.Contains(d.Error.Remedy, `"selinux-enabled": false`) {
 		t.Errorf("--ignore: %+v %+v", d, d.Error)
