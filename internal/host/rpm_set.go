@@ -325,7 +325,19 @@ var frontErrors = []*regexp.Regexp{
 	regexp.MustCompile(`(?m)^>>> (\S.*)$`),
 	regexp.MustCompile(`(?m)^\s*- (nothing provides .*)$`),
 	regexp.MustCompile(`(?m)^Failed to (?:resolve the transaction:|download packages)\n\s*(\S.*)$`),
-	regexp.MustCompile(`(?mi)^(?:Error|Problem|Failed)\b:? ?(\S.*)$`),
+	regexp.MustCompile(`(?mi)^(?:Error|Problem|Failed)\b:? ?(.*)$`),
+}
+
+// frontError is a front end's own word on why it gave up.
+func frontError(said string) string {
+	for _, line := range frontErrors {
+		for _, found := range line.FindAllStringSubmatch(said, -1) {
+			if text := strings.TrimSpace(strings.Join(found[1:], "")); text != "" {
+				return text
+			}
+		}
+	}
+	return "it ended without a word"
 }
 
 // frontComplaint is the error of a front end that failed, with its own words.
@@ -337,12 +349,5 @@ func frontComplaint(name string, result Result, doing string) error {
 			break
 		}
 	}
-	first := "it ended without a word"
-	for _, line := range frontErrors {
-		if found := line.FindStringSubmatch(result.Output); found != nil {
-			first = strings.TrimSpace(found[1])
-			break
-		}
-	}
-	return failure.New(code, "cannot %s: %s: %s", doing, name, first).WithEvidence("%s", lastLines(result.Output))
+	return failure.New(code, "cannot %s: %s: %s", doing, name, frontError(result.Output)).WithEvidence("%s", lastLines(result.Output))
 }
