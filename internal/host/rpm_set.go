@@ -488,6 +488,18 @@ var frontErrors = []*regexp.Regexp{
 	regexp.MustCompile(`(?m)^(Failed .*)$`),
 }
 
+// frontError is a front end's own word on why it gave up.
+func frontError(said string) string {
+	for _, line := range frontErrors {
+		for _, found := range line.FindAllStringSubmatch(said, -1) {
+			if text := strings.TrimSpace(found[1]); text != "" {
+				return text
+			}
+		}
+	}
+	return "it ended without a word"
+}
+
 // frontComplaint is the error of a front end that failed, with its own words.
 func frontComplaint(name string, result Result, doing string) error {
 	code := failure.PackageInstall
@@ -497,12 +509,5 @@ func frontComplaint(name string, result Result, doing string) error {
 			break
 		}
 	}
-	first := "it ended without a word"
-	for _, line := range frontErrors {
-		if found := line.FindStringSubmatch(result.Output); found != nil {
-			first = strings.TrimSpace(found[1])
-			break
-		}
-	}
-	return failure.New(code, "cannot %s: %s: %s", doing, name, first).WithEvidence("%s", lastLines(result.Output))
+	return failure.New(code, "cannot %s: %s: %s", doing, name, frontError(result.Output)).WithEvidence("%s", lastLines(result.Output))
 }
