@@ -177,6 +177,7 @@ type ManagerState struct {
 	ListsBy     string // who brings the lists of packages up to date, in the same words: only what needs them waits
 	Interrupted bool   // must be repaired before it does anything else
 	Unfinished  []UnfinishedPackage
+	Databases   []string // folders in which it may keep its database, besides the usual ones
 }
 
 // UnfinishedPackage is one in which the package manager was interrupted.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,58 +34,136 @@ const rpmWork = "/var/lib/anywhere/rpm"
 // rpmDatabases are where rpm keeps its database: everywhere of old, and on Fedora from 36 and SUSE.
 var rpmDatabases = []string{"/var/lib/rpm", "/usr/lib/sysimage/rpm"}
 
+// rpmMacros are the files that may say where the database is, the later ones over the earlier. Source: rpm 4.11 to 4.20,
+// MACROFILES in configure.ac.
+var rpmMacros = []string{"/usr/lib/rpm/macros", "/usr/lib/rpm/macros.d", "/etc/rpm", "/etc/rpm/macros"}
+
+var (
+	dbPath = regexp.MustCompile(`(?m)^%_dbpath[ \t]+(\S+)`)
+	// dbFolders are the macros that systems write it with.
+	dbFolders = strings.NewReplacer("%{_var}", "/var", "%{_localstatedir}", "/var", "%{_usr}", "/usr", "%{_prefix}", "/usr", "%{_sysconfdir}", "/etc")
+)
+
+// databases are the folders in which rpm keeps its database, as far as that can be told: the usual ones and the one that
+// the host's macros name.
+func (r *Rpm) databases() []string {
+	found := ""
+	look := func(name string) {
+		text, err := r.files.ReadFile(name)
+		if err != nil { // none, or not for us to read
+			return
+		}
+		for _, match := range dbPath.FindAllStringSubmatch(string(text), -1) {
+			found = path.Clean(dbFolders.Replace(match[1]))
+		}
+	}
+	for _, name := range rpmMacros {
+		entries, err := r.files.ReadDir(name)
+		if err != nil {
+			look(name)
+			continue
+		}
+		for _, entry := range entries {
+			if strings.HasPrefix(entry.Name(), "macros.") {
+				look(path.Join(name, entry.Name()))
+			}
+		}
+	}
+	dirs := slices.Clone(rpmDatabases)
+	if path.IsAbs(found) && !strings.Contains(found, "%") && !slices.Contains(dirs, found) {
+		dirs = append(dirs, found)
+	}
+	return dirs
+}
+
 // askTime bounds a question to rpm's database, which waits for who writes into it.
 const askTime = time.Minute
 
 // Install implements Packager. What the package depends on must be there: nothing else is installed with it, and what
 // is missing is named in the error.
 func (r *Rpm) Install(ctx context.Context, file string) error {
-	name, version, err := r.inFile(ctx, file)
+	return r.install(ctx, "install "+file, true, file)
+}
+
+// install installs package files in one transaction of rpm's, each noted before it begins. Where strict, a script that
+// failed is a failure; rpm itself takes no offence at most of them.
+func (r *Rpm) install(ctx context.Context, doing string, strict bool, files ...string) error {
+	packages, temporary, err := r.unpackable(ctx, files)
 	if err != nil {
 		return err
 	}
-	begun, err := r.begun(name)
-	if err != nil {
-		return err
-	}
-	temporary, err := r.settle(ctx, name, begun, file)
-	if err != nil {
-		return err
-	}
-	if begun.Doing == removing { // a removal that was killed, and is taken back: before rpm brings files of the same names
-		if err := r.putBackAll(); err != nil {
+	args := []string{"-U", "--oldpackage", "--replacepkgs", "--nosignature"}
+	for _, p := range packages {
+		if err := r.begin(p.name, transaction{Doing: installing, File: p.file}); err != nil {
 			return err
 		}
+		args = append(args, r.disk.Local(p.file))
 	}
-	if err := r.begin(name, transaction{Doing: installing, File: file}); err != nil {
-		return err
-	}
-	doing := "install " + file
-	result, err := r.rpm(ctx, "-U", "--oldpackage", "--replacepkgs", "--nosignature", r.disk.Local(file))
+	result, err := r.rpm(ctx, args...)
 	if err != nil {
 		return err
 	}
 	if result.ExitCode != 0 {
-		if untouched.MatchString(result.Output) && begun == (transaction{}) { // it has begun nothing
-			err = r.end(name)
+		err := r.complaint(result, doing)
+		for _, p := range packages {
+			if untouched.MatchString(result.Output) && p.begun == (transaction{}) { // it has begun nothing
+				err = errors.Join(err, r.end(p.name))
+			}
 		}
-		return errors.Join(r.complaint(result, doing), err)
-	}
-	if failed := scriptFailed.FindString(result.Output); failed != "" { // rpm itself takes no offence at most of them
-		return failure.New(failure.PackageInstall, "cannot %s: %s", doing, failed).WithEvidence("%s", lastLines(result.Output))
-	}
-	there, err := r.versions(ctx, name)
-	if err != nil {
 		return err
 	}
-	if len(there) != 1 || there[0] != version {
-		return failure.New(failure.PackageInstall, "cannot %s: rpm says it is done, and its database has %s %s",
-			doing, name, orNone(there)).WithEvidence("%s", lastLines(result.Output))
+	if failed := scriptFailed.FindString(result.Output); failed != "" && strict {
+		return failure.New(failure.PackageInstall, "cannot %s: %s", doing, failed).WithEvidence("%s", lastLines(result.Output))
+	}
+	for _, p := range packages {
+		there, err := r.versions(ctx, p.name)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(there, p.version) || strict && len(there) != 1 {
+			return failure.New(failure.PackageInstall, "cannot %s: rpm says it is done, and its database has %s %s",
+				doing, p.name, orNone(there)).WithEvidence("%s", lastLines(result.Output))
+		}
 	}
 	if err := r.clear(temporary); err != nil {
 		return err
 	}
-	return r.end(name)
+	for _, p := range packages {
+		if err := r.end(p.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// packageFile is a package in a file, and what was begun with it before.
+type packageFile struct {
+	file, name, version string
+	begun               transaction
+}
+
+// unpackable looks into package files that are to be installed, and settles what killed runs have left of them. It returns
+// the paths at which those may have left temporary files too.
+func (r *Rpm) unpackable(ctx context.Context, files []string) (packages []packageFile, temporary []string, err error) {
+	removal := false
+	for _, file := range files {
+		p := packageFile{file: file}
+		if p.name, p.version, err = r.inFile(ctx, file); err != nil {
+			return nil, nil, err
+		}
+		if p.begun, err = r.begun(p.name); err != nil {
+			return nil, nil, err
+		}
+		left, err := r.settle(ctx, p.name, p.begun, file)
+		if err != nil {
+			return nil, nil, err
+		}
+		packages, temporary, removal = append(packages, p), append(temporary, left...), removal || p.begun.Doing == removing
+	}
+	if removal { // one that was killed, and is taken back: before rpm brings files of the same names
+		err = r.putBackAll()
+	}
+	return packages, temporary, err
 }
 
 // orNone are versions for people.

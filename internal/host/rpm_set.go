@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"maps"
 	"path"
 	"regexp"
@@ -24,7 +25,7 @@ func (r *Rpm) Fetch(ctx context.Context, set PackageSet) ([]PlannedPackage, erro
 	}
 	result, err := r.front(ctx, set, true, r.download(set)...)
 	if err == nil && result.ExitCode != 0 {
-		err = frontComplaint(r.frontend().name, result, "download "+strings.Join(set.Names, ", "))
+		err = r.undownloaded(set, result)
 	}
 	if err == nil && set.Key != "" {
 		err = r.verify(ctx, set)
@@ -50,6 +51,23 @@ func (r *Rpm) Fetch(ctx context.Context, set PackageSet) ([]PlannedPackage, erro
 		WithRemedy("install Docker yourself and give --docker-source none")
 }
 
+// undownloaded is the error of a front end that could not bring a set: also a host that has no way to its repositories gets
+// Docker, but not from us.
+func (r *Rpm) undownloaded(set PackageSet, result Result) error {
+	f := r.frontend()
+	err := frontComplaint(f.name, result, "download "+strings.Join(set.Names, ", "))
+	switch failure.Of(err).Code {
+	case failure.Network, failure.ArtifactDownload, failure.ArtifactMissing:
+		look := f.name + " makecache"
+		if f.name == "zypper" {
+			look = "zypper refresh"
+		}
+		return failure.Of(err).WithRemedy("%s shows which of the repositories in %s cannot be had; where there is no way to them, bring "+
+			"Docker's packages and what they need here, install them with rpm -U, and give --docker-source none", look, f.lists)
+	}
+	return err
+}
+
 // ownRepository begins the name of the folder in which a front end keeps what comes from the set's own repository.
 const ownRepository = "anywhere-"
 
@@ -67,29 +85,38 @@ func (r *Rpm) verify(ctx context.Context, set PackageSet) error {
 	if len(files) == 0 {
 		return nil
 	}
-	ring := path.Join(set.Dir, "keys")
-	if err := r.disk.RemoveAll(ring); err != nil {
+	ring, err := r.ring(set)
+	if err != nil {
 		return err
 	}
-	if err := r.disk.Mkdir(ring, 0o700, Owner{}); err != nil {
-		return err
-	}
-	database := "--define=_dbpath " + r.disk.Local(ring)
-	run := func(args ...string) (Result, error) {
-		return r.runner.Run(ctx, Cmd{Path: "/usr/bin/rpmkeys", Args: append([]string{database}, args...), Disposable: true})
-	}
-	result, err := run("--import", r.disk.Local(set.Key))
+	result, err := ring(ctx, "--import", r.disk.Local(set.Key))
 	if err != nil {
 		return err
 	}
 	if result.ExitCode != 0 {
 		return failure.New(failure.ArtifactKey, "rpm does not take %s for a key", set.Key).WithEvidence("%s", lastLines(result.Output))
 	}
-	return r.checkSignatures(files, func(file string) (Result, error) { return run("--checksig", r.disk.Local(file)) })
+	return r.checkSignatures(files, func(file string) (Result, error) { return ring(ctx, "--checksig", r.disk.Local(file)) })
 }
 
-// verifyHosts holds what came from the host's own repositories to the keys that are in the host's keyring: the front end has
-// not. A key that the front end would have asked about, and imported, is not there yet: then this is a refusal.
+// ring makes a keyring that is not the host's, and returns rpmkeys with it.
+func (r *Rpm) ring(set PackageSet) (run func(ctx context.Context, args ...string) (Result, error), err error) {
+	ring := path.Join(set.Dir, "keys")
+	if err := r.disk.RemoveAll(ring); err != nil {
+		return nil, err
+	}
+	if err := r.disk.Mkdir(ring, 0o700, Owner{}); err != nil {
+		return nil, err
+	}
+	database := "--define=_dbpath " + r.disk.Local(ring)
+	return func(ctx context.Context, args ...string) (Result, error) {
+		return r.runner.Run(ctx, Cmd{Path: "/usr/bin/rpmkeys", Args: append([]string{database}, args...), Disposable: true})
+	}, nil
+}
+
+// verifyHosts holds what came from the host's own repositories to the keys in rpm's database, and to those in the files
+// that the host's list of repositories names: the front end has not. Those files are the keys that the front end would take
+// into the database when it installs; here the database stays as it is.
 func (r *Rpm) verifyHosts(ctx context.Context, set PackageSet) error {
 	files, err := r.fetched(path.Join(set.Dir, "cache"))
 	if err != nil {
@@ -98,14 +125,72 @@ func (r *Rpm) verifyHosts(ctx context.Context, set PackageSet) error {
 	if set.Source != "" {
 		files = slices.DeleteFunc(files, func(file string) bool { return strings.Contains(file, "/"+ownRepository) })
 	}
-	err = r.checkSignatures(files, func(file string) (Result, error) {
+	known := func(file string) (Result, error) {
 		return r.runner.Run(ctx, Cmd{Path: "/usr/bin/rpmkeys", Args: []string{"--checksig", r.disk.Local(file)}, Disposable: true})
-	})
+	}
+	err = r.checkSignatures(files, known)
+	if keys := r.namedKeys(); failure.Is(err, failure.ArtifactKey) && len(keys) > 0 {
+		ring, ringErr := r.ring(set)
+		if ringErr != nil {
+			return ringErr
+		}
+		for _, key := range keys { // one that rpm does not take, for it is too weak, signs nothing
+			if _, err := ring(ctx, "--import", r.disk.Local(key)); err != nil {
+				return err
+			}
+		}
+		err = r.checkSignatures(files, func(file string) (Result, error) {
+			if result, err := known(file); err != nil || result.ExitCode == 0 {
+				return result, err
+			}
+			return ring(ctx, "--checksig", r.disk.Local(file))
+		})
+	}
 	if failure.Is(err, failure.ArtifactKey) || failure.Is(err, failure.ArtifactUnsigned) {
 		return failure.Of(err).WithRemedy("rpm --import the key of its repository (/etc/pki/rpm-gpg), then run the command again; " +
 			"or install Docker yourself and give --docker-source none")
 	}
 	return err
+}
+
+// What a list of repositories names as keys, and a variable in it.
+var (
+	gpgKeys  = regexp.MustCompile(`(?m)^[ \t]*gpgkey[ \t]*=(.*(?:\n[ \t]+\S.*)*)`)
+	variable = regexp.MustCompile(`\$\{?\w+\}?`)
+)
+
+// namedKeys are the files that the host's own repositories name as their keys. What a variable stands for is not worked
+// out: any file that fits is one that the system came with.
+func (r *Rpm) namedKeys() []string {
+	lists := r.frontend().lists
+	entries, err := r.files.ReadDir(lists)
+	if err != nil {
+		return nil
+	}
+	found := map[string]bool{}
+	for _, entry := range entries {
+		text, err := r.files.ReadFile(path.Join(lists, entry.Name()))
+		if err != nil || path.Ext(entry.Name()) != ".repo" {
+			continue
+		}
+		for _, value := range gpgKeys.FindAllStringSubmatch(string(text), -1) {
+			for _, word := range strings.FieldsFunc(value[1], func(c rune) bool { return strings.ContainsRune(" \t\n,", c) }) {
+				if file, local := strings.CutPrefix(word, "file://"); local && path.IsAbs(file) {
+					dir, pattern := path.Dir(file), variable.ReplaceAllString(path.Base(file), "*")
+					beside, err := r.files.ReadDir(dir)
+					if err != nil {
+						continue
+					}
+					for _, key := range beside {
+						if fits(pattern, key.Name()) && !key.IsDir() {
+							found[path.Join(dir, key.Name())] = true
+						}
+					}
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
 }
 
 // checkSignatures asks rpm for its word on each package.
@@ -185,28 +270,32 @@ func (r *Rpm) fetched(dir string) (files []string, err error) {
 }
 
 // InstallSet implements [Repositories]. rpm itself installs what the front end has chosen and brought, and what an earlier
-// run was killed in, all of it in one transaction: it asks no server, and no key of the host's.
+// run was killed in, all of it in one transaction: it asks no server, and no key of the host's. A script that fails is no
+// failure, as with the front end: some of those packages are the distribution's, and whether Docker runs is seen then.
 func (r *Rpm) InstallSet(ctx context.Context, set PackageSet) error {
 	files, err := r.fetched(path.Join(set.Dir, "cache"))
 	if err != nil || len(files) == 0 {
 		return err
 	}
-	args := []string{"-U", "--oldpackage", "--replacepkgs", "--nosignature"}
-	for _, file := range files {
-		args = append(args, r.disk.Local(file))
-	}
-	doing := "install " + strings.Join(set.Names, ", ")
-	result, err := r.rpm(ctx, args...)
-	if err == nil && result.ExitCode != 0 {
-		err = r.complaint(result, doing)
-	}
-	return err
+	return r.install(ctx, "install "+strings.Join(set.Names, ", "), false, files...)
 }
 
-// Purge implements [Repositories].
+// Purge implements [Repositories]. As Remove does, it keeps configuration that somebody made or changed.
 func (r *Rpm) Purge(ctx context.Context, set PackageSet, between func() error) error {
-	var there []string
+	if err := r.finish(ctx, set); err != nil {
+		return err
+	}
+	var there, temporary []string
+	begun := map[string]transaction{}
 	for _, name := range set.Names {
+		note, err := r.begun(name)
+		if err != nil {
+			return err
+		}
+		left, err := r.settle(ctx, name, note, "")
+		if err != nil {
+			return err
+		}
 		versions, err := r.versions(ctx, name)
 		if err != nil {
 			return err
@@ -214,20 +303,81 @@ func (r *Rpm) Purge(ctx context.Context, set PackageSet, between func() error) e
 		if len(versions) > 0 {
 			there = append(there, name)
 		}
+		begun[name], temporary = note, append(temporary, left...)
 	}
-	if len(there) > 0 {
-		result, err := r.rpm(ctx, append([]string{"-e", "--allmatches"}, there...)...)
-		if err == nil && result.ExitCode != 0 {
-			err = r.complaint(result, "remove "+strings.Join(there, ", "))
-			if neededRPM.MatchString(result.Output) {
-				err = errors.Join(ErrNeeded, err)
-			}
-		}
-		if err != nil {
+	if err := r.erase(ctx, there, begun); err != nil {
+		return err
+	}
+	if err := errors.Join(r.putBackAll(), r.clear(temporary)); err != nil {
+		return err
+	}
+	for _, name := range set.Names {
+		if err := r.end(name); err != nil {
 			return err
 		}
 	}
 	return between()
+}
+
+// erase removes packages in one transaction, noted before it begins; begun is what was noted of them before.
+func (r *Rpm) erase(ctx context.Context, names []string, begun map[string]transaction) error {
+	if len(names) == 0 {
+		return nil
+	}
+	// Asked before: nothing is noted of a removal that cannot be, and no configuration copied.
+	result, err := r.rpm(ctx, append([]string{"-e", "--test", "--allmatches"}, names...)...)
+	if err != nil {
+		return err
+	}
+	doing := "remove " + strings.Join(names, ", ")
+	if result.ExitCode != 0 && neededRPM.MatchString(result.Output) {
+		return errors.Join(ErrNeeded, r.complaint(result, doing))
+	}
+	for _, name := range names {
+		// What was killed while it was installed is removed by settling it once more, where this is killed too.
+		if begun[name].Doing != installing {
+			if err := r.begin(name, transaction{Doing: removing}); err != nil {
+				return err
+			}
+		}
+		if err := r.keepConfig(ctx, name); err != nil {
+			return err
+		}
+	}
+	result, err = r.rpm(ctx, append([]string{"-e", "--allmatches"}, names...)...)
+	if err == nil && result.ExitCode != 0 {
+		err = r.complaint(result, doing)
+		for _, name := range names {
+			if untouched.MatchString(result.Output) && begun[name] == (transaction{}) { // it has begun nothing
+				err = errors.Join(err, r.end(name))
+			}
+		}
+	}
+	return err
+}
+
+// finish installs anew what a killed InstallSet has left half-way of packages that are not to go: they were there before,
+// in a version of which nobody has the file.
+func (r *Rpm) finish(ctx context.Context, set PackageSet) error {
+	notes, err := r.notes()
+	if err != nil {
+		return err
+	}
+	var files []string
+	for _, name := range slices.Sorted(maps.Keys(notes)) {
+		file := notes[name].File
+		if slices.Contains(set.Names, name) || !strings.HasPrefix(file, set.Dir+"/") {
+			continue
+		}
+		if _, err := r.files.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		files = append(files, file)
+	}
+	if len(files) == 0 {
+		return nil
+	}
+	return r.install(ctx, "finish the installation of "+strings.Join(files, ", "), false, files...)
 }
 
 func (r *Rpm) prepareSet(set PackageSet) error {
@@ -256,6 +406,9 @@ func (r *Rpm) options(set PackageSet) []string {
 	}
 	if set.Enable != "" {
 		options = append(options, "--enablerepo="+set.Enable)
+	}
+	if f.name == "dnf" { // see frontend.late
+		options = append(options, "--setopt=*.gpgcheck=0")
 	}
 	if f.name == "yum" { // it knows no weak dependencies, and refuses what it does not know
 		options = slices.DeleteFunc(options, func(o string) bool {

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,12 +28,13 @@ type transaction struct {
 	File  string `json:"file,omitempty"`
 }
 
-func notePath(name string) string { return path.Join(rpmWork, name+".json") }
+// RPMNote is the file that says that a transaction with a package was begun, and goes when it has ended.
+func RPMNote(name string) string { return path.Join(rpmWork, name+".json") }
 
 // begun is the transaction that a run was killed in; the zero one when there is none.
 func (r *Rpm) begun(name string) (transaction, error) {
 	var t transaction
-	text, err := r.files.ReadFile(notePath(name))
+	text, err := r.files.ReadFile(RPMNote(name))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) { // only root sees the folder
 		return t, nil
 	}
@@ -39,7 +42,7 @@ func (r *Rpm) begun(name string) (transaction, error) {
 		err = json.Unmarshal(text, &t)
 	}
 	if err != nil {
-		return t, failure.Wrap(failure.PackagesBroken, err, "cannot read what was begun with %s", name).WithEvidence("%s", notePath(name))
+		return t, failure.Wrap(failure.PackagesBroken, err, "cannot read what was begun with %s", name).WithEvidence("%s", RPMNote(name))
 	}
 	return t, nil
 }
@@ -49,12 +52,31 @@ func (r *Rpm) begin(name string, t transaction) error {
 	if err != nil {
 		return failure.Wrap(failure.Internal, err, "note what is begun with %s", name)
 	}
-	return r.disk.WriteFile(notePath(name), strings.NewReader(string(text)), 0o600, Owner{})
+	return r.disk.WriteFile(RPMNote(name), strings.NewReader(string(text)), 0o600, Owner{})
+}
+
+// notes are what is begun and not known to have ended, by package.
+func (r *Rpm) notes() (map[string]transaction, error) {
+	entries, err := r.files.ReadDir(rpmWork)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		return nil, failure.Wrap(failure.PackagesBroken, err, "cannot look into %s", rpmWork)
+	}
+	notes := map[string]transaction{}
+	for _, entry := range entries {
+		name, ok := strings.CutSuffix(entry.Name(), ".json")
+		if !ok {
+			continue
+		}
+		if notes[name], err = r.begun(name); err != nil {
+			return nil, err
+		}
+	}
+	return notes, nil
 }
 
 // end forgets a transaction, and the folder with the last one.
 func (r *Rpm) end(name string) error {
-	if err := r.disk.Remove(notePath(name)); err != nil {
+	if err := r.disk.Remove(RPMNote(name)); err != nil {
 		return err
 	}
 	entries, err := r.files.ReadDir(rpmWork)
@@ -111,22 +133,15 @@ func (r *Rpm) State() (ManagerState, error) {
 		}
 		return ManagerState{}, failure.Wrap(failure.PackagesBroken, err, "cannot look for rpm")
 	}
-	state := ManagerState{Family: "rpm", Manager: r.frontend().name}
-	entries, err := r.files.ReadDir(rpmWork)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
-		return state, failure.Wrap(failure.PackagesBroken, err, "cannot look into %s", rpmWork)
+	state := ManagerState{Family: "rpm", Manager: r.frontend().name, Databases: r.databases()}
+	notes, err := r.notes()
+	if err != nil {
+		return state, err
 	}
-	for _, entry := range entries {
-		name, ok := strings.CutSuffix(entry.Name(), ".json")
-		if !ok {
-			continue
-		}
-		note, err := r.begun(name)
-		if err != nil {
-			return state, err
-		}
+	for _, name := range slices.Sorted(maps.Keys(notes)) {
 		state.Interrupted = true
-		state.Unfinished = append(state.Unfinished, UnfinishedPackage{Name: name, State: "interrupted in " + note.Doing, Reinstall: true})
+		state.Unfinished = append(state.Unfinished,
+			UnfinishedPackage{Name: name, State: "interrupted in " + notes[name].Doing, Reinstall: true})
 	}
 	state.LockedBy, err = r.lockedBy()
 	return state, err
@@ -134,7 +149,7 @@ func (r *Rpm) State() (ManagerState, error) {
 
 // lockedBy names the process that holds rpm's own lock or the front end's.
 func (r *Rpm) lockedBy() (string, error) {
-	for _, dir := range rpmDatabases {
+	for _, dir := range r.databases() {
 		name := path.Join(dir, ".rpm.lock")
 		pid, locked, err := lockHolder(r.disk.Local(name))
 		switch {

@@ -54,7 +54,7 @@ func TestRPMPackage(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			r, root := newRPMHost(t, &scripted{answers: []answer{{words: "rpm -q", result: test.answer}}})
 			if test.note != "" {
-				put(t, filepath.Join(root, notePath("agent")), test.note)
+				put(t, filepath.Join(root, RPMNote("agent")), test.note)
 			}
 			got, err := r.Package("agent")
 			test.want.Name = "agent"
@@ -106,7 +106,7 @@ func TestRPMInstall(t *testing.T) {
 			s.answers = []answer{
 				{words: "rpm -qp", result: output(inNew)},
 				{words: "rpm -U", result: test.result, then: func() {
-					if text, err := os.ReadFile(filepath.Join(root, notePath("agent"))); err != nil || !strings.Contains(string(text), file) {
+					if text, err := os.ReadFile(filepath.Join(root, RPMNote("agent"))); err != nil || !strings.Contains(string(text), file) {
 						t.Errorf("it is not noted before it begins: %s, %v", text, err)
 					}
 				}},
@@ -139,7 +139,7 @@ func TestRPMAfterAKill(t *testing.T) {
 	for _, back := range []bool{true, false} {
 		s := &scripted{}
 		r, root := newRPMHost(t, s, "/usr/bin/dnf")
-		put(t, filepath.Join(root, notePath("agent")), `{"doing":"install","file":"/packages/agent-2.rpm"}`)
+		put(t, filepath.Join(root, RPMNote("agent")), `{"doing":"install","file":"/packages/agent-2.rpm"}`)
 		put(t, filepath.Join(root, "/packages/agent-2.rpm"), "")
 		for _, name := range []string{"agent;65a1b2c3", "agent;odd", "other;65a1b2c3"} {
 			put(t, filepath.Join(root, "/usr/bin", name), "")
@@ -203,7 +203,7 @@ func TestRPMRemoveKeepsWhatSomebodyWrote(t *testing.T) {
 	}
 	// Killed behind rpm: what was put aside comes back with the next run.
 	put(t, at(keptPath("/etc/ghost")), "older")
-	put(t, at(notePath("agent")), `{"doing":"remove"}`)
+	put(t, at(RPMNote("agent")), `{"doing":"remove"}`)
 	_ = os.Remove(at("/etc/ghost"))
 	s.answers = []answer{{words: "rpm -q", result: refusal(absent)}}
 	if err := r.Remove(context.Background(), "agent", false); err != nil {
@@ -221,7 +221,7 @@ func TestRPMRemovalTakenBack(t *testing.T) {
 	r, root := newRPMHost(t, s)
 	at := func(name string) string { return filepath.Join(root, name) }
 	put(t, at(keptPath("/etc/ghost")), "mine")
-	put(t, at(notePath("agent")), `{"doing":"remove"}`)
+	put(t, at(RPMNote("agent")), `{"doing":"remove"}`)
 	s.answers = []answer{
 		{words: "rpm -qp", result: output(inNew)},
 		{words: "rpm -U", then: func() {
@@ -266,19 +266,42 @@ func TestRPMRemoveRefused(t *testing.T) {
 }
 
 func TestRPMHolds(t *testing.T) {
+	const (
+		yums, dnfs  = "/etc/yum/pluginconf.d/versionlock.list", "/etc/dnf/plugins/versionlock.list"
+		toml, zypps = "/etc/dnf/versionlock.toml", "/etc/zypp/locks"
+	)
 	for _, test := range []struct {
 		program, file, text string
 		held                bool
 	}{
-		{"/usr/bin/yum", "/etc/yum/pluginconf.d/versionlock.list", "# comment\n0:amazon-ssm-agent-3.3.4108.0-1.*\n", true},
-		{"/usr/bin/yum", "/etc/yum/pluginconf.d/versionlock.list", "!0:amazon-ssm-agent-3.3.4108.0-1.*\n", false},
-		{"/usr/bin/dnf", "/etc/dnf/plugins/versionlock.list", "amazon-ssm-agent-0:3.3.4108.0-1.*\n", true},
-		{"/usr/bin/dnf", "/etc/dnf/plugins/versionlock.list", "amazon-*\n", true},
-		{"/usr/bin/dnf", "/etc/dnf/plugins/versionlock.list", "amazon-ssm-agent-tools-0:1.0-1.*\n", false},
-		{"/usr/bin/dnf5", "/etc/dnf/versionlock.toml", "version = \"1.0\"\n\n[[packages]]\nname = \"amazon-ssm-agent\"\n", true},
-		{"/usr/bin/dnf5", "/etc/dnf/versionlock.toml", "[[packages]]\nname = \"amazon-ecs-init\"\n", false},
-		{"/usr/bin/zypper", "/etc/zypp/locks", "type: package\nmatch_type: glob\ncase_sensitive: on\nsolvable_name: amazon-ssm-agent\n", true},
-		{"/usr/bin/zypper", "/etc/zypp/locks", "type: package\nsolvable_name: kernel\n", false},
+		{"/usr/bin/yum", yums, "# comment\n0:amazon-ssm-agent-3.3.4108.0-1.*\n", true},
+		{"/usr/bin/yum", yums, "0:amazon-ssm-agent-3.3.4108.0-1.x86_64\n", true},
+		{"/usr/bin/yum", yums, "amazon-ssm-agent\n", true},
+		{"/usr/bin/yum", yums, "!0:amazon-ssm-agent-3.3.4108.0-1.*\n", false},
+		{"/usr/bin/yum", yums, "# Added lock on Thu\n0:amazon-ssm-3.3-1.*\n", false},
+		{"/usr/bin/dnf", dnfs, "amazon-ssm-agent-0:3.3.4108.0-1.*\n", true},
+		{"/usr/bin/dnf", dnfs, "amazon-*\n", true},
+		{"/usr/bin/dnf", dnfs, "amazon-ssm-agent\n", true},
+		{"/usr/bin/dnf", dnfs, "amazon-ssm-agent.x86_64\n", true},
+		{"/usr/bin/dnf", dnfs, "amazon-ssm-agent-*\n", true},
+		{"/usr/bin/dnf", dnfs, "amazon-ssm-agent-3.3.4108.0\n", true},
+		{"/usr/bin/dnf", dnfs, "!amazon-ssm-agent\n", false},
+		{"/usr/bin/dnf", dnfs, "#amazon-ssm-agent\n", false},
+		{"/usr/bin/dnf", dnfs, "amazon-ssm\namazon\nssm-agent\n", false},
+		{"/usr/bin/dnf", dnfs, "amazon-ssm-agent-tools\namazon-ssm-agent-tools-0:1.0-1.*\n", false},
+		{"/usr/bin/dnf5", toml, "version = \"1.0\"\n\n[[packages]]\nname = \"amazon-ssm-agent\"\n", true},
+		{"/usr/bin/dnf5", toml, "version = '1.0'\n[[packages]]\nname = 'amazon-ssm-agent' # ours\n", true},
+		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-ecs-init\"\n", false},
+		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-ssm-agent\"\ncomment = \"kept\"\n[[packages.conditions]]\n" +
+			"key = \"evr\"\ncomparator = \"=\"\nvalue = \"0:3.3.4108.0-1\"\n", true},
+		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-ssm-agent\"\n[[packages.conditions]]\n" +
+			"key = \"evr\"\ncomparator = \"!=\"\nvalue = \"0:3.3.4108.0-1\"\n\n[[packages]]\nname = \"kernel\"\n", false},
+		{"/usr/bin/zypper", zypps, "type: package\nmatch_type: glob\ncase_sensitive: on\nsolvable_name: amazon-ssm-agent\n", true},
+		{"/usr/bin/zypper", zypps, "type: package\nmatch_type: glob\nsolvable_name: amazon-ssm*\nversion: 3.3.4108.0\n", true},
+		{"/usr/bin/zypper", zypps, "type: package\nmatch_type: substring\nsolvable_name: ssm\n", true},
+		{"/usr/bin/zypper", zypps, "type: package\nmatch_type: regex\ncase_sensitive: off\nsolvable_name: ^Amazon-ssm\n", true},
+		{"/usr/bin/zypper", zypps, "type: pattern\nmatch_type: glob\nsolvable_name: amazon-ssm-agent\n", false},
+		{"/usr/bin/zypper", zypps, "type: package\nsolvable_name: kernel\n\ntype: pattern\nsolvable_name: amazon-ssm-agent\n", false},
 	} {
 		r, root := newRPMHost(t, &scripted{answers: []answer{{words: "rpm -q", result: output("@amazon-ssm-agent\t3.3.4108.0-1\n")}}}, test.program)
 		put(t, filepath.Join(root, test.file), test.text)
@@ -297,6 +320,30 @@ func TestRPMLockOfAFrontEnd(t *testing.T) {
 		}
 		if state, err := r.State(); err != nil || state.LockedBy != want || state.Manager != "dnf" {
 			t.Errorf("%q: %+v, %v", comm, state, err)
+		}
+	}
+}
+
+// Where the database is, macros may say; a macro that is not understood changes nothing.
+func TestRPMDatabases(t *testing.T) {
+	for _, test := range []struct {
+		files map[string]string
+		more  []string
+	}{
+		{nil, nil},
+		{map[string]string{"/usr/lib/rpm/macros": "%_dbpath\t\t%{_usr}/lib/sysimage/rpm\n"}, nil},
+		{map[string]string{"/usr/lib/rpm/macros": "%_dbpath\t\t%{_var}/lib/rpm\n", "/etc/rpm/macros.db": "%_dbpath /usr/share/rpm\n"},
+			[]string{"/usr/share/rpm"}},
+		{map[string]string{"/etc/rpm/macros": "%_dbpath /srv/rpm/\n", "/etc/rpm/macros.db": "%_dbpath /usr/share/rpm\n"}, []string{"/srv/rpm"}},
+		{map[string]string{"/etc/rpm/macros": "%_dbpath %{getenv:HOME}/.rpmdb\n#%_dbpath /x\n"}, nil},
+	} {
+		r, root := newRPMHost(t, &scripted{})
+		for name, text := range test.files {
+			put(t, filepath.Join(root, name), text)
+		}
+		state, err := r.State()
+		if want := slices.Concat([]string{"/var/lib/rpm", "/usr/lib/sysimage/rpm"}, test.more); err != nil || !cmp.Equal(state.Databases, want) {
+			t.Errorf("%v: %q, %v; want %q", test.files, state.Databases, err, want)
 		}
 	}
 }
@@ -320,7 +367,8 @@ func TestRPMSet(t *testing.T) {
 			s.answers = []answer{
 				{words: "rpmkeys --import"}, {words: "rpmkeys --checksig", result: check},
 				{words: "agent " + words, then: func() { put(t, filepath.Join(root, "/set/cache/anywhere-docker-1/packages/agent-2.rpm"), "") }},
-				{words: "rpm -qp", result: output(inNew)}, {words: "rpm -U"}, {words: "rpm -q", result: output(inOld)},
+				{words: "rpm -qp", result: output(inNew)},
+				{words: "rpm -U", then: func() { s.answers[5].result = output(inNew) }}, {words: "rpm -q", result: output(inOld)},
 			}
 			var r *Rpm
 			r, root = newRPMHost(t, s, program)
@@ -336,7 +384,7 @@ func TestRPMSet(t *testing.T) {
 			if err != nil || !cmp.Equal(planned, []PlannedPackage{{"agent", "1.0-1", "2.0-1"}}) {
 				t.Errorf("%s: %+v, %v; ran %q", program, planned, err, s.ran)
 			}
-			if err := r.InstallSet(context.Background(), set); err != nil || !strings.HasPrefix(s.ran[len(s.ran)-1], "rpm -U") {
+			if err := r.InstallSet(context.Background(), set); err != nil || !strings.HasPrefix(s.ran[len(s.ran)-2], "rpm -U") {
 				t.Errorf("%s: %v; ran %q", program, err, s.ran)
 			}
 			for _, line := range s.ran {
@@ -363,7 +411,8 @@ func TestRPMSetOfTheHostsOwn(t *testing.T) {
 		{"/usr/bin/yum", "rsa sha1 (md5) pgp md5 OK", 0, "", true},
 		{"/usr/bin/yum", "sha1 md5 OK", 0, failure.ArtifactUnsigned, true},
 		{"/usr/bin/yum", "rsa sha1 (MD5) PGP md5 NOT OK (MISSING KEYS: PGP#1)", 1, failure.ArtifactKey, true},
-		{"/usr/bin/dnf", "", 0, "", false},
+		{"/usr/bin/dnf", "digests signatures OK", 0, "", true},
+		{"/usr/bin/dnf", "digests SIGNATURES NOT OK", 1, failure.ArtifactKey, true},
 		{"/usr/bin/zypper", "", 0, "", false},
 	} {
 		var root string
@@ -383,6 +432,68 @@ func TestRPMSetOfTheHostsOwn(t *testing.T) {
 		if test.code == "" && err != nil || test.code != "" && (!failure.Is(err, test.code) ||
 			test.code != failure.ArtifactCorrupt && !strings.Contains(failure.Of(err).Remedy, "rpm --import")) {
 			t.Errorf("%s, %s: %v", test.program, test.says, err)
+		}
+	}
+}
+
+// A key that the host's list of repositories names, and nobody has imported, counts as it does for the front end; it is not
+// imported for that.
+func TestRPMSetUnderANamedKey(t *testing.T) {
+	for _, test := range []struct {
+		list string
+		keys []string // that are asked for
+	}{
+		{"[base]\ngpgkey=file:///etc/pki/KEY-9\n", []string{"/etc/pki/KEY-9"}},
+		{"[base]\ngpgkey = file:///etc/pki/KEY-$releasever file:///etc/pki/OTHER\n", []string{"/etc/pki/KEY-8", "/etc/pki/KEY-9", "/etc/pki/OTHER"}},
+		{"[base]\ngpgkey=https://example.com/key,\n  file:///etc/pki/OTHER\nenabled=1\n", []string{"/etc/pki/OTHER"}},
+		{"[base]\ngpgkey=https://example.com/key\n", nil},
+		{"[base]\n#gpgkey=file:///etc/pki/KEY-9\n", nil},
+	} {
+		var root string
+		s := &scripted{}
+		s.answers = []answer{
+			{words: "rpmkeys _dbpath --checksig", result: output("agent-2.rpm: digests signatures OK\n")},
+			{words: "rpmkeys --checksig", result: refusal("agent-2.rpm: digests SIGNATURES NOT OK\n")},
+			{words: "agent install", then: func() { put(t, filepath.Join(root, "/set/cache/fedora-1/packages/agent-2.rpm"), "") }},
+			{words: "rpm -qp", result: output(inNew)}, {words: "rpm -q", result: output(inOld)},
+		}
+		var r *Rpm
+		r, root = newRPMHost(t, s, "/usr/bin/dnf")
+		for _, name := range []string{"KEY-8", "KEY-9", "OTHER"} {
+			put(t, filepath.Join(root, "/etc/pki", name), "")
+		}
+		put(t, filepath.Join(root, "/etc/yum.repos.d/base.repo"), test.list)
+		_, err := r.Fetch(t.Context(), PackageSet{Names: []string{"agent"}, Dir: "/set"})
+		if (err == nil) != (test.keys != nil) || err != nil && !failure.Is(err, failure.ArtifactKey) {
+			t.Errorf("%q: %v", test.list, err)
+		}
+		var keys []string
+		for _, line := range s.ran {
+			if _, key, found := strings.Cut(line, "--import "); found {
+				keys = append(keys, strings.TrimPrefix(key, root))
+				if !strings.Contains(line, "--define=_dbpath "+root+"/set/keys") {
+					t.Errorf("imported into the host's own keyring: %s", line)
+				}
+			}
+		}
+		if !cmp.Equal(keys, test.keys) {
+			t.Errorf("%q: asked for %q; want %q", test.list, keys, test.keys)
+		}
+		if !strings.Contains(s.ran[0], " --setopt=*.gpgcheck=0 ") {
+			t.Errorf("dnf looks at signatures itself, and imports keys: %s", s.ran[0])
+		}
+	}
+}
+
+// A host that has no way to its repositories is told how Docker comes to it all the same.
+func TestRPMSetThatCannotBeHad(t *testing.T) {
+	for program, look := range map[string]string{"/usr/bin/dnf": "dnf makecache", "/usr/bin/zypper": "zypper refresh"} {
+		r, _ := newRPMHost(t, &scripted{answers: []answer{{words: "docker", result: refusal("Error: Failed to download metadata for repo 'base': " +
+			"Cannot download repomd.xml: Curl error (6): Couldn't resolve host name\n")}}}, program)
+		_, err := r.Fetch(t.Context(), PackageSet{Names: []string{"docker"}, Dir: "/set"})
+		remedy := failure.Of(err).Remedy
+		if !failure.Is(err, failure.Network) || !strings.HasPrefix(remedy, look) || !strings.Contains(remedy, "--docker-source none") {
+			t.Errorf("%v; remedy %q", err, remedy)
 		}
 	}
 }

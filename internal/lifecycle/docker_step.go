@@ -659,7 +659,10 @@ func undoDocker(ctx context.Context, h host.Host, data []byte) (kept []string, e
 			return kept, err
 		}
 	}
-	return kept, removeGroup(ctx, h, owned)
+	if err := removeGroup(ctx, h, owned); err != nil {
+		return kept, err
+	}
+	return kept, h.Disk.RemoveAll(AptDir) // what it was installed from; up to here a package that was killed half-way needed it
 }
 
 // some is a list for people, cut where it gets long.

@@ -516,6 +516,7 @@ func TestDockerIsTakenBack(t *testing.T) {
 			m.runs("docker.service", noon)
 			m.write("/etc/docker/key.json", "{}")
 			m.write(data+"nuke-graph-directory.sh", "")
+			m.write(AptDir+"/archives/docker-ce.deb", "")
 			m.write("/etc/group", "root:x:0:\ndocker:x:999:\n")
 			p := &repositories{m: m}
 			test.change(m, p)
@@ -534,6 +535,9 @@ func TestDockerIsTakenBack(t *testing.T) {
 			}
 			if _, err := os.Stat(filepath.Join(m.root, data)); os.IsNotExist(err) == stays {
 				t.Errorf("its data: %v", err)
+			}
+			if _, err := os.Stat(filepath.Join(m.root, AptDir)); os.IsNotExist(err) == stays {
+				t.Errorf("what it was installed from: %v", err)
 			}
 			if unit := m.units["docker.service"]; stays && unit.Active != "active" {
 				t.Errorf("it is kept and does not run: %+v, %q", unit, units.did)

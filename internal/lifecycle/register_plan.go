@@ -163,12 +163,17 @@ func (r *registration) resolveVersions(ctx context.Context, pins map[string]stri
 var written = []string{
 	"/etc/amazon", "/etc/ecs", "/etc/systemd/system", "/root", "/usr/bin", "/usr/lib/systemd", "/usr/libexec", "/var/cache/ecs",
 	"/var/lib/amazon", "/var/lib/anywhere", "/var/lib/dpkg", "/var/lib/ecs", "/var/lib/rpm", "/var/log",
+	"/usr/lib/sysimage/rpm", // where rpm's database is on Fedora from 36 on, and on SUSE
 }
 
 // writable refuses to begin where a folder cannot be written: the step that needs it may be the one behind the point of
 // no return. It is not a check of preflight, because nobody could go on without it.
 func (r *registration) writable() error {
-	for _, dir := range written {
+	dirs := written
+	if state, err := r.deps.Host.Packages.State(); err == nil { // what is wrong with it, the checks say
+		dirs = slices.Concat(written, state.Databases)
+	}
+	for _, dir := range dirs {
 		if _, err := r.deps.Host.Files.Space(dir); failure.Is(err, failure.ReadOnly) {
 			return err
 		}

@@ -201,3 +201,40 @@ func TestReport(t *testing.T) {
 		t.Errorf("%q", message)
 	}
 }
+
+// readOnly is a host with one folder that cannot be written.
+type readOnly struct {
+	host.Files
+	at string
+}
+
+func (r readOnly) Space(dir string) (uint64, error) {
+	if dir == r.at {
+		return 0, failure.New(failure.ReadOnly, "%s is on a file system that is mounted read-only", dir)
+	}
+	return 1 << 40, nil
+}
+
+// database is a package manager that keeps its database elsewhere.
+type database struct {
+	host.PackageReader
+	at string
+}
+
+func (d database) State() (host.ManagerState, error) {
+	return host.ManagerState{Family: "rpm", Databases: []string{d.at}}, nil
+}
+
+// A folder that a registration writes to and cannot is refused before it begins; where the package manager has its database,
+// it says itself.
+func TestFoldersThatCannotBeWritten(t *testing.T) {
+	for dir, refused := range map[string]bool{
+		"/usr/lib/sysimage/rpm": true, "/var/lib/rpm": true, "/var/lib/dpkg": true, "/srv/rpm": true, "/home": false,
+	} {
+		h := newMachine(t).host()
+		h.Files, h.Packages = readOnly{h.Files, dir}, database{h.Packages, "/srv/rpm"}
+		if err := (&registration{deps: Deps{Host: h}}).writable(); failure.Is(err, failure.ReadOnly) != refused {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+}

@@ -67,6 +67,16 @@ func Trials() []Trial {
 			What: "hosts of Debian's with the system's os-release, rpm and its package manager, Docker 20.10 there: registered, registered again, " +
 				"upgraded, back, deregistered",
 			Tests: []string{"TestLifeOnRPM"}, Date: "2026-11-26"},
+		{Systems: []string{"Rocky Linux 9"}, Arch: "amd64", How: Simulated, Manager: "dnf 4.14, rpm 4.18, Debian's builds", Systemd: "252",
+			Cgroup: "v2",
+			What: "hosts of Debian's with the system's os-release, dnf, and no Docker: Docker 20.10 in rpms of Docker's names from a repository " +
+				"laid out as Docker's, installed by register; killed while rpm unpacks it and rolled back, power cut in its script and gone on",
+			Tests: []string{"TestDockerRPMFromItsOwnRepository", "TestKilledWhileDockerRPMIsInstalled"}, Date: "2026-11-26"},
+		{Systems: []string{"Amazon Linux 2023", "Rocky Linux 9", "SUSE Linux Enterprise Server 15"},
+			Arch: "amd64", How: Simulated, Manager: "dnf 4.14 and zypper 1.14, rpm 4.18, Debian's builds", Systemd: "252", Cgroup: "v2",
+			What: "the same: from the distribution's own repository, taken back after a later failure, repositories out of reach, a folder, keys that " +
+				"are not the right ones, podman-docker in Docker's place, and what a host that calls itself RHEL is told without Docker",
+			Tests: []string{"TestDockerRPMUnderAnotherKey", "TestDockerRPMFromTheDistribution"}, Slow: true, Date: "2026-11-26"},
 		{Systems: []string{"Rocky Linux 9", "openSUSE Leap 15"}, Arch: "amd64", How: Simulated,
 			Manager: "dnf 4.14 and zypper 1.14, rpm 4.18, Debian's builds", Systemd: "252", Cgroup: "v2",
 			What: "the same, without upgrades (make e2e-slow); on Rocky Linux also killed while rpm installs", Tests: []string{"TestLifeOnRPM", "TestKilledInRPM"},

@@ -285,6 +285,12 @@ var localCases = []checkCase{
 		host.UnfinishedPackage{Name: "jq", State: "half-installed", Reinstall: true}),
 		status: Fail, code: failure.PackagesBroken, detail: "jq (half-installed)",
 		remedy: "dpkg --configure -a; apt-get install --reinstall jq; then"},
+	{id: "packages.manager", name: "interrupted in Docker, on an rpm host", change: func(m *machine) {
+		m.manager = host.ManagerState{Family: "rpm", Manager: "dnf", Interrupted: true, Unfinished: []host.UnfinishedPackage{
+			{Name: "docker-ce", State: "interrupted in install", Reinstall: true},
+		}}
+	}, status: Fail, code: failure.PackagesBroken, detail: "docker-ce (interrupted in install)",
+		remedy: "dnf reinstall docker-ce; rm /var/lib/anywhere/rpm/docker-ce.json; then run"},
 	{id: "packages.manager", name: "interrupted in unpacking what a registration installs", change: unfinished(
 		host.UnfinishedPackage{Name: "amazon-ecs-init", State: "half-installed", Reinstall: true}),
 		status: Pass, detail: "deb"},

@@ -103,9 +103,6 @@ func onlyReinstalls(state host.ManagerState) bool {
 // finish, because finishing runs scripts of packages that anywhere knows nothing of.
 func interruptedManager(state host.ManagerState) Result {
 	detail, remedy := "the package manager was interrupted and must be repaired first", "dpkg --configure -a"
-	if state.Family == "rpm" {
-		remedy = "rpm --rebuilddb"
-	}
 	packages := []string{}
 	var anew []string
 	for _, p := range state.Unfinished {
@@ -117,7 +114,15 @@ func interruptedManager(state host.ManagerState) Result {
 	if len(packages) > 0 {
 		detail = "the package manager was interrupted in " + strings.Join(packages, ", ") + " and must be repaired first"
 	}
-	if len(anew) > 0 { // configuring passes over them
+	switch {
+	case state.Family == "rpm" && len(anew) == 0:
+		remedy = "rpm --rebuilddb"
+	case state.Family == "rpm": // rpm forgets; the note of it is our own
+		remedy = state.ReinstallCommand(anew...) + "; rm"
+		for _, name := range anew {
+			remedy += " " + host.RPMNote(name)
+		}
+	case len(anew) > 0: // configuring passes over them
 		remedy += "; " + state.ReinstallCommand(anew...)
 	}
 	return fail(failure.PackagesBroken, detail, remedy+"; then run the same command again").with("unfinished", packages)

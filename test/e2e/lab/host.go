@@ -98,9 +98,9 @@ func (m *Machine) makeDisk() error {
 		lower = armRoot()
 	}
 	system := Systems[m.host.System]
-	if m.host.System != "" { // its layer lies on Docker's
-		if !m.host.Docker || system.Release == "" {
-			return fmt.Errorf("there is no host %q without Docker", m.host.System)
+	if m.host.System != "" { // its layer was made on Docker's, and needs nothing of it
+		if system.Release == "" {
+			return fmt.Errorf("there is no system %q", m.host.System)
 		}
 		layers := map[string]string{"dnf": m.root.Dnf, "yum": m.root.Dnf, "dnf5": m.root.Dnf5, "zypper": m.root.Zypper}
 		lower = layers[system.Manager] + ":" + lower

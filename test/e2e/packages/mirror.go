@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
@@ -16,9 +17,17 @@ type Mirror struct {
 	SSMKey *Key // signs SSM Agent
 	// DockerKey signs Docker's repository, where AddDocker is given it.
 	DockerKey *Key
+	// DistroKey signs what stands for a distribution's own repository. No keyring of anywhere's has it.
+	DistroKey *Key
 
 	t testing.TB
 }
+
+// All mirrors have these keys in common, so that what they sign need be built once.
+var (
+	dockerKey = sync.OnceValues(func() (*Key, error) { return NewKey("Test Docker", "docker@example.com") })
+	distroKey = sync.OnceValues(func() (*Key, error) { return NewKey("Test distribution", "distro@example.com") })
+)
 
 // NewMirror makes an empty one that goes with the test.
 func NewMirror(t testing.TB, region string) *Mirror {
@@ -31,11 +40,15 @@ func NewMirror(t testing.TB, region string) *Mirror {
 	if err != nil {
 		t.Fatal(err)
 	}
-	docker, err := NewKey("Test Docker", "docker@example.com")
+	docker, err := dockerKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Mirror{Dir: t.TempDir(), Region: region, ECSKey: ecs, SSMKey: ssm, DockerKey: docker, t: t}
+	distro, err := distroKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Mirror{Dir: t.TempDir(), Region: region, ECSKey: ecs, SSMKey: ssm, DockerKey: docker, DistroKey: distro, t: t}
 }
 
 // Keyring is what a host must be told to trust the packages.
