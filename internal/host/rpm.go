@@ -295,7 +295,7 @@ func (r *Rpm) ask(ctx context.Context, args ...string) (lines [][]string, result
 	return lines, result, nil
 }
 
-// What rpm says. Sources: rpm 4.11 to 4.20, lib/rpmts.c, lib/rpmps.c, lib/psm.c, lib/rpmdb.c.
+// What rpm says. Sources: rpm 4.11 to 4.20, and 6.1 as it ran on 2026-11-26, lib/rpmts.c, lib/rpmps.c, lib/psm.c, lib/rpmdb.c.
 var (
 	lockLostRPM    = regexp.MustCompile(`can't create transaction lock on (\S+)`)
 	unmetRPM       = regexp.MustCompile(`(?m)^\s+(\S.*?) is needed by \S+`)
@@ -304,7 +304,9 @@ var (
 	databaseBroken = regexp.MustCompile(`error: (?:rpmdb: .*|db\d? error.*|cannot open Packages .*|sqlite failure: .*)`)
 	errorRPM       = regexp.MustCompile(`(?m)^error: (.+)$`)
 	// untouched is what it ends with before it writes anything.
-	untouched = regexp.MustCompile(`Failed dependencies:|can't create transaction lock|conflicts with file from|needs \d+\S* on the`)
+	untouched = regexp.MustCompile(`Failed dependencies:|can't create transaction lock|conflicts with file from|` + noRoomRPM.String())
+	// noRoomRPM ends "installing package NAME needs 12MB on the / filesystem", newer ones "needs 12MB more space" and "3 more inodes".
+	noRoomRPM = regexp.MustCompile(`needs \d+\S*(?: more \S+| inodes)? on the \S+ filesystem`)
 )
 
 // complaint is the error of an rpm that failed, with its own words.
@@ -334,7 +336,7 @@ func (r *Rpm) complaint(result Result, doing string) error {
 			doing, strings.Join(missing, "; ")).
 			WithRemedy("%s, then run the command again", state.InstallCommand(missing...)))
 	}
-	if strings.Contains(result.Output, "No space left") || strings.Contains(result.Output, "on the / filesystem") {
+	if strings.Contains(result.Output, "No space left") || noRoomRPM.MatchString(result.Output) {
 		return words(failure.New(failure.DiskFull, "cannot %s: no space is left", doing))
 	}
 	first := "it ended without a word"

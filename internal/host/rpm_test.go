@@ -96,6 +96,12 @@ func TestRPMInstall(t *testing.T) {
 		{"killed", Result{ExitCode: -1}, absent, failure.PackageInstall, "without a word", true},
 		{"another version came", output(""), inOld, failure.PackageInstall, "versions 1.0-1", true},
 		{"two are there", output(""), inOld + inNew, failure.PackageInstall, "1.0-1, 2.0-1", true},
+		{"no room, seen before it begins", refusal("error: installing package agent-2.0-1.x86_64 needs 12MB on the /usr filesystem\n"),
+			absent, failure.DiskFull, "", false},
+		{"no room, in the words of rpm 6", refusal("\tinstalling package agent-2.0-1.x86_64 needs 212KB more space on the /usr filesystem\n"),
+			absent, failure.DiskFull, "", false},
+		{"no inodes", refusal("error: installing package agent-2.0-1.x86_64 needs 3 more inodes on the /usr filesystem\n"),
+			absent, failure.DiskFull, "", false},
 		{"no room", refusal("error: unpacking of archive failed on file /x: cpio: write failed - No space left on device\n"),
 			absent, failure.DiskFull, "", true},
 	} {
