@@ -208,7 +208,7 @@ type PackageSet struct {
 	Names  []string
 	Dir    string // a folder of our own for lists and packages
 	Source string // a repository besides the host's own, as sources.list(5) or a .repo file has it; may be empty
-	Key    string // a file with the key that signs what comes from Source, where Source itself does not name it
+	Key    string // a file with the key that signs what comes from Source, or from the host's own list of it; where neither names it
 	Enable string // one of the host's own repositories that is off; may be empty
 	Again  bool   // what an earlier Fetch has brought will do, if it is all there
 }

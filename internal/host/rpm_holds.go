@@ -90,7 +90,7 @@ var (
 )
 
 // holdsTOML reads dnf5's list: one table for each package, with its conditions below. One that only excludes versions holds
-// nothing. Source: dnf5 5.2, doc/misc/versionlock.rst.
+// nothing. Source: the manual dnf5-versionlock(8) of dnf5 5.2.
 func holdsTOML(list, name string) bool {
 	for _, table := range strings.Split(list, "[[packages]]")[1:] {
 		named := tomlName.FindStringSubmatch(table)

@@ -46,9 +46,12 @@ func (r *Rpm) Fetch(ctx context.Context, set PackageSet) ([]PlannedPackage, erro
 			return planned, err
 		}
 	}
+	remedy := "install Docker yourself and give --docker-source none"
+	if strings.Contains(set.Source, "baseurl=file:") { // not every front end copies what lies in a folder
+		remedy = "serve the folder by a web server and give its address to --artifacts, or " + remedy
+	}
 	return nil, failure.New(failure.ArtifactMissing, "%s says it has downloaded %s, and there is no package",
-		r.frontend().name, strings.Join(set.Names, ", ")).WithEvidence("%s", lastLines(result.Output)).
-		WithRemedy("install Docker yourself and give --docker-source none")
+		r.frontend().name, strings.Join(set.Names, ", ")).WithEvidence("%s", lastLines(result.Output)).WithRemedy("%s", remedy)
 }
 
 // undownloaded is the error of a front end that could not bring a set: also a host that has no way to its repositories gets
@@ -129,7 +132,11 @@ func (r *Rpm) verifyHosts(ctx context.Context, set PackageSet) error {
 		return r.runner.Run(ctx, Cmd{Path: "/usr/bin/rpmkeys", Args: []string{"--checksig", r.disk.Local(file)}, Disposable: true})
 	}
 	err = r.checkSignatures(files, known)
-	if keys := r.namedKeys(); failure.Is(err, failure.ArtifactKey) && len(keys) > 0 {
+	keys := r.namedKeys()
+	if set.Key != "" && set.Source == "" { // the host lists that repository already, and may name its key by an address
+		keys = append(keys, set.Key)
+	}
+	if failure.Is(err, failure.ArtifactKey) && len(keys) > 0 {
 		ring, ringErr := r.ring(set)
 		if ringErr != nil {
 			return ringErr
@@ -324,15 +331,6 @@ func (r *Rpm) erase(ctx context.Context, names []string, begun map[string]transa
 	if len(names) == 0 {
 		return nil
 	}
-	// Asked before: nothing is noted of a removal that cannot be, and no configuration copied.
-	result, err := r.rpm(ctx, append([]string{"-e", "--test", "--allmatches"}, names...)...)
-	if err != nil {
-		return err
-	}
-	doing := "remove " + strings.Join(names, ", ")
-	if result.ExitCode != 0 && neededRPM.MatchString(result.Output) {
-		return errors.Join(ErrNeeded, r.complaint(result, doing))
-	}
 	for _, name := range names {
 		// What was killed while it was installed is removed by settling it once more, where this is killed too.
 		if begun[name].Doing != installing {
@@ -344,13 +342,21 @@ func (r *Rpm) erase(ctx context.Context, names []string, begun map[string]transa
 			return err
 		}
 	}
-	result, err = r.rpm(ctx, append([]string{"-e", "--allmatches"}, names...)...)
-	if err == nil && result.ExitCode != 0 {
-		err = r.complaint(result, doing)
-		for _, name := range names {
-			if untouched.MatchString(result.Output) && begun[name] == (transaction{}) { // it has begun nothing
-				err = errors.Join(err, r.end(name))
-			}
+	result, err := r.rpm(ctx, append([]string{"-e", "--allmatches"}, names...)...)
+	if err != nil || result.ExitCode == 0 {
+		return err
+	}
+	err = r.complaint(result, "remove "+strings.Join(names, ", "))
+	if neededRPM.MatchString(result.Output) {
+		err = errors.Join(ErrNeeded, err)
+	}
+	if !untouched.MatchString(result.Output) {
+		return err
+	}
+	err = errors.Join(err, r.putBackAll())
+	for _, name := range names {
+		if begun[name] == (transaction{}) { // it has begun nothing
+			err = errors.Join(err, r.end(name))
 		}
 	}
 	return err
@@ -477,8 +483,20 @@ var frontCauses = []struct {
 var frontErrors = []*regexp.Regexp{
 	regexp.MustCompile(`(?m)^>>> (\S.*)$`),
 	regexp.MustCompile(`(?m)^\s*- (nothing provides .*)$`),
-	regexp.MustCompile(`(?m)^Failed to [^\n]*\n\s*(\S.*)$`),
-	regexp.MustCompile(`(?mi)^(?:Error|Problem|Failed)\b:? ?(\S.*)$`),
+	regexp.MustCompile(`(?m)^Failed to (?:resolve the transaction:|download packages)\n\s*(\S.*)$`),
+	regexp.MustCompile(`(?mi)^(?:(?:(?:Error(?: code)?|Problem)\b|Failed:):? ?(.*)|(Failed .*))$`),
+}
+
+// frontError is a front end's own word on why it gave up.
+func frontError(said string) string {
+	for _, line := range frontErrors {
+		for _, found := range line.FindAllStringSubmatch(said, -1) {
+			if text := strings.TrimSpace(strings.Join(found[1:], "")); text != "" {
+				return text
+			}
+		}
+	}
+	return "it ended without a word"
 }
 
 // frontComplaint is the error of a front end that failed, with its own words.
@@ -490,12 +508,5 @@ func frontComplaint(name string, result Result, doing string) error {
 			break
 		}
 	}
-	first := "it ended without a word"
-	for _, line := range frontErrors {
-		if found := line.FindStringSubmatch(result.Output); found != nil {
-			first = strings.TrimSpace(found[1])
-			break
-		}
-	}
-	return failure.New(code, "cannot %s: %s: %s", doing, name, first).WithEvidence("%s", lastLines(result.Output))
+	return failure.New(code, "cannot %s: %s: %s", doing, name, frontError(result.Output)).WithEvidence("%s", lastLines(result.Output))
 }

@@ -298,6 +298,7 @@ func TestRPMHolds(t *testing.T) {
 		{"/usr/bin/dnf5", toml, "version = \"1.0\"\n\n[[packages]]\nname = \"amazon-ssm-agent\"\n", true},
 		{"/usr/bin/dnf5", toml, "version = '1.0'\n[[packages]]\nname = 'amazon-ssm-agent' # ours\n", true},
 		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-ecs-init\"\n", false},
+		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-*\"\n[[packages.conditions]]\nkey = \"evr\"\ncomparator = \"<\"\nvalue = \"4\"\n", true},
 		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-ssm-agent\"\ncomment = \"kept\"\n[[packages.conditions]]\n" +
 			"key = \"evr\"\ncomparator = \"=\"\nvalue = \"0:3.3.4108.0-1\"\n", true},
 		{"/usr/bin/dnf5", toml, "[[packages]]\nname = \"amazon-ssm-agent\"\n[[packages.conditions]]\n" +
@@ -448,12 +449,14 @@ func TestRPMSetUnderANamedKey(t *testing.T) {
 	for _, test := range []struct {
 		list string
 		keys []string // that are asked for
+		own  string   // the set's
 	}{
-		{"[base]\ngpgkey=file:///etc/pki/KEY-9\n", []string{"/etc/pki/KEY-9"}},
-		{"[base]\ngpgkey = file:///etc/pki/KEY-$releasever file:///etc/pki/OTHER\n", []string{"/etc/pki/KEY-8", "/etc/pki/KEY-9", "/etc/pki/OTHER"}},
-		{"[base]\ngpgkey=https://example.com/key,\n  file:///etc/pki/OTHER\nenabled=1\n", []string{"/etc/pki/OTHER"}},
-		{"[base]\ngpgkey=https://example.com/key\n", nil},
-		{"[base]\n#gpgkey=file:///etc/pki/KEY-9\n", nil},
+		{"[docker]\ngpgkey=https://example.com/key\n", []string{"/etc/pki/PINNED"}, "/etc/pki/PINNED"},
+		{"[base]\ngpgkey=file:///etc/pki/KEY-9\n", []string{"/etc/pki/KEY-9"}, ""},
+		{"[base]\ngpgkey = file:///etc/pki/KEY-$releasever file:///etc/pki/OTHER\n", []string{"/etc/pki/KEY-8", "/etc/pki/KEY-9", "/etc/pki/OTHER"}, ""},
+		{"[base]\ngpgkey=https://example.com/key,\n  file:///etc/pki/OTHER\nenabled=1\n", []string{"/etc/pki/OTHER"}, ""},
+		{"[base]\ngpgkey=https://example.com/key\n", nil, ""},
+		{"[base]\n#gpgkey=file:///etc/pki/KEY-9\n", nil, ""},
 	} {
 		var root string
 		s := &scripted{}
@@ -469,7 +472,7 @@ func TestRPMSetUnderANamedKey(t *testing.T) {
 			put(t, filepath.Join(root, "/etc/pki", name), "")
 		}
 		put(t, filepath.Join(root, "/etc/yum.repos.d/base.repo"), test.list)
-		_, err := r.Fetch(t.Context(), PackageSet{Names: []string{"agent"}, Dir: "/set"})
+		_, err := r.Fetch(t.Context(), PackageSet{Names: []string{"agent"}, Dir: "/set", Key: test.own})
 		if (err == nil) != (test.keys != nil) || err != nil && !failure.Is(err, failure.ArtifactKey) {
 			t.Errorf("%q: %v", test.list, err)
 		}
@@ -504,6 +507,17 @@ func TestRPMSetThatCannotBeHad(t *testing.T) {
 	}
 }
 
+// A front end that has left packages in the folder of their repository, and brought none, is told from one that has.
+func TestRPMSetThatDidNotCome(t *testing.T) {
+	for source, want := range map[string]string{"": "install Docker yourself", "[anywhere-docker]\nbaseurl=file:/srv/mirror/docker\n": "serve the folder"} {
+		r, _ := newRPMHost(t, &scripted{answers: []answer{{words: "rpm -q", result: refusal("package docker-ce is not installed\n")}}}, "/usr/bin/yum")
+		_, err := r.Fetch(t.Context(), PackageSet{Names: []string{"docker-ce"}, Dir: "/set", Source: source})
+		if !failure.Is(err, failure.ArtifactMissing) || !strings.HasPrefix(failure.Of(err).Remedy, want) {
+			t.Errorf("%q: %v; remedy %q", source, err, failure.Of(err).Remedy)
+		}
+	}
+}
+
 func TestFrontComplaint(t *testing.T) {
 	for said, code := range map[string]failure.Code{
 		"Error: Unable to find a match: docker\n": failure.ArtifactMissing, "No package docker available.\nError: Nothing to do\n": failure.ArtifactMissing,
@@ -513,6 +527,17 @@ func TestFrontComplaint(t *testing.T) {
 	} {
 		if err := frontComplaint("dnf", refusal(said), "download docker"); !failure.Is(err, code) {
 			t.Errorf("%q: %v is not %s", said, err, code)
+		}
+	}
+	for said, want := range map[string]string{
+		"Target initialization failed:\nFailed to cache rpm database (1).\nHistory:\n": "zypper: Failed to cache rpm database (1).",
+		"Error: Failed to download metadata for repo 'base'\n":                         "zypper: Failed to download metadata for repo 'base'",
+		"Download (curl) error for 'http://x':\nError code: Connection failed\n":       "zypper: Connection failed",
+		"Problem: nothing provides x\n":                                                "zypper: nothing provides x",
+		"Error: \n Problem: y\n":                                                       "zypper: it ended without a word",
+	} {
+		if err := frontComplaint("zypper", refusal(said), "download docker"); !strings.HasSuffix(failure.Of(err).Message, want) {
+			t.Errorf("%q: %v; want %q", said, err, want)
 		}
 	}
 }

@@ -356,11 +356,14 @@ func (r *registration) dockerSet(ctx context.Context) (host.PackageSet, error) {
 		lists = rpmLists
 	}
 	listed, err := lists(files, repository.URL)
+	if err == nil && r.row.Family == platform.RPM {
+		set.Key = cached
+	}
 	if err != nil || listed {
 		return set, err
 	}
 	if r.row.Family == platform.RPM {
-		set.Source, set.Key = ownRepository(repository.URL, r.docker.codename), cached
+		set.Source = ownRepository(repository.URL, r.docker.codename)
 		return set, nil
 	}
 	set.Source, err = r.dockerLine(repository, disk.Local(cached))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -38,6 +39,10 @@ func (s *site) bareRPM(system string, binds ...string) *lab.Machine {
 	if lab.Systems[system].Manager == "zypper" { // SUSE's installer imports its key
 		lists = "/etc/zypp/repos.d/distro.repo"
 		h.MustShell("rpm --import " + distroKey)
+		// Some package is on every host, and zypper relies on that.
+		const one = packages.DistroFolder + "/Packages/container-selinux-" + packages.DockerRPMVersion + ".x86_64.rpm"
+		h.CopyIn("/root/one.rpm", filepath.Join(s.mirror.Dir, one), 0o644)
+		h.MustShell("rpm -i /root/one.rpm")
 	}
 	h.WriteFile(lists, fmt.Appendf(nil, "[distro]\nname=The distribution's own\nbaseurl=%s/%s\nenabled=1\ngpgcheck=1\n"+
 		"repo_gpgcheck=0\npkg_gpgcheck=1\ngpgkey=file://%s\n", s.url, packages.DistroFolder, distroKey), 0o644)
@@ -49,7 +54,8 @@ func lookRPM(h *lab.Machine) view {
 	v := look(h)
 	v.packages = h.MustShell("rpm -qa | sort")
 	// A question makes files in rpm's database; the others are traces of a front end that has only downloaded.
-	traces := []string{"/var/lib/rpm/", "/var/lib/dnf", "/var/log/dnf", "/var/log/hawkey.log", "/var/log/zypp", "/var/lib/zypp", "/var/cache/zypp"}
+	traces := []string{"/var/lib/rpm/", "/var/lib/dnf", "/var/log/dnf", "/var/log/hawkey.log", "/var/log/zypp", "/var/lib/zypp", "/var/cache/zypp",
+		"/var/lib/YaST2"}
 	maps.DeleteFunc(v.tree, func(path, _ string) bool {
 		return slices.ContainsFunc(traces, func(trace string) bool { return strings.HasPrefix(path, trace) })
 	})
