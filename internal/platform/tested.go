@@ -104,6 +104,10 @@ func Trials() []Trial {
 			Manager: "dnf 4.14 and zypper 1.14, rpm 4.18, Debian's builds", Systemd: "252", Cgroup: "v2",
 			What: "registered, registered again, deregistered", Tests: []string{"TestLifeOnRPM"}, Slow: true,
 			Date: "2026-11-26"},
+		{Systems: []string{"Fedora 42"}, Arch: "amd64", How: Simulated, Manager: "dnf5 5.4, rpm 6.1, Debian sid's builds", Systemd: "262", Cgroup: "v2",
+			What: "a host of Debian sid's with Fedora's os-release and without Docker: Docker 28.5 from its own repository by dnf5, under other " +
+				"keys, without a way to the distribution's, and a package that dnf5's versionlock holds",
+			Tests: []string{"TestDockerRPMByDnf5"}, Slow: true, Date: "2026-11-26"},
 		{Systems: []string{"Fedora 42", "Amazon Linux 2023", "SUSE Linux Enterprise Server 15"}, Arch: "amd64", How: Simulated,
 			Manager: "dnf5 5.4, dnf 4.24 and zypper 1.14, rpm 6.1, Debian sid's builds", Systemd: "262", Cgroup: "v2",
 			What: "hosts of Debian sid's with the system's os-release, rpm and its package manager, Docker 28.5 there: registered, registered " +

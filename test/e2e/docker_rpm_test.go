@@ -23,7 +23,8 @@ const (
 // key is in a file as it comes with the system and not yet in rpm's database.
 func (s *site) bareRPM(system string, binds ...string) *lab.Machine {
 	s.t.Helper()
-	h := lab.Start(s.t, lab.Host{System: system, Binds: binds})
+	system, suite, _ := strings.Cut(system, " on ")
+	h := lab.Start(s.t, lab.Host{System: system, Suite: suite, Binds: binds})
 	h.CopyIn("/usr/local/bin/anywhere", lab.Shared("anywhere"), 0o755)
 	h.WriteFile(keyring, s.mirror.Keyring(), 0o644)
 	for _, name := range []string{"/etc/simagent.json", "/etc/ecs/simagent.json"} { // the agents' own waiting is not what is tested

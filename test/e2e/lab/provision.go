@@ -365,4 +365,7 @@ func addDocker(base, layer, pool, dir string, packages []string) (err error) {
 }
 
 // Debs is a folder with the Debian packages of Docker and what it depends on.
-func Debs() string { return currentRoot().Apt }
+func Debs() string { return DebsOf(suite) }
+
+// DebsOf is that of another release. What its root has from the beginning is not among them.
+func DebsOf(suite string) string { return rootOf(suite).Apt }
