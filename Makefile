@@ -10,6 +10,7 @@ SOURCE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(SOURCE_DATE)
 TESTFLAGS ?=
 E2EFLAGS  ?=
+CUTSFLAGS ?=
 
 # The packages with tests that need root. Those carry the build tag "root", so that they are left out or run, and never
 # skipped: make test asks for Go, git and make alone.
@@ -39,8 +40,8 @@ race: ## the tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(MAKE) test TESTFLAGS='-race -timeout=20m $(TESTFLAGS)'
 
 .PHONY: cuts
-cuts: ## a power cut at each point of an upgrade, of which race takes a part
-	go test -count=1 -run '^TestPowerFails' ./internal/rehearsal -whole
+cuts: ## a power cut at each point of an upgrade, of which race takes a part; CUTSFLAGS=-whole: of every verb on rpm hosts too
+	go test -count=1 -run '^TestPowerFails' ./internal/rehearsal $(CUTSFLAGS)
 
 .PHONY: e2e
 e2e: ## what needs root on Debian: the real dpkg, mounts, the binary on real systemd hosts; E2EFLAGS adds flags
