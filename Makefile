@@ -50,7 +50,7 @@ e2e: ## what needs root on Debian: the real dpkg, mounts, the binary on real sys
 
 .PHONY: e2e-slow
 e2e-slow: ## hosts that take minutes to make: a whole one for arm64, emulated, other releases of Debian, virtual machines; docs/tested.md has what came of it
-	cd test/e2e && go vet -tags slow ./... && go test -tags slow -count=1 -timeout=60m -run 'TestHostForARM64|TestLifeOnRPM|TestTheOtherVerbsOnRPM|TestDockerRPM|TestLifeOnOtherReleases|TestVirtualMachine|TestSELinux' $(E2EFLAGS) .
+	cd test/e2e && go vet -tags slow ./... && go test -tags slow -count=1 -timeout=60m -run 'TestHostForARM64|TestLifeOnRPM|TestTheOtherVerbsOnRPM|TestDockerRPM|TestAuthorityOnRPM|TestLifeOnOtherReleases|TestVirtualMachine|TestSELinux' $(E2EFLAGS) .
 
 .PHONY: lint
 lint: ## gofmt and golangci-lint, both modules

@@ -85,11 +85,13 @@ func Trials() []Trial {
 			Manager: "dnf 4.14 and zypper 1.14, rpm 4.18, Debian's builds", Systemd: "252", Cgroup: "v2",
 			What:  "the same, and a power cut while rpm removes, two versions in rpm's database, changed configuration, a host of AWS's script adopted, upgraded and purged",
 			Tests: []string{"TestTheOtherVerbsOnRPM"}, Slow: true, Date: "2026-11-26"},
-		{Systems: []string{"Rocky Linux 9", "SUSE Linux Enterprise Server 15"}, Arch: "amd64", How: Simulated,
-			Manager: "rpm 4.18, Debian's build", Systemd: "252", Cgroup: "v2",
-			What: "such hosts behind a proxy that wants a password and opens TLS: refused, registered with --ca-file, registered again, upgrade --check and " +
-				"mirror, deregistered; update-ca-trust and SUSE's update-ca-certificates are scripts of the test's around p11-kit 0.24's trust",
+		{Systems: []string{"Rocky Linux 9"}, Arch: "amd64", How: Simulated, Manager: "rpm 4.18, Debian's build", Systemd: "252", Cgroup: "v2",
+			What: "such a host behind a proxy that wants a password and opens TLS: refused, registered with --ca-file, registered again, upgrade " +
+				"--check and mirror, deregistered; update-ca-trust is a script of the test's around p11-kit 0.24's trust",
 			Tests: []string{"TestAuthorityOnRPM"}, Date: "2026-11-26"},
+		{Systems: []string{"SUSE Linux Enterprise Server 15"}, Arch: "amd64", How: Simulated, Manager: "rpm 4.18, Debian's build", Systemd: "252",
+			Cgroup: "v2", What: "the same, with a script in the place of SUSE's update-ca-certificates", Tests: []string{"TestAuthorityOnRPM"}, Slow: true,
+			Date: "2026-11-26"},
 		{Systems: []string{"Rocky Linux 9"}, Arch: "amd64", How: Simulated, Manager: "dnf 4.14, rpm 4.18, Debian's builds", Systemd: "252",
 			Cgroup: "v2",
 			What: "hosts of Debian's with the system's os-release, dnf, and no Docker: Docker 20.10 in rpms of Docker's names from a repository " +

@@ -9,10 +9,9 @@ import (
 	"github.com/anywhere-ecs/anywhere/test/e2e/packages"
 )
 
-// The stores of certificate authorities of two families, around the program that both have: p11-kit's trust. Debian's package of it differs from theirs
-// in the folders that it reads, which a file of its configuration says; their own packages, and so the scripts that call it, are not Debian's, and are
-// written here after their manual pages (update-ca-trust(8) of Fedora 42, update-ca-certificates(8) of openSUSE Leap 15.6); SUSE's passes over a bundle that is
-// newer than the folder beside it, as the real one does.
+// The store of certificate authorities of Fedora's kind, around the program that it has: p11-kit's trust. Debian's package of it differs
+// in the folders that it reads, which a file of its configuration says; its own package, and so the script that calls it, is not Debian's, and is
+// written here after its manual page (update-ca-trust(8) of Fedora 42).
 const (
 	readsFrom = `sed -i "s#^x-init-reserved:.*#x-init-reserved: paths='$1'#" /usr/share/p11-kit/modules/p11-kit-trust.module
 rm -rf /usr/sbin/update-ca-certificates /usr/local/share/ca-certificates
@@ -27,26 +26,21 @@ exec ` + extract + `pem-bundle /etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem
 END
 chmod 755 /usr/bin/update-ca-trust; ln -s /etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem /etc/pki/tls/certs/ca-bundle.crt
 ln -s ../pki/tls/certs /etc/ssl/certs; update-ca-trust`
-	suseStore = readsFrom + `cat >/usr/sbin/update-ca-certificates <<'END'
-#!/bin/sh
-for option; do case "$option" in -f|--fresh) fresh=1 ;; -v|--verbose) ;; *) echo "invalid option: $option" >&2; exit 1 ;; esac; done
-` + extract + `pem-directory-hash /var/lib/ca-certificates/pem
-if [ -z "$fresh" ] && [ /var/lib/ca-certificates/ca-bundle.pem -nt /var/lib/ca-certificates/pem ]; then exit 0; fi
-exec ` + extract + `pem-bundle /var/lib/ca-certificates/ca-bundle.pem
-END
-chmod 755 /usr/sbin/update-ca-certificates; ln -s /var/lib/ca-certificates/ca-bundle.pem /etc/ssl/ca-bundle.pem
-ln -s /var/lib/ca-certificates/pem /etc/ssl/certs; update-ca-certificates`
 )
+
+// trustStore is where a system keeps the authorities that it trusts.
+type trustStore struct{ system, unit, script, bundle, anchors, sources string }
+
+// trustStores are those of systems on which that is tried here. The slow tier has the other family's.
+var trustStores = []trustStore{{
+	"rocky9", "ecs.service", fedoraStore, "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/pki/ca-trust/source/anchors", "/usr/share/pki/ca-trust-source",
+}}
 
 // A host of the rpm families behind a proxy that wants a password and opens every connection to AWS: the agents' own calls go by the authority of
 // --ca-file, from the host's store and, in the ECS agent's container, which does not see that one, from a file of its own. ECS Exec's programs are given
 // it. Deregistered, nobody trusts it any more.
 func TestAuthorityOnRPM(t *testing.T) {
-	for _, c := range []struct{ system, unit, store, bundle, anchors, sources string }{
-		{"rocky9", "ecs.service", fedoraStore, "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/pki/ca-trust/source/anchors",
-			"/usr/share/pki/ca-trust-source"},
-		{"sles15", "amazon-ecs.service", suseStore, "/var/lib/ca-certificates/ca-bundle.pem", "/etc/pki/trust/anchors", "/usr/share/pki/trust"},
-	} {
+	for _, c := range trustStores {
 		t.Run(c.system, func(t *testing.T) {
 			t.Parallel()
 			box := newMiddlebox(t, "squid:c4n4ry/p4ss")
@@ -58,7 +52,7 @@ func TestAuthorityOnRPM(t *testing.T) {
 			h := s.host(lab.Host{System: c.system})
 			sources := c.anchors[:strings.LastIndex(c.anchors, "/")]
 			h.MustShell(strings.NewReplacer("$1", sources+":"+c.sources, "$2", c.sources+"/anchors", "$3", c.anchors,
-				"$4", c.bundle[:strings.LastIndex(c.bundle, "/")]).Replace(c.store))
+				"$4", c.bundle[:strings.LastIndex(c.bundle, "/")]).Replace(c.script))
 			h.WriteFile("/root/authority.pem", box.authority, 0o644)
 			h.WriteFile("/run/way-out", []byte("ANYWHERE_HTTPS_PROXY="+strings.Replace(box.url, "//", "//squid:c4n4ry%2Fp4ss@", 1)+"\n"), 0o600)
 			h.MustShell("iptables -A OUTPUT -o host0 -d " + lab.Address + " -p tcp --dport " + port(box.url) + " -j ACCEPT; " +
