@@ -173,18 +173,24 @@ func TestTheImageThatIsGoneIsPutBack(t *testing.T) {
 		t.Fatalf("%+v", d)
 	}
 	cache := filepath.Join(s.machine.root, "var/cache/ecs")
-	image := filepath.Join(cache, "ecs-agent-v"+ecsVersion+".tar")
+	link := filepath.Join(cache, "ecs-agent.tar")
 	whole := s.read(t, "var/cache/ecs/ecs-agent-v"+ecsVersion+".tar")
 	if err := os.RemoveAll(filepath.Join(s.machine.root, "var/lib/anywhere/packages")); err != nil {
 		t.Fatal(err)
 	}
+	image := func() string { // which a register that put it back has made a file of its own
+		path, err := filepath.EvalSymlinks(link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
 	for name, spoil := range map[string]func() error{
-		"the image is gone":   func() error { return os.Remove(image) },
-		"the image is empty":  func() error { return os.Truncate(image, 0) },
+		"the image is gone":   func() error { return os.Remove(image()) },
+		"the image is empty":  func() error { return os.Truncate(image(), 0) },
 		"the folder is empty": func() error { return errors.Join(os.RemoveAll(cache), os.Mkdir(cache, 0o755)) },
 		"the link leads outside": func() error {
-			os.Remove(filepath.Join(cache, "ecs-agent.tar"))
-			return os.Symlink("/srv/gone", filepath.Join(cache, "ecs-agent.tar"))
+			return errors.Join(os.Remove(link), os.Symlink("/srv/gone", link))
 		},
 		"only the state is missing": func() error { return os.Remove(filepath.Join(cache, "state")) },
 	} {

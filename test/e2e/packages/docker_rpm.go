@@ -123,16 +123,16 @@ var builds struct {
 }
 
 type built struct {
-	name string
-	key  *Key
-	o    Options
+	name, debs string
+	key        *Key
+	o          Options
 }
 
 // built is the package's file.
 func (s stub) built(debs string, key *Key, o Options) ([]byte, error) {
 	builds.Lock()
 	defer builds.Unlock()
-	which := built{s.name, key, o}
+	which := built{s.name, debs, key, o}
 	if data, found := builds.done[which]; found {
 		return data, nil
 	}
