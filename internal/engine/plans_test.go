@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"strings"
@@ -212,6 +213,7 @@ var plans = map[string][]Step{
 	"write": writing, "mkdir": folders, "rename": renaming, "remove": removing, "claim": claiming, "install": installing,
 	"refresh": refreshing, "revert": reverting,
 	"uninstall": uninstalling, "upgrade": upgrading, "identity": identifying, "units": serving,
+	"rewrite":    rewriting,
 	"everything": join(writing, folders, removing, installing, upgrading, refreshing, identifying, serving, moved),
 }
 
@@ -219,6 +221,34 @@ var plans = map[string][]Step{
 var moved = []Step{step("rename", func(r host.Reader) bool { return there(r, "/srv/moved/here") }, func(ctx context.Context, tx *Tx) error {
 	return tx.Rename(ctx, "/srv/old", "/srv/moved/here")
 })}
+
+// rewriting changes the same things more than once in one operation.
+var rewriting = []Step{
+	step("first", func(r host.Reader) bool { return there(r, "/srv/record/now") }, func(ctx context.Context, tx *Tx) error {
+		return tx.WriteFile(ctx, "/srv/record/now", strings.NewReader("1\n"), 0o600)
+	}),
+	step("rest", func(r host.Reader) bool { return holds(r, "/srv/record/now", "anew\n") }, func(ctx context.Context, tx *Tx) error {
+		for i := 2; i <= 5; i++ {
+			for _, name := range []string{"/srv/record/now", "/etc/conf/base.service"} {
+				if err := tx.WriteFile(ctx, name, strings.NewReader(fmt.Sprintf("port=%d\n", i)), 0o644); err != nil {
+					return err
+				}
+			}
+		}
+		if err := tx.Remove(ctx, "/srv/record/now"); err != nil {
+			return err
+		}
+		return tx.WriteFile(ctx, "/srv/record/now", strings.NewReader("anew\n"), 0o600)
+	}),
+	step("away", func(r host.Reader) bool { return holds(r, "/srv/away/data", "changed there\n") }, func(ctx context.Context, tx *Tx) error {
+		if !there(tx.Reader(), "/srv/away") {
+			if err := tx.Rename(ctx, "/srv/old", "/srv/away"); err != nil {
+				return err
+			}
+		}
+		return tx.WriteFile(ctx, "/srv/away/data", strings.NewReader("changed there\n"), 0o600)
+	}),
+}
 
 // broken fails, after everything else.
 var broken = step("broken", func(host.Reader) bool { return false }, func(ctx context.Context, tx *Tx) error {

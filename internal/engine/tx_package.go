@@ -104,9 +104,12 @@ func (c *packageChange) undo(ctx context.Context, u *undoing, r *record) ([]stri
 		if err := u.host.Packager.Repair(ctx); err != nil {
 			u.tell.event(Event{Kind: Warned, Step: r.step, Text: "the package manager could not be repaired", Err: err})
 		}
-		u.stopUnits(ctx) // finishing an installation starts its services
+		_, _ = u.stopUnits(ctx) // finishing an installation starts its services
 	}
 	if !wasThere {
+		if _, enabled := u.stopUnits(ctx); enabled != nil {
+			return nil, enabled
+		}
 		// Purging takes configuration files along, so not while one of them is somebody else's by now.
 		return nil, u.host.Packager.Remove(ctx, c.Name, len(u.held) == 0)
 	}

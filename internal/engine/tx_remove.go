@@ -93,7 +93,7 @@ func (c *removalChange) undo(ctx context.Context, u *undoing, r *record) ([]stri
 	if err := u.host.Packager.Install(ctx, c.File); err != nil {
 		return nil, err
 	}
-	u.stopUnits(ctx) // its script has started them, and its files are not all back
+	_, _ = u.stopUnits(ctx) // its script has started them, and its files are not all back
 	now, err = u.host.Packages.Package(c.Name)
 	if err == nil && now.Version != c.Before.Version {
 		return left(c.Name, "version "+now.Version+"; "+c.File+" is not "+c.Before.Version), nil

@@ -119,7 +119,7 @@ func (c *snapChange) undo(ctx context.Context, u *undoing, r *record) ([]string,
 	case now.Revision != c.Revision && !now.Keeps(c.Revision):
 		return left(what, "revision "+now.Revision+"; snapd does not keep "+c.Revision+" any more"), nil
 	}
-	u.stopUnits(ctx) // what snapd went on with has started them
+	_, _ = u.stopUnits(ctx) // what snapd went on with has started them
 	back := SnapWant{Revision: c.Revision, Channel: c.Want.Follows}
 	if c.Want.Channel == "" || c.Want.Channel == c.Want.Follows {
 		back.Channel = "" // it was never another

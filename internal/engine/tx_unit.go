@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
@@ -171,28 +172,37 @@ type reloadChange struct{}
 func (*reloadChange) undo(context.Context, *undoing, *record) ([]string, error) { return nil, nil }
 
 // stopUnits stops what was not running before, and everything when files change under it, and disables what was not
-// enabled: a package that is removed while its unit is enabled leaves a dangling link behind. What fails here is tried
-// again, and told, by bringBackUnits.
-func (u *undoing) stopUnits(ctx context.Context) {
+// enabled: a package that is removed while its unit is enabled leaves a dangling link behind. It tells what is still up and
+// what is still enabled for an error.
+func (u *undoing) stopUnits(ctx context.Context) (up, enabled error) {
+	ctx = u.watched(ctx, "")
 	for _, before := range u.journal.story.units() {
 		now, err := u.host.Units.Unit(ctx, before.Name)
 		if err == nil && isUp(now) && (!before.Up || u.changesFiles()) {
-			err = u.host.Manager.Stop(u.watched(ctx, ""), before.Name)
-		}
-		if err == nil && now.Loaded && now.IsEnabled() && !before.Enabled {
-			err = u.host.Manager.Disable(u.watched(ctx, ""), before.Name)
+			err = u.host.Manager.Stop(ctx, before.Name)
 		}
 		if err != nil {
 			u.tell.warn(before.Name+" could not be stopped before its files go back", err)
+			up = errors.Join(up, err)
+		}
+		if !now.Loaded || !now.IsEnabled() || before.Enabled {
+			continue
+		}
+		if err := u.host.Manager.Disable(ctx, before.Name); err != nil {
+			u.tell.warn(before.Name+" could not be disabled before its files go back", err)
+			enabled = errors.Join(enabled, err)
 		}
 	}
+	return up, enabled
 }
 
 // bringBackUnits brings each unit to its first image. A unit that no longer exists is passed over. One that is up
 // already was started by a package's script in the middle of the undo, with files that were not yet back: it is
 // stopped first.
 func (u *undoing) bringBackUnits(ctx context.Context) {
-	u.stopUnits(ctx)
+	if up, _ := u.stopUnits(ctx); up != nil {
+		u.failed("a service could not be stopped, and runs with what is undone", up)
+	}
 	units := u.journal.story.units()
 	if len(units) > 0 || u.has(kindReload) || u.has(kindPackage) || u.has(kindRemoval) || u.has(kindSnap) {
 		if err := u.host.Manager.Reload(u.watched(ctx, "")); err != nil {

@@ -75,6 +75,7 @@ type undoing struct {
 	stays []string        // files that stay with an effect that is kept
 	kept  []string        // what was left alone, for people
 	steps map[string]bool // steps of which something was kept or could not be undone
+	stuck []*record       // what could not be undone, and what waits for that
 	errs  []error
 }
 
@@ -90,7 +91,7 @@ func (j *journal) undo(ctx context.Context, tell *teller) (*undoing, error) {
 		return u, nil
 	}
 	u.write(entry{Is: markUndo})
-	u.stopUnits(ctx)
+	_, _ = u.stopUnits(ctx) // what fails is tried again, and told then
 	for i := len(j.story.records) - 1; i >= 0; i-- {
 		if ctx.Err() != nil {
 			return u, context.Cause(ctx)
@@ -131,6 +132,11 @@ func (u *undoing) back(ctx context.Context, r *record) {
 		return
 	}
 	if !r.undone {
+		if u.waits(r) {
+			u.steps[r.step] = true
+			u.stuck = append(u.stuck, r)
+			return
+		}
 		if last := u.journal.story.lastOf(r.step); last == r {
 			u.tell.event(Event{Kind: Undoing, Step: r.step, Title: u.journal.story.step(r.step).title})
 		}
@@ -140,6 +146,7 @@ func (u *undoing) back(ctx context.Context, r *record) {
 		}
 		if err != nil {
 			u.steps[r.step] = true
+			u.stuck = append(u.stuck, r)
 			u.failed(u.journal.story.step(r.step).title+": a "+r.kind+" could not be undone", err)
 			return // without a mark: the next attempt tries again
 		}
@@ -154,6 +161,16 @@ func (u *undoing) back(ctx context.Context, r *record) {
 			u.stays = append(u.stays, kind.Stays(r.data)...)
 		}
 	}
+}
+
+// waits reports whether something after r, in its step or at its place, could not be undone. Then r is not tried: it would
+// find there what the operation itself has left, and take it for somebody else's. The next attempt comes to it in its turn.
+func (u *undoing) waits(r *record) bool {
+	return slices.ContainsFunc(u.stuck, func(later *record) bool {
+		return later.step == r.step || slices.ContainsFunc(places(later.change), func(a string) bool {
+			return slices.ContainsFunc(places(r.change), func(b string) bool { return within(a, b) || within(b, a) })
+		})
+	})
 }
 
 // staying reports whether a change is part of an effect that is kept.
@@ -231,6 +248,29 @@ func pathsOf(c change) []string {
 		return []string{c.To}
 	}
 	return nil
+}
+
+// places are what a change is about: its paths, or the name of a package.
+func places(c change) []string {
+	switch c := c.(type) {
+	case *claimChange:
+		return c.Paths
+	case *snapshotChange:
+		all := make([]string, len(c.Before))
+		for i, before := range c.Before {
+			all[i] = before.Path
+		}
+		return all
+	case *renameChange:
+		return []string{c.From, c.To}
+	case *packageChange:
+		return []string{"package " + c.Name}
+	case *removalChange:
+		return []string{"package " + c.Name}
+	case *snapChange:
+		return []string{"snap " + c.Name}
+	}
+	return pathsOf(c)
 }
 
 // lastOf is the last record of a step.

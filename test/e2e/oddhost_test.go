@@ -154,6 +154,9 @@ func TestFullDisk(t *testing.T) {
 	if d.Error.Code != string(failure.DiskFull) || !strings.Contains(d.Error.Message, "/var/lib") || d.Error.Remedy == "" {
 		t.Errorf("full in the middle: %+v", d.Error)
 	}
+	if strings.Contains(strings.Join(d.Error.Kept, ", "), "somebody else") { // nobody else was here
+		t.Errorf("full in the middle, and kept: %q", d.Error.Kept)
+	}
 	h.MustShell(freeDisk)
 	first := s.mustRegister(h, s.register(token))
 	stop()
