@@ -104,10 +104,10 @@ func (c *packageChange) undo(ctx context.Context, u *undoing, r *record) ([]stri
 		if err := u.host.Packager.Repair(ctx); err != nil {
 			u.tell.event(Event{Kind: Warned, Step: r.step, Text: "the package manager could not be repaired", Err: err})
 		}
-		_, _ = u.stopUnits(ctx) // finishing an installation starts its services
 	}
+	_, enabled := u.stopUnits(ctx) // finishing an installation starts its services
 	if !wasThere {
-		if _, enabled := u.stopUnits(ctx); enabled != nil {
+		if enabled != nil {
 			return nil, enabled
 		}
 		// Purging takes configuration files along, so not while one of them is somebody else's by now.

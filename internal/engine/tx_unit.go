@@ -172,8 +172,8 @@ type reloadChange struct{}
 func (*reloadChange) undo(context.Context, *undoing, *record) ([]string, error) { return nil, nil }
 
 // stopUnits stops what was not running before, and everything when files change under it, and disables what was not
-// enabled: a package that is removed while its unit is enabled leaves a dangling link behind. It tells what is still up and
-// what is still enabled for an error.
+// enabled: a package that is removed while its unit is enabled leaves a dangling link behind. The errors say what
+// stays up, and what stays enabled.
 func (u *undoing) stopUnits(ctx context.Context) (up, enabled error) {
 	ctx = u.watched(ctx, "")
 	for _, before := range u.journal.story.units() {

@@ -21,10 +21,14 @@ type balky struct {
 	point    string
 }
 
-func (b *balky) fails(what, name string) error {
+// try does what is asked for, or fails. The engine's own folder is never what fails.
+func (b *balky) try(what, name string, do func() error) error {
+	if strings.HasPrefix(name, dataDir) {
+		return do()
+	}
 	b.n++
 	if b.n < b.at || b.n > b.at && !b.stubborn {
-		return nil
+		return do()
 	}
 	if b.n == b.at {
 		b.point = what + " " + name
@@ -43,60 +47,27 @@ type balkyDisk struct {
 }
 
 func (d balkyDisk) WriteFile(name string, data io.Reader, mode fs.FileMode, owner host.Owner) error {
-	if strings.HasPrefix(name, dataDir) {
-		return d.Disk.WriteFile(name, data, mode, owner)
-	}
-	if err := d.fails("write", name); err != nil {
-		return err
-	}
-	return d.Disk.WriteFile(name, data, mode, owner)
+	return d.try("write", name, func() error { return d.Disk.WriteFile(name, data, mode, owner) })
 }
 
 func (d balkyDisk) Rename(from, to string) error {
-	if strings.HasPrefix(from, dataDir) {
-		return d.Disk.Rename(from, to)
-	}
-	if err := d.fails("rename", from); err != nil {
-		return err
-	}
-	return d.Disk.Rename(from, to)
+	return d.try("rename", from, func() error { return d.Disk.Rename(from, to) })
 }
 
 func (d balkyDisk) Symlink(target, name string) error {
-	if err := d.fails("link", name); err != nil {
-		return err
-	}
-	return d.Disk.Symlink(target, name)
+	return d.try("link", name, func() error { return d.Disk.Symlink(target, name) })
 }
 
 func (d balkyDisk) Mkdir(name string, mode fs.FileMode, owner host.Owner) error {
-	if strings.HasPrefix(name, dataDir) {
-		return d.Disk.Mkdir(name, mode, owner)
-	}
-	if err := d.fails("mkdir", name); err != nil {
-		return err
-	}
-	return d.Disk.Mkdir(name, mode, owner)
+	return d.try("mkdir", name, func() error { return d.Disk.Mkdir(name, mode, owner) })
 }
 
 func (d balkyDisk) Remove(name string) error {
-	if strings.HasPrefix(name, dataDir) {
-		return d.Disk.Remove(name)
-	}
-	if err := d.fails("remove", name); err != nil {
-		return err
-	}
-	return d.Disk.Remove(name)
+	return d.try("remove", name, func() error { return d.Disk.Remove(name) })
 }
 
 func (d balkyDisk) RemoveAll(name string) error {
-	if strings.HasPrefix(name, dataDir) {
-		return d.Disk.RemoveAll(name)
-	}
-	if err := d.fails("remove all of", name); err != nil {
-		return err
-	}
-	return d.Disk.RemoveAll(name)
+	return d.try("remove all of", name, func() error { return d.Disk.RemoveAll(name) })
 }
 
 type balkyPackager struct {
@@ -105,17 +76,11 @@ type balkyPackager struct {
 }
 
 func (p balkyPackager) Install(ctx context.Context, file string) error {
-	if err := p.fails("install", file); err != nil {
-		return err
-	}
-	return p.Packager.Install(ctx, file)
+	return p.try("install", file, func() error { return p.Packager.Install(ctx, file) })
 }
 
 func (p balkyPackager) Remove(ctx context.Context, name string, purge bool) error {
-	if err := p.fails("remove package", name); err != nil {
-		return err
-	}
-	return p.Packager.Remove(ctx, name, purge)
+	return p.try("remove package", name, func() error { return p.Packager.Remove(ctx, name, purge) })
 }
 
 type balkyManager struct {
@@ -124,31 +89,19 @@ type balkyManager struct {
 }
 
 func (m balkyManager) Start(ctx context.Context, name string) error {
-	if err := m.fails("start", name); err != nil {
-		return err
-	}
-	return m.Manager.Start(ctx, name)
+	return m.try("start", name, func() error { return m.Manager.Start(ctx, name) })
 }
 
 func (m balkyManager) Stop(ctx context.Context, name string) error {
-	if err := m.fails("stop", name); err != nil {
-		return err
-	}
-	return m.Manager.Stop(ctx, name)
+	return m.try("stop", name, func() error { return m.Manager.Stop(ctx, name) })
 }
 
 func (m balkyManager) Enable(ctx context.Context, name string) error {
-	if err := m.fails("enable", name); err != nil {
-		return err
-	}
-	return m.Manager.Enable(ctx, name)
+	return m.try("enable", name, func() error { return m.Manager.Enable(ctx, name) })
 }
 
 func (m balkyManager) Disable(ctx context.Context, name string) error {
-	if err := m.fails("disable", name); err != nil {
-		return err
-	}
-	return m.Manager.Disable(ctx, name)
+	return m.try("disable", name, func() error { return m.Manager.Disable(ctx, name) })
 }
 
 // Whatever an undo cannot do, be it for once or because the disk is full for good, is left to the next: nothing is told as
