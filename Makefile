@@ -49,8 +49,9 @@ e2e: ## what needs root on Debian: the real dpkg, mounts, the binary on real sys
 	cd test/e2e && go vet ./... && go test -count=1 -timeout=25m -parallel=3 $(E2EFLAGS) ./...
 
 .PHONY: e2e-slow
-e2e-slow: ## hosts that take minutes to make: a whole one for arm64, emulated, other releases of Debian, virtual machines; docs/tested.md has what came of it
+e2e-slow: ## what takes minutes: a whole host for arm64, emulated, other releases of Debian, virtual machines, kills at every point on rpm hosts; docs/tested.md has what came of it
 	cd test/e2e && go vet -tags slow ./... && go test -tags slow -count=1 -timeout=60m -run 'TestHostForARM64|TestLifeOnRPM|TestTheOtherVerbsOnRPM|TestDockerRPM|TestAuthorityOnRPM|TestLifeOnOtherReleases|TestVirtualMachine|TestSELinux' $(E2EFLAGS) .
+	$(MAKE) cuts CUTSFLAGS=-whole
 
 .PHONY: lint
 lint: ## gofmt and golangci-lint, both modules
