@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -397,15 +398,28 @@ func TestAnotherOperationIsRefused(t *testing.T) {
 	}
 }
 
+// A child that outlived its run is waited for, and that is told where it takes its time: of those that are over nobody wants
+// to read.
 func TestAChildThatOutlivedItsRunIsWaitedFor(t *testing.T) {
-	m := testMachine(t)
-	halfway(t, m, claiming...)
-	m.waited = nil
-	if out, err := newEngine(m, "two").Rollback(t.Context()); err != nil || !out.RolledBack {
-		t.Fatalf("outcome %+v, error %v", out, err)
-	}
-	if len(m.waited) != 3 || m.waited[0].PID != 4712 || m.waited[0].Started != 34 {
-		t.Errorf("waited for %+v", m.waited)
+	for linger, told := range map[time.Duration]int{0: 0, time.Minute: 3} {
+		m := testMachine(t)
+		halfway(t, m, claiming...)
+		m.waited, m.linger = nil, linger
+		synctest.Test(t, func(t *testing.T) {
+			e, warnings := newEngine(m, "two"), 0
+			e.Listen = func(e Event) {
+				if strings.Contains(e.Text, "(pid 4712), begun by an interrupted run") {
+					warnings++
+				}
+			}
+			if out, err := e.Rollback(t.Context()); err != nil || !out.RolledBack {
+				t.Fatalf("outcome %+v, error %v", out, err)
+			}
+			equal(t, "warnings", warnings, told)
+		})
+		if len(m.waited) != 3 || m.waited[0].PID != 4712 || m.waited[0].Started != 34 {
+			t.Errorf("waited for %+v", m.waited)
+		}
 	}
 }
 

@@ -36,7 +36,8 @@ type machine struct {
 	root   string
 	pulse  func(string) // called where a real package manager could be killed
 	clock  atomic.Int64
-	waited []host.Child // for which Wait was called
+	waited []host.Child  // for which Wait was called
+	linger time.Duration // which that takes
 	ran    []host.Cmd
 	refuse map[string]error // what a unit's start or a package's installation fails with
 }
@@ -379,6 +380,7 @@ func (r runner) Run(ctx context.Context, cmd host.Cmd) (host.Result, error) {
 
 func (r runner) Wait(ctx context.Context, c host.Child) error {
 	r.waited = append(r.waited, c)
+	time.Sleep(r.linger)
 	return ctx.Err()
 }
 

@@ -147,7 +147,7 @@ func (tx *Tx) watched(ctx context.Context, secrets ...string) context.Context {
 	hook := func(c host.Child) {
 		c.Argv = masked(c.Argv, secrets)
 		if err := tx.journal.write(entry{Is: markChild, Step: tx.step, Child: &c}); err != nil {
-			tx.tell.event(Event{Kind: Warned, Step: tx.step, Text: "a child is missing in the journal", Err: err})
+			tx.tell.event(Event{Kind: Warned, Step: tx.step, Text: "the journal could not be written: it lacks " + c.Argv[0], Err: err})
 		}
 		if c.PID == 0 {
 			return // it is only about to start

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/anywhere-ecs/anywhere/internal/failure"
 	"github.com/anywhere-ecs/anywhere/internal/host"
@@ -314,6 +315,9 @@ func (j *journal) commit(tell *teller, what string) {
 	}
 }
 
+// waitUntold is for how long nothing is said of a wait.
+const waitUntold = 300 * time.Millisecond
+
 // awaitChildren waits for those that a killed run left behind: while one is at work, nothing may be looked at or
 // touched. This run's own children need no waiting: host.Runner returns when they are gone.
 func (j *journal) awaitChildren(ctx context.Context, tell *teller) error {
@@ -323,8 +327,11 @@ func (j *journal) awaitChildren(ctx context.Context, tell *teller) error {
 		if child.PID == 0 {
 			what = fmt.Sprintf("%s (should it have started)", strings.Join(child.Argv, " "))
 		}
-		tell.event(Event{Kind: Warned, Text: "waits until " + what + ", begun by an interrupted run, is over"})
+		late := time.AfterFunc(waitUntold, func() { // the journal does not have their ends: most are long over
+			tell.warn("waits until "+what+", begun by an interrupted run, is over", nil)
+		})
 		err := j.Host.Runner.Wait(ctx, child)
+		late.Stop()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
